@@ -1,0 +1,35 @@
+"""The contract between applications and workers: records, limits and errors. Depends on pydantic alone."""
+
+from gristmill_schemas.collection import Chunking, CollectionSpec, Distance, Instruction, LongTexts
+from gristmill_schemas.document import Deletion, Document
+from gristmill_schemas.job import DeadLetter, JobReport, JobState, Outcome, Receipt, Rejection
+from gristmill_schemas.parcel import Parcel
+from gristmill_schemas.point import PointSystem, point_id
+from gristmill_schemas.query import QueryRequest
+from gristmill_schemas.search import SearchHit
+from gristmill_schemas.space import EncoderInfo, Pooling, Templates, VectorSpace
+
+__all__ = [
+    "Chunking",
+    "CollectionSpec",
+    "DeadLetter",
+    "Deletion",
+    "Distance",
+    "Document",
+    "EncoderInfo",
+    "Instruction",
+    "JobReport",
+    "JobState",
+    "LongTexts",
+    "Outcome",
+    "Parcel",
+    "PointSystem",
+    "Pooling",
+    "QueryRequest",
+    "Receipt",
+    "Rejection",
+    "SearchHit",
+    "Templates",
+    "VectorSpace",
+    "point_id",
+]

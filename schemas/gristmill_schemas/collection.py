@@ -1,0 +1,79 @@
+"""What a collection is: its space, its policy for long texts and its registered instructions."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from gristmill_schemas.limits import MAX_INSTRUCTION_CHARS
+from gristmill_schemas.space import VectorSpace
+from gristmill_schemas.validation import SYSTEM_KEY, CleanText, Identifier, Record
+
+
+class Distance(StrEnum):
+    """How Qdrant compares vectors."""
+
+    COSINE = "cosine"
+    DOT = "dot"
+    EUCLID = "euclid"
+
+
+class LongTexts(StrEnum):
+    """What happens to a text longer than the chunk size or the model's window."""
+
+    CHUNK = "chunk"  #: cut into overlapping chunks, each its own point
+    TRUNCATE = "truncate"  #: cut at the window; the receipt and the job report say so
+    REFUSE = "refuse"  #: goes to the dead letters
+
+
+class Chunking(Record):
+    """Policy for long texts. Sizes are in the model's own tokens."""
+
+    long_texts: LongTexts = LongTexts.CHUNK
+    #: Largest chunk. Bounded by the model's window when the worker applies it.
+    size: int = Field(default=512, ge=16, le=131_072)
+    #: Tokens that neighbouring chunks share.
+    overlap: int = Field(default=64, ge=0)
+
+    @field_validator("overlap")
+    @classmethod
+    def _below_size(cls, value: int, info: ValidationInfo) -> int:
+        size = info.data.get("size")
+        if size is not None and value >= size:
+            raise ValueError(f"expected less than size ({size}), got {value}")
+        return value
+
+
+class Instruction(Record):
+    """A registered instruction: say `faq` or `faq@2` instead of the sentence."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
+    version: int = Field(default=1, ge=1)
+    text: CleanText = Field(min_length=1, max_length=MAX_INSTRUCTION_CHARS)
+
+    @property
+    def label(self) -> str:
+        """`name@version`, as hits report it."""
+        return f"{self.name}@{self.version}"
+
+
+class CollectionSpec(Record):
+    """Stored as the collection's metadata in Qdrant, next to the vectors it describes."""
+
+    name: Identifier
+    space: VectorSpace
+    distance: Distance = Distance.COSINE
+    #: Payload key that holds the text.
+    text_key: Identifier = "text"
+    chunking: Chunking = Chunking()
+    instructions: tuple[Instruction, ...] = ()
+    #: Version of this record's layout.
+    format: int = 1
+
+    @field_validator("text_key")
+    @classmethod
+    def _not_reserved(cls, value: str) -> str:
+        if value == SYSTEM_KEY or "." in value or "[" in value:
+            raise ValueError(f"expected a plain payload key other than {SYSTEM_KEY!r}, got {value!r}")
+        return value

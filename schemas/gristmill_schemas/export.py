@@ -1,0 +1,41 @@
+"""JSON Schema of the contract, for producers in other languages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from gristmill_schemas.collection import CollectionSpec, Instruction
+from gristmill_schemas.document import Deletion, Document
+from gristmill_schemas.job import DeadLetter, JobReport, Receipt, Rejection
+from gristmill_schemas.parcel import Parcel
+from gristmill_schemas.point import PointSystem
+from gristmill_schemas.query import QueryRequest
+from gristmill_schemas.search import SearchHit
+from gristmill_schemas.space import EncoderInfo, VectorSpace
+from gristmill_schemas.validation import Record
+
+EXPORTED: tuple[type[Record], ...] = (
+    CollectionSpec,
+    DeadLetter,
+    Deletion,
+    Document,
+    EncoderInfo,
+    Instruction,
+    JobReport,
+    Parcel,
+    PointSystem,
+    QueryRequest,
+    Receipt,
+    Rejection,
+    SearchHit,
+    VectorSpace,
+)
+
+
+def json_schema() -> dict[str, Any]:
+    """One JSON Schema document with every record under `$defs`."""
+    _, schema = models_json_schema([(record, "validation") for record in EXPORTED], title="Gristmill")
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return schema

@@ -1,0 +1,120 @@
+"""Jobs, what became of their documents, and what was refused on the way in."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from gristmill_schemas.document import Deletion, Document
+from gristmill_schemas.validation import Record
+
+
+class Outcome(StrEnum):
+    """The ends that an accepted document can come to; exactly one of them does."""
+
+    STORED = "stored"  #: written, and Qdrant has said so
+    SKIPPED = "skipped"  #: the same text and metadata were there already
+    SUPERSEDED = "superseded"  #: a newer version, or a newer deletion, was there already
+    DELETED = "deleted"  #: a deletion, carried out
+    DEAD = "dead"  #: parked among the dead letters with its reason
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    OPEN = "open"  #: `enqueue` still hands over documents
+    RUNNING = "running"  #: all handed over; some not finished
+    DONE = "done"  #: every accepted document has come to its end
+
+
+class Rejection(Record):
+    """One document that was never accepted."""
+
+    #: Position in the input: index in the iterable, or line in a file.
+    position: int
+    #: Its id, where it could be read.
+    id: str | None = None
+    #: File it came from.
+    source: str | None = None
+    #: Field, what came, what was expected.
+    reason: str
+
+    def __str__(self) -> str:
+        where = f"{self.source}:{self.position}" if self.source else f"document {self.position}"
+        return f"{where}{f' (id {self.id!r})' if self.id else ''}: {self.reason}"
+
+
+class JobReport(Record):
+    """Counters of one job. accepted = stored + skipped + superseded + deleted + dead + pending, at any moment."""
+
+    job_id: str
+    collection: str
+    state: JobState
+    #: Documents and deletions that the ledger has taken.
+    accepted: int = 0
+    stored: int = 0
+    skipped: int = 0
+    superseded: int = 0
+    deleted: int = 0
+    dead: int = 0
+    #: Refused on the way in; never part of `accepted`.
+    rejected: int = 0
+    #: Tokens that went through the model.
+    tokens: int = 0
+    #: Points written: one per chunk.
+    chunks: int = 0
+    #: Stored documents whose text was cut at the model's window.
+    truncated: int = 0
+    #: From the start of `enqueue` to the last finished parcel, or until now while the job runs.
+    seconds: float = 0.0
+
+    @property
+    def finished(self) -> int:
+        """Documents that have come to their end."""
+        return self.stored + self.skipped + self.superseded + self.deleted + self.dead
+
+    @property
+    def pending(self) -> int:
+        """Documents still on their way."""
+        return self.accepted - self.finished
+
+
+class DeadLetter(Record):
+    """A document that could not be stored, with all that is needed to understand it and to try again."""
+
+    id: str
+    job_id: str
+    collection: str
+    model_digest: str
+    document: Document | None = None
+    deletion: Deletion | None = None
+    version: int
+    #: Class of the error, such as `EncodingFailed`.
+    error: str
+    reason: str
+    attempts: int = Field(ge=0)
+    enqueued_at: float
+    died_at: float
+
+
+class Receipt(Record):
+    """What became of one document, as far as ledger and store know."""
+
+    collection: str
+    id: str
+    tenant: str | None = None
+    #: `stored`, `dead`, `deleted` or `unknown`.
+    state: str
+    version: int | None = None
+    fingerprint: str | None = None
+    tokens: int | None = None
+    truncated: bool = False
+    #: Document instruction it was encoded with, where its lens has one.
+    instruction: str | None = None
+    attempts: int | None = None
+    job_id: str | None = None
+    enqueued_at: float | None = None
+    stored_at: float | None = None
+    point_ids: tuple[str, ...] = ()
+    reason: str | None = None

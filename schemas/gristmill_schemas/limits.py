@@ -1,0 +1,26 @@
+"""Every limit of the contract, in one place. Bytes are UTF-8 bytes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Longest document id or tenant, in characters. Ids are hashed into point ids, so longer ones gain nothing.
+MAX_ID_CHARS: Final = 512
+#: Longest text of one document: about 250,000 tokens of English, far above any model's window; chunking sees it whole.
+MAX_TEXT_BYTES: Final = 1024 * 1024
+#: Largest metadata of one document, as compact JSON.
+MAX_METADATA_BYTES: Final = 64 * 1024
+#: Deepest nesting of metadata. Qdrant's gRPC decoder gives up near 30; a clear error here beats a refused write there.
+MAX_METADATA_DEPTH: Final = 16
+#: Most documents in one parcel. 32-64 texts per Celery task is where its fixed cost per task (about 1 ms) disappears.
+MAX_PARCEL_DOCUMENTS: Final = 64
+#: Most bytes in one parcel, unless a single document is larger: then it travels alone.
+MAX_PARCEL_BYTES: Final = 256 * 1024
+#: Largest decompressed parcel a worker accepts: one maximal document and its JSON escapes, with room. Stops bombs.
+MAX_PARCEL_INFLATED_BYTES: Final = 16 * 1024 * 1024
+#: Longest instruction, in characters.
+MAX_INSTRUCTION_CHARS: Final = 2_000
+#: Longest query, in bytes.
+MAX_QUERY_BYTES: Final = 64 * 1024
+#: Most chunks that one document may be cut into.
+MAX_CHUNKS: Final = 4096

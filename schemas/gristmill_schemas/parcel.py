@@ -1,0 +1,75 @@
+"""The unit of work: a parcel of documents, and its one codec.
+
+A parcel lives once, compressed, in the ledger; the broker's message is only a pointer to it. Wire form: zlib over the
+record's JSON. JSON, because a forged message must never be able to run code; zlib, because it is in every Python.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+from pydantic import Field, ValidationError
+
+from gristmill_schemas.document import Deletion, Document
+from gristmill_schemas.errors import InvalidInput
+from gristmill_schemas.limits import MAX_PARCEL_DOCUMENTS, MAX_PARCEL_INFLATED_BYTES
+from gristmill_schemas.validation import Identifier, Record, Version, explain
+
+
+class Parcel(Record):
+    """Up to 64 documents (or deletions) of one job, for one collection."""
+
+    #: Unique, and stable over retries of the producer: `<job>.<sequence number>`, with `.<n>` per split.
+    id: Identifier
+    job_id: Identifier
+    collection: Identifier
+    #: Digest of the model that encodes it; names the queue, so that only workers with this model see the parcel.
+    model_digest: Identifier
+    documents: tuple[Document, ...] = Field(default=(), max_length=MAX_PARCEL_DOCUMENTS)
+    deletions: tuple[Deletion, ...] = Field(default=(), max_length=MAX_PARCEL_DOCUMENTS)
+    #: Version of every item that brings none: the time of `enqueue`, in microseconds since 1970.
+    version: Version
+    #: Seconds since 1970.
+    enqueued_at: float
+
+    def __len__(self) -> int:
+        return len(self.documents) + len(self.deletions)
+
+    def version_of(self, item: Document | Deletion) -> int:
+        """The item's own version, or the parcel's where it brings none."""
+        return self.version if item.version is None else item.version
+
+    def split(self) -> list[Parcel]:
+        """One parcel per item, to find the item that kills its worker."""
+        singles: list[tuple[tuple[Document, ...], tuple[Deletion, ...]]] = [
+            *(((document,), ()) for document in self.documents),
+            *(((), (deletion,)) for deletion in self.deletions),
+        ]
+        return [
+            self.model_copy(update={"id": f"{self.id}.{n}", "documents": documents, "deletions": deletions})
+            for n, (documents, deletions) in enumerate(singles)
+        ]
+
+
+def pack(parcel: Parcel) -> bytes:
+    """Encode a parcel for the ledger."""
+    return zlib.compress(parcel.model_dump_json(exclude_defaults=True).encode(), level=1)
+
+
+def unpack(body: bytes) -> Parcel:
+    """Decode and validate a parcel from the ledger.
+
+    Raises:
+        InvalidInput: the bytes are no parcel, or inflate beyond what any valid parcel can hold.
+    """
+    inflater = zlib.decompressobj()
+    try:
+        text = inflater.decompress(body, MAX_PARCEL_INFLATED_BYTES)
+    except zlib.error as error:
+        raise InvalidInput(f"parcel body: expected zlib data, got {body[:16]!r} ({error})") from error
+    if inflater.unconsumed_tail:
+        raise InvalidInput(f"parcel body: inflates to more than {MAX_PARCEL_INFLATED_BYTES} bytes")
+    try:
+        return Parcel.model_validate_json(text)
+    except ValidationError as error:
+        raise InvalidInput(f"parcel body: {explain(error)}") from error

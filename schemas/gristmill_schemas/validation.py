@@ -1,0 +1,132 @@
+"""Field types shared by the records: what a clean string, id, version and metadata are.
+
+Lone surrogates cannot be written as UTF-8 and NUL bytes break half of the tools downstream, so both are refused at the
+door, where the message can still name the document, and not in a worker an hour later.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from gristmill_schemas.limits import (
+    MAX_ID_CHARS,
+    MAX_METADATA_BYTES,
+    MAX_METADATA_DEPTH,
+    MAX_TEXT_BYTES,
+)
+
+#: The one payload key that belongs to Gristmill; all other keys are the user's.
+SYSTEM_KEY = "_gristmill"
+
+
+class Record(BaseModel):
+    """Base of every wire record: immutable, no unknown fields, finite numbers only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=False)
+
+
+def clean_text(value: Any) -> str:
+    """Return `value` if it is a string without NUL bytes and lone surrogates; else raise ValueError naming the place."""
+    if not isinstance(value, str):
+        raise ValueError(f"expected a string, got {type(value).__name__}")
+    if (at := value.find("\0")) >= 0:
+        raise ValueError(f"expected text without NUL bytes, got one at character {at}")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"expected valid Unicode, got the lone surrogate {value[error.start]!r} at character {error.start}"
+        ) from None
+    return value
+
+
+def _identifier(value: Any) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    text = clean_text(value)
+    if not text.strip():
+        raise ValueError("expected a non-empty id, got an empty one")
+    if len(text) > MAX_ID_CHARS:
+        raise ValueError(f"expected at most {MAX_ID_CHARS} characters, got {len(text)}")
+    return text
+
+
+def _document_text(value: Any) -> str:
+    text = clean_text(value)
+    if not text.strip():
+        raise ValueError("expected text to embed, got an empty or blank string")
+    if (size := len(text.encode())) > MAX_TEXT_BYTES:
+        raise ValueError(
+            f"expected at most {MAX_TEXT_BYTES} bytes, got {size}; split the document before enqueueing it"
+        )
+    return text
+
+
+def _metadata(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a JSON object, got {type(value).__name__}")
+    check_json(value, path="metadata")
+    if SYSTEM_KEY in value:
+        raise ValueError(f"the key {SYSTEM_KEY!r} is reserved for Gristmill; rename yours")
+    if (size := len(json.dumps(value, ensure_ascii=False).encode())) > MAX_METADATA_BYTES:
+        raise ValueError(f"expected at most {MAX_METADATA_BYTES} bytes of JSON, got {size}")
+    return value
+
+
+def check_json(value: Any, path: str, depth: int = 1) -> None:
+    """Raise ValueError naming the path unless `value` is plain JSON: what Qdrant stores exactly as it came.
+
+    Integers must fit into 64 bits, floats must be finite, keys must be strings, nesting is bounded.
+    """
+    if depth > MAX_METADATA_DEPTH:
+        raise ValueError(f"{path}: expected nesting of at most {MAX_METADATA_DEPTH} levels")
+    match value:
+        case None | bool():
+            return
+        case str():
+            try:
+                clean_text(value)
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
+        case int():
+            if not -(2**63) <= value < 2**63:
+                raise ValueError(f"{path}: expected an integer of 64 bits, got {value}")
+        case float():
+            if value != value or value in (float("inf"), float("-inf")):
+                raise ValueError(f"{path}: expected a finite number, got {value}")
+        case list() | tuple():
+            for index, item in enumerate(value):
+                check_json(item, f"{path}[{index}]", depth + 1)
+        case dict():
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    raise ValueError(f"{path}: expected string keys, got {key!r} ({type(key).__name__})")
+                check_json(key, f"{path} key {key!r}", depth)
+                check_json(item, f"{path}.{key}", depth + 1)
+        case _:
+            raise ValueError(
+                f"{path}: expected JSON (string, number, boolean, null, list, object), got {type(value).__name__}"
+            )
+
+
+def explain(error: ValidationError) -> str:
+    """One line from a pydantic error: `field: what was expected, what came`, for messages and rejection records."""
+    lines = []
+    for item in error.errors(include_url=False):
+        field = ".".join(str(part) for part in item["loc"]) or "input"
+        text = item["msg"].removeprefix("Value error, ")
+        shown = repr(item["input"])
+        needs_input = item["type"] != "value_error"
+        lines.append(f"{field}: {text}" + (f", got {shown[:80]}" if needs_input else ""))
+    return "; ".join(lines)
+
+
+Identifier = Annotated[str, BeforeValidator(_identifier), Field(min_length=1, max_length=MAX_ID_CHARS)]
+DocumentText = Annotated[str, BeforeValidator(_document_text), Field(min_length=1)]
+CleanText = Annotated[str, BeforeValidator(clean_text)]
+Metadata = Annotated[dict[str, Any], BeforeValidator(_metadata)]
+#: Versions order the writes of one document; any 63-bit integer will do, such as `updated_at` in microseconds.
+Version = Annotated[int, Field(ge=0, lt=2**63, strict=True)]

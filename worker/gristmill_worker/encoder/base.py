@@ -1,0 +1,81 @@
+"""The model behind a narrow interface: texts become token lists, token lists become vectors.
+
+Two steps and not one, because they belong to different threads: tokenization runs ahead in the task threads, encoding on
+the one thread that owns the model. The batcher in between needs only the lengths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from gristmill_schemas import EncoderInfo
+
+#: float32, shape (B, D), one row per text.
+Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizedText:
+    """One text, ready for the model."""
+
+    #: Model input as text, templates applied; remote encoders send this.
+    text: str
+    #: Token ids with the model's special tokens, int32, shape (T,). Empty for remote encoders without a tokenizer.
+    ids: npt.NDArray[np.int32]
+    #: Cost of this text in tokens: len(ids), or an estimate where there are no ids.
+    n_tokens: int
+    #: Whether tokens beyond the model's window were cut off.
+    truncated: bool = False
+
+
+class Encoder(Protocol):
+    """A loaded model. `tokenize` may be called from many threads; `launch` and `encode` from one."""
+
+    @property
+    def info(self) -> EncoderInfo:
+        """What the model says about itself; decides the vector space."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs: `cpu`, `cuda:0`, `remote`."""
+
+    @property
+    def dtype(self) -> str:
+        """Number format of the weights: `float32`, `bfloat16`, `float16`."""
+
+    @property
+    def budget_tokens(self) -> int:
+        """Most tokens per batch that pay off on this machine; a single longer text is still encoded, alone."""
+
+    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+        """Tokenize with special tokens, cutting at the model's window (`truncated` says where)."""
+
+    def chunk(self, text: str, size: int, overlap: int) -> list[tuple[int, int]]:
+        """Character spans [start, end) of chunks of at most `size` tokens that share about `overlap` tokens.
+
+        A text that fits gives one span over all of it. Spans ascend and together cover all that is not white space.
+        """
+
+    def launch(self, batch: Sequence[TokenizedText]) -> Callable[[], Vectors]:
+        """Start encoding a batch; the returned call waits for the result and gives it.
+
+        On an accelerator the kernels are queued when this returns, so the next batch can be prepared meanwhile.
+
+        Returns:
+            A call that gives float32 (B, D) in the order of `batch`, D the model's full size, L2-normalised where
+            `info.normalize`. An empty batch gives shape (0, D).
+
+        Raises:
+            AcceleratorOutOfMemory: the batch did not fit. From this call or from the returned one.
+            EncodingFailed: the model raised. From this call or from the returned one.
+        """
+
+    def encode(self, batch: Sequence[TokenizedText]) -> Vectors:
+        """`launch` and wait."""
+
+    def close(self) -> None:
+        """Give the accelerator's memory back."""
