@@ -12,6 +12,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
 from gristmill_schemas import EncoderInfo
 
 #: float32, shape (B, D), one row per text.
