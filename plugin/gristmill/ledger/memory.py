@@ -1,0 +1,275 @@
+"""The ledger in this process: the same laws, for embedded mode and unit tests. It ends with the process."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from gristmill.ledger.base import (
+    Accepted,
+    Claim,
+    HighWater,
+    Load,
+    Overdue,
+    Ticket,
+    Unclaimed,
+    UnreadableParcel,
+    Verdict,
+)
+from gristmill_schemas import DeadLetter, EncoderInfo, JobReport, JobState, Parcel
+from gristmill_schemas.errors import InvalidInput
+from gristmill_schemas.parcel import pack, unpack
+
+
+@dataclass
+class _Job:
+    collection: str
+    created_at: float
+    counters: Counter[str] = field(default_factory=Counter)
+    next_sequence: int = 0
+    open_parcels: int = 0
+    closed: bool = False
+    finished_at: float | None = None
+
+
+@dataclass
+class _Parcel:
+    #: Packed as in Redis, so that both ledgers hold the same bytes and bound the same memory.
+    body: bytes
+    job_id: str
+    queue: str
+    items: int
+    published_at: float
+    attempts: int = 0
+    token: str = ""
+    lease_end: float = 0.0
+
+
+class MemoryLedger:
+    """`Ledger` in memory."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._jobs: dict[str, _Job] = {}
+        self._parcels: dict[str, _Parcel] = {}
+        self._tombs: dict[tuple[str, str], int] = {}
+        self._letters: dict[str, DeadLetter] = {}
+        self._models: dict[str, EncoderInfo] = {}
+        self._workers: dict[str, tuple[float, dict[str, object]]] = {}
+        self._turns: dict[str, tuple[str, float]] = {}
+        self._clock = 0
+
+    # producer
+
+    def open_job(self, collection: str) -> Ticket:
+        with self._lock:
+            now = self.now()
+            self._clock = max(int(now * 1_000_000), self._clock + 1)
+            job_id = uuid.uuid4().hex[:16]
+            self._jobs[job_id] = _Job(collection=collection, created_at=now)
+            return Ticket(job_id=job_id, version=self._clock, opened_at=now)
+
+    def accept(self, parcel: Parcel, sequence: int, high_water: HighWater) -> Accepted:
+        body = pack(parcel)
+        with self._lock:
+            job = self._jobs.get(parcel.job_id)
+            if job is None:
+                raise InvalidInput(f"job {parcel.job_id}: unknown or expired; `enqueue` again")
+            if sequence < job.next_sequence:
+                return Accepted.YES
+            load = self.load()
+            if load.documents and (
+                load.documents + len(parcel) > high_water.documents or load.bytes + len(body) > high_water.bytes
+            ):
+                return Accepted.FULL
+            self._parcels[parcel.id] = _Parcel(body, parcel.job_id, parcel.model_digest, len(parcel), self.now())
+            job.next_sequence = sequence + 1
+            job.counters["accepted"] += len(parcel)
+            job.open_parcels += 1
+            return Accepted.YES
+
+    def close_job(self, job_id: str, rejected: int = 0) -> None:
+        with self._lock:
+            if job := self._jobs.get(job_id):
+                job.closed = True
+                job.counters["rejected"] = rejected
+                self._settle(job)
+
+    def _settle(self, job: _Job) -> None:
+        if job.closed and job.open_parcels == 0:
+            job.finished_at = self.now()
+
+    # worker
+
+    def claim(self, parcel_id: str, lease_s: float) -> Claim | Unclaimed:
+        with self._lock:
+            kept = self._parcels.get(parcel_id)
+            if kept is None:
+                return Unclaimed.GONE
+            if kept.token and kept.lease_end > self.now():
+                return Unclaimed.HELD
+            kept.attempts += 1
+            kept.token = uuid.uuid4().hex
+            kept.lease_end = self.now() + lease_s
+            try:
+                return Claim(parcel=unpack(kept.body), attempts=kept.attempts, token=kept.token)
+            except InvalidInput as error:
+                del self._parcels[parcel_id]
+                raise UnreadableParcel(f"{parcel_id}: {error}") from error
+
+    def _held(self, claim: Claim) -> _Parcel | None:
+        kept = self._parcels.get(claim.parcel.id)
+        return kept if kept is not None and kept.token == claim.token else None
+
+    def renew(self, claims: Sequence[Claim], lease_s: float) -> None:
+        with self._lock:
+            for claim in claims:
+                if kept := self._held(claim):
+                    kept.lease_end = self.now() + lease_s
+
+    def release(self, claim: Claim, *, refund: bool) -> bool:
+        with self._lock:
+            kept = self._held(claim)
+            if kept is None:
+                return False
+            kept.token = ""
+            kept.attempts -= int(refund)
+            return True
+
+    def finish(self, claim: Claim, verdict: Verdict) -> bool:
+        with self._lock:
+            kept = self._held(claim)
+            if kept is None:
+                return False
+            del self._parcels[claim.parcel.id]
+            self._letters.update({letter.id: letter for letter in verdict.letters})
+            if job := self._jobs.get(kept.job_id):
+                job.counters.update({outcome.value: count for outcome, count in verdict.outcomes.items()})
+                job.counters.update(tokens=verdict.tokens, chunks=verdict.chunks, truncated=verdict.truncated)
+                job.open_parcels -= 1
+                self._settle(job)
+            return True
+
+    def split(self, claim: Claim, parts: Sequence[Parcel], attempts: int) -> bool:
+        with self._lock:
+            kept = self._held(claim)
+            if kept is None:
+                return False
+            del self._parcels[claim.parcel.id]
+            for part in parts:
+                self._parcels[part.id] = _Parcel(
+                    pack(part), kept.job_id, kept.queue, len(part), self.now(), attempts=attempts
+                )
+            self._jobs[kept.job_id].open_parcels += len(parts) - 1
+            return True
+
+    # reconciler
+
+    def overdue(self, limit: int) -> list[Overdue]:
+        with self._lock:
+            now = self.now()
+            free = [
+                (kept.lease_end if kept.token else kept.published_at, parcel_id)
+                for parcel_id, kept in self._parcels.items()
+                if not kept.token or kept.lease_end <= now
+            ]
+            found = [(parcel_id, self._parcels[parcel_id]) for _, parcel_id in sorted(free)[:limit]]
+            return [Overdue(pid, kept.queue, kept.published_at, lapsed=bool(kept.token)) for pid, kept in found]
+
+    def published(self, parcel_ids: Sequence[str]) -> None:
+        with self._lock:
+            now = self.now()
+            for parcel_id in parcel_ids:
+                kept = self._parcels.get(parcel_id)
+                if kept is not None and (not kept.token or kept.lease_end <= now):
+                    kept.published_at, kept.token = now, ""
+
+    def forget_expired(self) -> int:
+        return 0
+
+    def take_turn(self, name: str, holder: str, lease_s: float) -> bool:
+        with self._lock:
+            current, until = self._turns.get(name, ("", 0.0))
+            if current not in ("", holder) and until > self.now():
+                return False
+            self._turns[name] = (holder, self.now() + lease_s)
+            return True
+
+    # fence
+
+    def bury(self, collection: str, versions: Mapping[str, int]) -> None:
+        with self._lock:
+            for point_id, version in versions.items():
+                key = (collection, point_id)
+                self._tombs[key] = max(version, self._tombs.get(key, version))
+
+    def tombstones(self, collection: str, point_ids: Sequence[str]) -> dict[str, int]:
+        with self._lock:
+            return {pid: self._tombs[collection, pid] for pid in point_ids if (collection, pid) in self._tombs}
+
+    # people
+
+    def report(self, job_id: str) -> JobReport | None:
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is None:
+                return None
+            done = job.finished_at is not None
+            return JobReport(
+                job_id=job_id,
+                collection=job.collection,
+                state=JobState.DONE if done else JobState.RUNNING if job.closed else JobState.OPEN,
+                seconds=(job.finished_at or self.now()) - job.created_at,
+                **job.counters,
+            )
+
+    def jobs(self, limit: int) -> list[JobReport]:
+        with self._lock:
+            newest = list(self._jobs)[::-1][:limit]
+            return [report for job_id in newest if (report := self.report(job_id))]
+
+    def load(self) -> Load:
+        with self._lock:
+            kept = self._parcels.values()
+            return Load(len(kept), sum(p.items for p in kept), sum(len(p.body) for p in kept))
+
+    def dead_letters(self, limit: int, collection: str | None = None) -> list[DeadLetter]:
+        with self._lock:
+            newest = list(self._letters.values())[::-1]
+            return [letter for letter in newest if collection in (None, letter.collection)][:limit]
+
+    def dead_letter(self, letter_id: str) -> DeadLetter | None:
+        return self._letters.get(letter_id)
+
+    def drop_dead(self, letter_ids: Iterable[str]) -> int:
+        with self._lock:
+            return sum(self._letters.pop(letter_id, None) is not None for letter_id in letter_ids)
+
+    # who serves what
+
+    def announce(self, info: EncoderInfo) -> None:
+        with self._lock:
+            self._models.pop(info.digest, None)
+            self._models[info.digest] = info
+
+    def models(self) -> list[EncoderInfo]:
+        return list(self._models.values())[::-1]
+
+    def heartbeat(self, worker_id: str, status: Mapping[str, object], ttl_s: float) -> None:
+        # Through JSON, as Redis would: what cannot travel there must not pass here.
+        self._workers[worker_id] = (self.now() + ttl_s, json.loads(json.dumps(status)))
+
+    def workers(self) -> dict[str, dict[str, object]]:
+        now = self.now()
+        return {worker_id: status for worker_id, (until, status) in self._workers.items() if until > now}
+
+    def now(self) -> float:
+        return time.time()
+
+    def close(self) -> None:
+        return

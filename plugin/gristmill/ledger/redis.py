@@ -1,0 +1,326 @@
+"""The ledger in Redis. Layout and scripts: `scripts/_common.lua`; every change is one atomic script.
+
+All keys start with `{<prefix>}`, so they share one hash slot and the scripts work on a cluster too. Every script may be
+repeated after a lost answer without counting twice, which is what lets the connection retry by itself.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+import redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
+
+from gristmill.ledger.base import (
+    Accepted,
+    Claim,
+    HighWater,
+    Load,
+    Overdue,
+    Ticket,
+    Unclaimed,
+    UnreadableParcel,
+    Verdict,
+)
+from gristmill.settings import ClientSettings, hide_password
+from gristmill_schemas import DeadLetter, EncoderInfo, JobReport, JobState, Parcel
+from gristmill_schemas.errors import BrokerUnavailable, InvalidInput
+from gristmill_schemas.parcel import pack, unpack
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_COUNTERS = (
+    "accepted",
+    "stored",
+    "skipped",
+    "superseded",
+    "deleted",
+    "dead",
+    "rejected",
+    "tokens",
+    "chunks",
+    "truncated",
+)
+_MICROS = 1_000_000
+
+
+def connect(settings: ClientSettings) -> redis.Redis:
+    """A connection pool that rides out short interruptions by itself: three tries within about two seconds."""
+    return redis.Redis.from_url(
+        settings.redis_url,
+        socket_timeout=settings.redis_timeout_s,
+        socket_connect_timeout=settings.redis_timeout_s,
+        socket_keepalive=True,
+        health_check_interval=30,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.1, cap=1.0), retries=3),
+        retry_on_error=[redis.ConnectionError, redis.TimeoutError, redis.exceptions.BusyLoadingError],
+    )
+
+
+@contextmanager
+def broker_errors(url: str) -> Iterator[None]:
+    """Translate Redis's connection errors into ours, with the way out."""
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.ReadOnlyError) as error:
+        raise BrokerUnavailable(
+            f"Redis at {hide_password(url)} cannot be used: {error}. Start one, or set GRISTMILL_REDIS_URL."
+        ) from error
+
+
+def _translated(
+    method: Callable[Concatenate[RedisLedger, P], T],
+) -> Callable[Concatenate[RedisLedger, P], T]:
+    @functools.wraps(method)
+    def call(self: RedisLedger, *args: P.args, **kwargs: P.kwargs) -> T:
+        with broker_errors(self._url):
+            return method(self, *args, **kwargs)
+
+    return cast("Callable[Concatenate[RedisLedger, P], T]", call)
+
+
+class RedisLedger:
+    """`Ledger` on a Redis server."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self._redis = connect(settings)
+        self._url = settings.redis_url
+        self._prefix = f"{{{settings.key_prefix}}}"
+        self._job_ttl_s = settings.job_ttl_s
+        self._tombstone_ttl_s = settings.tombstone_ttl_s
+        folder = resources.files("gristmill.ledger") / "scripts"
+        common = (folder / "_common.lua").read_text()
+        self._scripts = {
+            entry.name.removesuffix(".lua"): self._redis.register_script(common + entry.read_text())
+            for entry in folder.iterdir()
+            if entry.name.endswith(".lua") and not entry.name.startswith("_")
+        }
+
+    def _run(self, script: str, *args: str | int | float | bytes) -> Any:
+        return self._scripts[script](keys=[self._prefix], args=list(args))
+
+    def _key(self, *parts: str) -> str:
+        return ":".join((self._prefix, *parts))
+
+    # producer
+
+    @_translated
+    def open_job(self, collection: str) -> Ticket:
+        job_id = uuid.uuid4().hex[:16]
+        version, now = self._run("open_job", job_id, collection, self._job_ttl_s)
+        return Ticket(job_id=job_id, version=int(version), opened_at=int(now) / _MICROS)
+
+    @_translated
+    def accept(self, parcel: Parcel, sequence: int, high_water: HighWater) -> Accepted:
+        answer = self._run(
+            "accept",
+            parcel.job_id,
+            parcel.id,
+            sequence,
+            parcel.model_digest,
+            len(parcel),
+            pack(parcel),
+            high_water.documents,
+            high_water.bytes,
+            self._job_ttl_s,
+        )
+        if answer == -1:
+            raise InvalidInput(f"job {parcel.job_id}: unknown or expired; `enqueue` again")
+        return Accepted.YES if answer else Accepted.FULL
+
+    @_translated
+    def close_job(self, job_id: str, rejected: int = 0) -> None:
+        self._run("close_job", job_id, rejected, self._job_ttl_s)
+
+    # worker
+
+    @_translated
+    def claim(self, parcel_id: str, lease_s: float) -> Claim | Unclaimed:
+        token = uuid.uuid4().hex
+        answer = self._run("claim", parcel_id, token, int(lease_s * _MICROS))
+        if not isinstance(answer, list):
+            return Unclaimed(answer.decode())
+        try:
+            parcel = unpack(answer[0])
+        except InvalidInput as error:
+            self._park(parcel_id, answer[0])
+            raise UnreadableParcel(f"{parcel_id}: {error}") from error
+        return Claim(parcel=parcel, attempts=int(answer[1]), token=token)
+
+    def _park(self, parcel_id: str, body: bytes) -> None:
+        # Out of the way of the reconciler, but kept for whoever wants to know what was written over it.
+        self._redis.hset(self._key("unreadable"), parcel_id, body)
+        self._redis.zrem(self._key("pending"), parcel_id)
+
+    @_translated
+    def renew(self, claims: Sequence[Claim], lease_s: float) -> None:
+        if claims:
+            pairs = [part for claim in claims for part in (claim.parcel.id, claim.token)]
+            self._run("renew", int(lease_s * _MICROS), *pairs)
+
+    @_translated
+    def release(self, claim: Claim, *, refund: bool) -> bool:
+        return bool(self._run("release", claim.parcel.id, claim.token, int(refund)))
+
+    @_translated
+    def finish(self, claim: Claim, verdict: Verdict) -> bool:
+        counters: dict[str, int] = {outcome.value: count for outcome, count in verdict.outcomes.items() if count}
+        counters |= {"tokens": verdict.tokens, "chunks": verdict.chunks, "truncated": verdict.truncated}
+        flat = [part for pair in counters.items() for part in pair]
+        letters = [part for letter in verdict.letters for part in (letter.id, letter.model_dump_json())]
+        answer = self._run("finish", claim.parcel.id, claim.token, self._job_ttl_s, len(counters), *flat, *letters)
+        return bool(answer)
+
+    @_translated
+    def split(self, claim: Claim, parts: Sequence[Parcel], attempts: int) -> bool:
+        flat = [field for part in parts for field in (part.id, len(part), pack(part))]
+        return bool(self._run("split", claim.parcel.id, claim.token, attempts, *flat))
+
+    # reconciler
+
+    @_translated
+    def overdue(self, limit: int) -> list[Overdue]:
+        flat = iter(self._run("overdue", limit))
+        return [
+            Overdue(parcel_id.decode(), queue.decode(), int(published_at) / _MICROS, lapsed == b"1")
+            for parcel_id, queue, published_at, lapsed in zip(flat, flat, flat, flat, strict=True)
+        ]
+
+    @_translated
+    def published(self, parcel_ids: Sequence[str]) -> None:
+        if parcel_ids:
+            self._run("published", *parcel_ids)
+
+    @_translated
+    def forget_expired(self) -> int:
+        return int(self._run("forget", 1000))
+
+    @_translated
+    def take_turn(self, name: str, holder: str, lease_s: float) -> bool:
+        return bool(self._run("take_turn", name, holder, int(lease_s * 1000)))
+
+    # fence
+
+    @_translated
+    def bury(self, collection: str, versions: Mapping[str, int]) -> None:
+        if versions:
+            flat = [part for pair in versions.items() for part in pair]
+            self._run("bury", collection, self._tombstone_ttl_s, *flat)
+
+    @_translated
+    def tombstones(self, collection: str, point_ids: Sequence[str]) -> dict[str, int]:
+        if not point_ids:
+            return {}
+        values = cast("list[bytes | None]", self._redis.mget([self._key("tomb", collection, pid) for pid in point_ids]))
+        return {pid: int(value) for pid, value in zip(point_ids, values, strict=True) if value is not None}
+
+    # people
+
+    @_translated
+    def report(self, job_id: str) -> JobReport | None:
+        fields = cast("dict[bytes, bytes]", self._redis.hgetall(self._key("job", job_id)))
+        return self._report(job_id, fields, self.now()) if fields else None
+
+    @staticmethod
+    def _report(job_id: str, fields: Mapping[bytes, bytes], now: float) -> JobReport:
+        started = int(fields[b"created_at"]) / _MICROS
+        finished = fields.get(b"finished_at")
+        state = JobState.DONE if finished else JobState.RUNNING if fields[b"closed"] == b"1" else JobState.OPEN
+        return JobReport(
+            job_id=job_id,
+            collection=fields[b"collection"].decode(),
+            state=state,
+            seconds=max(0.0, (int(finished) / _MICROS if finished else now) - started),
+            **{name: int(fields.get(name.encode(), b"0")) for name in _COUNTERS},
+        )
+
+    @_translated
+    def jobs(self, limit: int) -> list[JobReport]:
+        ids = [raw.decode() for raw in cast("list[bytes]", self._redis.zrevrange(self._key("jobs"), 0, limit - 1))]
+        pipe = self._redis.pipeline(transaction=False)
+        for job_id in ids:
+            pipe.hgetall(self._key("job", job_id))
+        now = self.now()
+        return [self._report(job_id, fields, now) for job_id, fields in zip(ids, pipe.execute(), strict=True) if fields]
+
+    @_translated
+    def load(self) -> Load:
+        fields = cast("list[bytes | None]", self._redis.hmget(self._key("load"), ["parcels", "documents", "bytes"]))
+        return Load(*(int(value or 0) for value in fields))
+
+    @_translated
+    def dead_letters(self, limit: int, collection: str | None = None) -> list[DeadLetter]:
+        found: list[DeadLetter] = []
+        start, page = 0, 256
+        while len(found) < limit:
+            ids = cast("list[bytes]", self._redis.zrevrange(self._key("dead"), start, start + page - 1))
+            if not ids:
+                break
+            bodies = cast("list[bytes | None]", self._redis.hmget(self._key("letters"), ids))
+            letters = [DeadLetter.model_validate_json(body) for body in bodies if body is not None]
+            found += [letter for letter in letters if collection in (None, letter.collection)]
+            start += page
+        return found[:limit]
+
+    @_translated
+    def dead_letter(self, letter_id: str) -> DeadLetter | None:
+        body = cast("bytes | None", self._redis.hget(self._key("letters"), letter_id))
+        return DeadLetter.model_validate_json(body) if body else None
+
+    @_translated
+    def drop_dead(self, letter_ids: Iterable[str]) -> int:
+        ids = list(letter_ids)
+        if not ids:
+            return 0
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.zrem(self._key("dead"), *ids)
+        pipe.hdel(self._key("letters"), *ids)
+        return int(pipe.execute()[1])
+
+    # who serves what
+
+    @_translated
+    def announce(self, info: EncoderInfo) -> None:
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hset(self._key("models"), info.digest, info.model_dump_json())
+        pipe.zadd(self._key("announced"), {info.digest: self.now()})
+        pipe.execute()
+
+    @_translated
+    def models(self) -> list[EncoderInfo]:
+        digests = cast("list[bytes]", self._redis.zrevrange(self._key("announced"), 0, -1))
+        bodies = cast("list[bytes | None]", self._redis.hmget(self._key("models"), digests)) if digests else []
+        return [EncoderInfo.model_validate_json(body) for body in bodies if body]
+
+    @_translated
+    def heartbeat(self, worker_id: str, status: Mapping[str, object], ttl_s: float) -> None:
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.set(self._key("worker", worker_id), json.dumps(status), px=int(ttl_s * 1000))
+        pipe.sadd(self._key("workers"), worker_id)
+        pipe.execute()
+
+    @_translated
+    def workers(self) -> dict[str, dict[str, object]]:
+        ids = sorted(cast("set[bytes]", self._redis.smembers(self._key("workers"))))
+        if not ids:
+            return {}
+        bodies = cast("list[bytes | None]", self._redis.mget([self._key("worker", raw.decode()) for raw in ids]))
+        if gone := [raw for raw, body in zip(ids, bodies, strict=True) if body is None]:
+            self._redis.srem(self._key("workers"), *gone)
+        return {raw.decode(): json.loads(body) for raw, body in zip(ids, bodies, strict=True) if body}
+
+    @_translated
+    def now(self) -> float:
+        seconds, micros = self._redis.time()
+        return seconds + micros / _MICROS
+
+    def close(self) -> None:
+        self._redis.close()

@@ -1,0 +1,50 @@
+-- Put in front of every script. All keys share the prefix {P} and with it one hash slot, so a script may touch any.
+--
+--   {P}:job:<id>      hash    collection created_at finished_at closed next_seq open rejected
+--                             accepted stored skipped superseded deleted dead tokens chunks truncated
+--   {P}:jobs          zset    job id       -> created_at
+--   {P}:parcel:<id>   hash    body job queue items bytes attempts token published_at
+--   {P}:pending       zset    parcel id    -> lease end while held, else published_at     (microseconds)
+--   {P}:load          hash    parcels documents bytes
+--   {P}:dead          zset    letter id    -> died_at
+--   {P}:letters       hash    letter id    -> JSON
+--   {P}:tomb:<coll>:<point>   string version, with a time to live
+--   {P}:clock         string  highest version given out
+local P = KEYS[1]
+
+local function now_us()
+  local t = redis.call('TIME')
+  return t[1] * 1000000 + t[2]
+end
+
+local function holds(parcel, token)
+  return redis.call('HGET', parcel, 'token') == token and token ~= ''
+end
+
+local function store_parcel(id, job, queue, items, body, attempts, now)
+  redis.call('HSET', P .. ':parcel:' .. id, 'body', body, 'job', job, 'queue', queue, 'items', items,
+    'bytes', #body, 'attempts', attempts, 'token', '', 'published_at', string.format('%.0f', now))
+  redis.call('ZADD', P .. ':pending', string.format('%.0f', now), id)
+  redis.call('HINCRBY', P .. ':load', 'parcels', 1)
+  redis.call('HINCRBY', P .. ':load', 'documents', items)
+  redis.call('HINCRBY', P .. ':load', 'bytes', #body)
+end
+
+local function drop_parcel(id)
+  local parcel = P .. ':parcel:' .. id
+  local kept = redis.call('HMGET', parcel, 'items', 'bytes')
+  redis.call('DEL', parcel)
+  redis.call('ZREM', P .. ':pending', id)
+  redis.call('HINCRBY', P .. ':load', 'parcels', -1)
+  redis.call('HINCRBY', P .. ':load', 'documents', -kept[1])
+  redis.call('HINCRBY', P .. ':load', 'bytes', -kept[2])
+end
+
+-- A closed job without open parcels is done. Any job is forgotten `ttl_s` after its last sign of life.
+local function settle(job, ttl_s, now)
+  local state = redis.call('HMGET', job, 'closed', 'open')
+  if state[1] == '1' and tonumber(state[2]) == 0 then
+    redis.call('HSET', job, 'finished_at', string.format('%.0f', now))
+  end
+  redis.call('EXPIRE', job, ttl_s)
+end

@@ -1,0 +1,124 @@
+"""Settings of an application: `GRISTMILL_*` variables, then a `.env` file, then the defaults below.
+
+Workers extend this class (`gristmill_worker.settings`). Nothing else in the code reads the environment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Any, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
+
+from gristmill_schemas.errors import InvalidInput
+
+S = TypeVar("S", bound="ClientSettings")
+
+ENV_PREFIX = "GRISTMILL_"
+
+
+class ClientSettings(BaseSettings):
+    """What an application needs to enqueue and to search."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_file=".env", frozen=True, extra="ignore", env_ignore_empty=True
+    )
+
+    redis_url: str = Field("redis://localhost:6379/0", description="Broker and ledger: redis:// or rediss:// (TLS)")
+    redis_timeout_s: float = Field(5.0, gt=0, le=600, description="Longest wait for one answer of Redis, seconds")
+    key_prefix: str = Field(
+        "gristmill",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="First part of every Redis key and queue; lets installations share one Redis",
+    )
+    qdrant_url: str = Field("http://localhost:6333", description="Qdrant's REST address; gRPC is used beside it")
+    qdrant_grpc_port: int = Field(6334, ge=1, le=65535, description="Qdrant's gRPC port")
+    qdrant_api_key: SecretStr | None = Field(None, description="API key or JWT for Qdrant")
+    qdrant_timeout_s: int = Field(30, ge=1, le=600, description="Longest wait for one answer of Qdrant, seconds")
+    embedded_path: str | None = Field(
+        None, description="Folder for embedded mode without servers; `:memory:` keeps nothing. Unset: use the servers"
+    )
+    model: str = Field(
+        "Qwen/Qwen3-Embedding-0.6B", min_length=1, description="Model of new collections and of the worker"
+    )
+    queue_max_documents: int = Field(
+        1_000_000, ge=1, description="High-water mark: `enqueue` waits while more documents than this are unfinished"
+    )
+    queue_max_bytes: int = Field(
+        256 * 1024 * 1024, ge=65_536, description="High-water mark in bytes of compressed parcels in Redis"
+    )
+    query_timeout_s: float = Field(10.0, gt=0, le=600, description="Longest wait for a query's vector, seconds")
+    job_ttl_s: int = Field(7 * 86_400, ge=60, description="How long a job's counters are kept after its last change")
+    tombstone_ttl_s: int = Field(
+        7 * 86_400,
+        ge=60,
+        description="How long a deletion is remembered; must exceed the age of the oldest unfinished work",
+    )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_scheme(cls, value: str) -> str:
+        if not re.match(r"^(rediss?|unix)://", value):
+            raise ValueError("expected a URL such as redis://host:6379/0 or rediss://host:6380/0")
+        return value
+
+    @field_validator("qdrant_url")
+    @classmethod
+    def _qdrant_scheme(cls, value: str) -> str:
+        if not re.match(r"^https?://", value):
+            raise ValueError("expected a URL such as http://host:6333")
+        return value
+
+
+def load_settings(cls: type[S], **overrides: Any) -> S:
+    """Read and validate settings; `overrides` (None means not given) win over the environment.
+
+    Raises:
+        InvalidInput: naming every setting that is wrong, what came and what was expected.
+    """
+    try:
+        return cls(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        lines = [f"{variable(str(item['loc'][0]))} {_problem(item)}" for item in error.errors(include_url=False)]
+        raise InvalidInput("settings: " + "; ".join(lines)) from error
+
+
+def _problem(item: ErrorDetails) -> str:
+    # A secret must not end up in a log because somebody pasted it into the wrong variable.
+    shown = "***" if "key" in str(item["loc"][0]) else hide_password(repr(item["input"]))
+    return f"{item['msg'].removeprefix('Value error, ')}, got {shown}"
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"{ENV_PREFIX}{name}".upper()
+
+
+def hide_password(url: str) -> str:
+    """The URL with its password replaced by `***`."""
+    return re.sub(r"(://[^:/@]*:)[^@/]*@", r"\1***@", url)
+
+
+def provenance(settings: ClientSettings, overridden: Collection[str] = ()) -> list[dict[str, str]]:
+    """Every setting with its value (secrets hidden), the source it came from and what it means."""
+    cls = type(settings)
+    sources = [
+        ("option", set(overridden)),
+        ("environment", set(EnvSettingsSource(cls)())),
+        (".env", set(DotEnvSettingsSource(cls)())),
+    ]
+    rows = []
+    for name, field in cls.model_fields.items():
+        value = getattr(settings, name)
+        rows.append(
+            {
+                "name": variable(name),
+                "value": "***" if isinstance(value, SecretStr) else hide_password("" if value is None else str(value)),
+                "source": next((source for source, names in sources if name in names), "default"),
+                "meaning": field.description or "",
+            }
+        )
+    return rows

@@ -1,0 +1,104 @@
+"""Fixtures for every test: a scrubbed environment, real servers, and a fresh namespace in them for each test."""
+
+import itertools
+import os
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import pytest
+
+from services import QdrantServer, RedisServer, Server, ServiceMissing
+from services.redis import DATABASES
+
+SERVER_FIXTURES = {"redis_server", "qdrant_server", "make_redis", "make_qdrant"}
+S = TypeVar("S", bound=Server)
+_databases = itertools.cycle(range(1, DATABASES))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `server` whatever asks for one, so that the marker cannot be forgotten."""
+    for item in items:
+        if SERVER_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.server)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Hide the developer's own settings: variables by name, and a `.env` file by working in an empty folder."""
+    for name in [name for name in os.environ if name.startswith("GRISTMILL_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """One Redis for the whole run. Never stop or pause it: `make_redis` gives a test a server of its own."""
+    with _factory(RedisServer) as make:
+        yield make()
+
+
+@pytest.fixture(scope="session")
+def qdrant_server() -> Iterator[QdrantServer]:
+    """One Qdrant for the whole run. Never stop or pause it: `make_qdrant` gives a test a server of its own."""
+    with _factory(QdrantServer) as make:
+        yield make()
+
+
+@pytest.fixture
+def make_redis() -> Iterator[Callable[..., RedisServer]]:
+    """Start Redis servers with the options of `RedisServer`, to be killed at will; all end with the test."""
+    with _factory(RedisServer) as make:
+        yield make
+
+
+@pytest.fixture
+def make_qdrant() -> Iterator[Callable[..., QdrantServer]]:
+    """Start Qdrant servers with the options of `QdrantServer`, to be killed at will; all end with the test."""
+    with _factory(QdrantServer) as make:
+        yield make
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> Iterator[str]:
+    """URL of an empty database that no other test uses."""
+    database = next(_databases)
+    redis_server.flush(database)
+    yield redis_server.url_of(database)
+    redis_server.flush(database)
+
+
+@pytest.fixture
+def collection_name(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A collection name that no other test uses; what starts with it is deleted from `qdrant_server` afterwards."""
+    name = f"t-{uuid.uuid4().hex[:12]}"
+    yield name
+    if "qdrant_server" in request.fixturenames:
+        request.getfixturevalue("qdrant_server").drop_collections(name)
+
+
+@contextmanager
+def _factory(kind: Callable[..., S]) -> Iterator[Callable[..., S]]:
+    with ExitStack() as cleanup:
+
+        def make(**options: Any) -> S:
+            folder = tempfile.TemporaryDirectory(prefix="gristmill-test-", ignore_cleanup_errors=True)
+            data_dir = Path(cleanup.enter_context(folder))
+            try:
+                server = kind(data_dir, **options)
+            except ServiceMissing as missing:
+                _unavailable(str(missing))
+            cleanup.enter_context(server)
+            return server
+
+        yield make
+
+
+def _unavailable(reason: str) -> NoReturn:
+    """A developer without a server goes on without its tests; CI must never be green because it ran none."""
+    if os.environ.get("CI", "").lower() in {"1", "true"}:
+        pytest.fail(reason)
+    pytest.skip(reason)

@@ -1,0 +1,16 @@
+"""Real servers for the tests: Redis and Qdrant as child processes on free loopback ports, with throwaway data."""
+
+from services.process import Server, ServerError, ServiceMissing, free_port
+from services.qdrant import QdrantServer, find_qdrant
+from services.redis import RedisServer, find_redis
+
+__all__ = [
+    "QdrantServer",
+    "RedisServer",
+    "Server",
+    "ServerError",
+    "ServiceMissing",
+    "find_qdrant",
+    "find_redis",
+    "free_port",
+]

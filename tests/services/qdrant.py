@@ -1,0 +1,109 @@
+"""A real Qdrant server without Docker: the binary that `make services` fetches, or the one that QDRANT_BIN names."""
+
+import contextlib
+import os
+import urllib.request
+import warnings
+from pathlib import Path
+
+from qdrant_client import QdrantClient
+
+from services.process import Server, ServiceMissing, accepts_connections, free_port
+
+#: Where `scripts/fetch_qdrant.py` leaves the binary.
+CACHED = Path(__file__).parents[2] / ".cache" / "qdrant" / "qdrant"
+
+
+def find_qdrant() -> str:
+    """Return the path of the Qdrant binary, or raise `ServiceMissing`."""
+    chosen = Path(os.environ.get("QDRANT_BIN") or CACHED)
+    if chosen.is_file() and os.access(chosen, os.X_OK):
+        return str(chosen)
+    raise ServiceMissing(f"no Qdrant binary at {chosen}: run `make services`, or point QDRANT_BIN at one")
+
+
+class QdrantServer(Server):
+    """A Qdrant server on the loopback interface, telemetry off.
+
+    Args:
+        data_dir: Folder for storage, snapshots and the log.
+        api_key: Key that every request must carry; None asks for none.
+        read_only_key: A second key that may only read.
+        settings: Further settings by their environment name, say `{"QDRANT__STORAGE__ON_DISK_PAYLOAD": "true"}`.
+    """
+
+    name = "qdrant"
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        api_key: str | None = None,
+        read_only_key: str | None = None,
+        settings: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(data_dir)
+        self.program = find_qdrant()
+        self.http_port = free_port()
+        self.grpc_port = free_port()
+        self.api_key = api_key
+        self.read_only_key = read_only_key
+        self._settings = settings or {}
+
+    @property
+    def url(self) -> str:
+        """URL of the REST interface; gRPC is on `grpc_port`."""
+        return f"http://127.0.0.1:{self.http_port}"
+
+    def client(self, *, api_key: str | None = None, timeout_s: int = 30) -> QdrantClient:
+        """Return a gRPC client with the server's key or another one; the caller closes it."""
+        with warnings.catch_warnings():
+            # On the loopback interface a key needs no TLS; and the tests turn warnings into errors.
+            warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")
+            return QdrantClient(
+                host="127.0.0.1",
+                port=self.http_port,
+                grpc_port=self.grpc_port,
+                prefer_grpc=True,
+                https=False,
+                api_key=api_key or self.api_key,
+                timeout=timeout_s,
+                check_compatibility=False,  # warns where the client is more than one minor version ahead
+            )
+
+    def drop_collections(self, prefix: str) -> None:
+        """Delete every collection whose name starts with `prefix`."""
+        with contextlib.closing(self.client()) as client:
+            for collection in client.get_collections().collections:
+                if collection.name.startswith(prefix):
+                    client.delete_collection(collection.name)
+
+    def command(self) -> list[str]:
+        """Return the program; everything else is in its environment."""
+        return [self.program, "--disable-telemetry"]
+
+    def environment(self) -> dict[str, str]:
+        """Return this process's environment, less any Qdrant settings in it, with the server's own."""
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("QDRANT__")}
+        own = {
+            "QDRANT__SERVICE__HOST": "127.0.0.1",
+            "QDRANT__SERVICE__HTTP_PORT": str(self.http_port),
+            "QDRANT__SERVICE__GRPC_PORT": str(self.grpc_port),
+            "QDRANT__SERVICE__ENABLE_STATIC_CONTENT": "false",
+            "QDRANT__STORAGE__STORAGE_PATH": str(self.data_dir / "storage"),
+            "QDRANT__STORAGE__SNAPSHOTS_PATH": str(self.data_dir / "snapshots"),
+            "QDRANT__TELEMETRY_DISABLED": "true",
+        }
+        return inherited | own | self._keys() | self._settings
+
+    def is_ready(self) -> bool:
+        """Ask `/readyz`, which needs no key, and see that the gRPC port is open."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/readyz", timeout=1) as answer:
+                return answer.status == 200 and accepts_connections(self.grpc_port)
+        except OSError:  # refused, reset, timed out, or HTTP 503 while shards load: all mean "not yet"
+            return False
+
+    def _keys(self) -> dict[str, str]:
+        keys = {"QDRANT__SERVICE__API_KEY": self.api_key, "QDRANT__SERVICE__READ_ONLY_API_KEY": self.read_only_key}
+        return {name: key for name, key in keys.items() if key is not None}

@@ -1,0 +1,115 @@
+"""The shape of the distribution: light to import, three packages and nothing else, dependencies one way only."""
+
+import ast
+import importlib
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+
+REPO = Path(__file__).parents[2]
+#: Every package with the folder that says its role.
+ROOTS = {"gristmill_schemas": "schemas", "gristmill": "plugin", "gristmill_worker": "worker"}
+#: Bytecode is the only thing that may lie beside a package.
+IGNORED = {"__pycache__"}
+
+for_each_package = pytest.mark.parametrize("package", sorted(ROOTS))
+
+
+def test_importing_gristmill_loads_neither_torch_nor_transformers_nor_celery() -> None:
+    program = "import gristmill, json, sys; print(json.dumps(list(sys.modules)))"
+    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in json.loads(answer.stdout)}
+    assert loaded & {"torch", "transformers", "celery", "gristmill_worker"} == set()
+
+
+@for_each_package
+def test_each_source_root_holds_exactly_one_package(package: str) -> None:
+    found = {entry.name for entry in (REPO / ROOTS[package]).iterdir()} - IGNORED
+    assert found == {package}
+
+
+@for_each_package
+def test_each_package_is_typed(package: str) -> None:
+    assert (folder(package) / "__init__.py").is_file()
+    assert (folder(package) / "py.typed").is_file()
+
+
+def test_the_wheel_holds_exactly_the_three_packages(wheel_names: set[str]) -> None:
+    tops = {name.partition("/")[0] for name in wheel_names}
+    assert {top for top in tops if not top.endswith(".dist-info")} == set(ROOTS)
+
+
+@for_each_package
+def test_the_wheel_holds_every_file_of_a_package(package: str, wheel_names: set[str]) -> None:
+    files = {path.relative_to(folder(package).parent).as_posix() for path in files_of(package)}
+    assert files - wheel_names == set()
+
+
+def test_the_schemas_import_pydantic_and_the_standard_library_alone() -> None:
+    allowed = sys.stdlib_module_names | {"gristmill_schemas", "pydantic", "pydantic_core", "typing_extensions"}
+    assert [f"{place}: {top}" for place, top in imports_of("gristmill_schemas") if top not in allowed] == []
+
+
+def test_the_plugin_never_imports_the_worker_nor_what_only_workers_install() -> None:
+    forbidden = {"gristmill_worker", "torch", "transformers", "tokenizers", "safetensors"}
+    assert [f"{place}: {top}" for place, top in imports_of("gristmill") if top in forbidden] == []
+
+
+@pytest.mark.parametrize("package", ["gristmill", "gristmill_schemas"])
+def test_the_public_names_are_sorted_and_all_there(package: str) -> None:
+    module = importlib.import_module(package)
+    names: list[str] = module.__all__
+    assert names == sorted(names, key=constants_then_classes)
+    assert [name for name in names if not hasattr(module, name)] == []
+
+
+@pytest.mark.parametrize("package", ["gristmill", "gristmill_schemas"])
+def test_nothing_is_public_by_accident(package: str) -> None:
+    module = importlib.import_module(package)
+    public = {name for name, value in vars(module).items() if name[0] != "_" and not isinstance(value, ModuleType)}
+    assert public - set(module.__all__) - {"annotations"} == set()
+
+
+@pytest.fixture(scope="session")
+def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The names of everything in the wheel, built as pip builds it but from this environment, so without a network."""
+    target = tmp_path_factory.mktemp("wheel")
+    (wheel,) = WheelBuilder(str(REPO)).build(directory=str(target), versions=["standard"])
+    with zipfile.ZipFile(wheel) as archive:
+        return set(archive.namelist())
+
+
+def folder(package: str) -> Path:
+    return REPO / ROOTS[package] / package
+
+
+def files_of(package: str) -> Iterator[Path]:
+    return (path for path in folder(package).rglob("*") if path.is_file() and not IGNORED.intersection(path.parts))
+
+
+def imports_of(package: str) -> Iterator[tuple[str, str]]:
+    """Yield place and top-level name of every absolute import, those inside functions included."""
+    for path in files_of(package):
+        if path.suffix == ".py":
+            for node in ast.walk(ast.parse(path.read_bytes())):
+                yield from ((f"{path.relative_to(REPO)}:{line}", top) for line, top in imported(node))
+
+
+def imported(node: ast.AST) -> list[tuple[int, str]]:
+    if isinstance(node, ast.Import):
+        return [(node.lineno, alias.name.partition(".")[0]) for alias in node.names]
+    if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        return [(node.lineno, node.module.partition(".")[0])]
+    return []
+
+
+def constants_then_classes(name: str) -> tuple[bool, bool, str]:
+    """Order names as ruff's RUF022 does: CONSTANTS, Classes, then the rest."""
+    return not name.isupper(), not name[:1].isupper(), name
