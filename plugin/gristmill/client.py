@@ -55,7 +55,7 @@ class Client:
         Raises:
             InvalidInput: a setting is wrong; the message names it.
         """
-        self._parts: Parts = open_parts(settings or load_settings(ClientSettings, **overrides))
+        self._parts: Parts = open_parts(settings or load_settings(ClientSettings, **overrides), overrides)
         self.collections = self._parts.collections
         self._producer = Producer(self._parts.ledger, self._parts.dispatcher, self._parts.high_water)
         self._searcher = Searcher(self._parts.store, self.collections, self._parts.queries)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gristmill_schemas import Document, Outcome, PointSystem, point_id
+from gristmill_schemas.point import etag_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,11 @@ class Task:
     def key(self) -> str:
         """The document's identity within its collection: the point id of its chunk 0."""
         return point_id(self.document.id, self.document.tenant)
+
+    @property
+    def etag(self) -> str:
+        """The document's identity and content in one value."""
+        return etag_of(self.key, self.document.text_hash, self.document.metadata_hash)
 
 
 @dataclass(frozen=True, slots=True)

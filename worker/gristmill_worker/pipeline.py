@@ -178,12 +178,10 @@ class Pipeline:
         """Tombstones first, so that whoever writes meanwhile sees them; then the points."""
         if not parcel.deletions:
             return
-        settled = [item.model_copy(update={"version": parcel.version_of(item)}) for item in parcel.deletions]
-        ids = {point_id(item.id, item.tenant): item for item in settled}
-        buried = {pid: item.version for pid, item in ids.items() if item.version is not None}
+        buried = {point_id(item.id, item.tenant): parcel.version_of(item) for item in parcel.deletions}
         self._patience.call(lambda: self._ledger.bury(spec.name, buried))
-        self._sink.delete_through(spec, settled)
-        newer = len(self._sink.stored(spec, list(ids)))
+        self._sink.delete_through(spec, [(item.id, item.tenant, parcel.version_of(item)) for item in parcel.deletions])
+        newer = len(self._sink.stored(spec, list(buried)))
         tally.outcomes[Outcome.SUPERSEDED] += newer
         tally.outcomes[Outcome.DELETED] += len(parcel.deletions) - newer
 
@@ -226,12 +224,8 @@ class Pipeline:
             if reason is not None:
                 del prepared[item.task.key]
                 _bury(tally, claim, item.task, "StoreRefused", reason)
-        touched = [plan for plan in plans if plan.action is Action.TOUCH]
-        self._sink.touch(
-            spec,
-            [plan.task for plan in touched],
-            {plan.task.key: plan.before.stored for plan in touched if plan.before.stored},
-        )
+        unchanged = [(p.task, p.before.stored) for p in plans if p.action is Action.TOUCH and p.before.stored]
+        self._sink.touch(spec, unchanged)
         for plan in plans:
             if plan.action is Action.METADATA and plan.before.stored:
                 self._sink.replace_metadata(spec, plan.task, plan.before.stored)
@@ -242,31 +236,32 @@ class Pipeline:
         """Read back what became of each document; returns those that were overtaken midway."""
         open_plans = [plan for plan in plans if plan.action is not Action.ENCODE or plan.task.key in prepared]
         again: list[Task] = []
-        stale: list[Deletion] = []
-        for plan, held in zip(open_plans, self._look(spec, [plan.task for plan in open_plans]), strict=True):
+        after = self._look(spec, [plan.task for plan in open_plans])
+        for plan, held in zip(open_plans, after, strict=True):
             became = outcome(plan.task, plan.action, held, spec.space.fingerprint)
             if became is None:
                 again.append(plan.task)
                 continue
-            stale += _leftovers(plan, held)
             tally.outcomes[became] += 1
             if became is Outcome.STORED and (item := prepared.get(plan.task.key)):
                 tally.tokens += item.tokens
                 tally.chunks += len(item.points)
                 tally.truncated += item.truncated
-        self._sink.delete_older(spec, stale)
+        self._clean_up(spec, list(zip(open_plans, after, strict=True)))
         return again
 
-
-def _leftovers(plan: _Plan, held: Held) -> list[Deletion]:
-    """Points of this document that must go: older than what won, or at most as new as its tombstone."""
-    document = plan.task.document
-    winners = []
-    if held.stored is not None and leaves_chunks(plan.task, plan.action, plan.before):
-        winners.append(held.stored.version)
-    if held.tombstone is not None:
-        winners.append(held.tombstone + 1)
-    return [Deletion(id=document.id, tenant=document.tenant, version=max(winners))] if winners else []
+    def _clean_up(self, spec: CollectionSpec, ended: Sequence[tuple[_Plan, Held]]) -> None:
+        """Delete what older versions left behind, and what was written after the document had been deleted."""
+        winners = [
+            held.stored for plan, held in ended if held.stored and leaves_chunks(plan.task, plan.action, plan.before)
+        ]
+        self._sink.delete_leftovers(spec, winners)
+        revived = [
+            (plan.task.document.id, plan.task.document.tenant, held.tombstone)
+            for plan, held in ended
+            if held.tombstone is not None
+        ]
+        self._sink.delete_through(spec, revived)
 
 
 def _bury(tally: _Tally, claim: Claim, task: Task, error: str, reason: str) -> None:
@@ -276,15 +271,14 @@ def _bury(tally: _Tally, claim: Claim, task: Task, error: str, reason: str) -> N
 
 def _all_dead(claim: Claim, error: str, reason: str) -> _Tally:
     tally = _Tally()
-    for number, item in enumerate((*claim.parcel.documents, *claim.parcel.deletions)):
+    items: list[Document | Deletion] = [*claim.parcel.documents, *claim.parcel.deletions]
+    for number, item in enumerate(items):
         tally.outcomes[Outcome.DEAD] += 1
         tally.letters.append(_letter(claim, item, claim.parcel.version_of(item), error, reason, number))
     return tally
 
 
-def _letter(
-    claim: Claim, item: Document | Deletion, version: int, error: str, reason: str, number: int
-) -> DeadLetter:
+def _letter(claim: Claim, item: Document | Deletion, version: int, error: str, reason: str, number: int) -> DeadLetter:
     parcel = claim.parcel
     return DeadLetter(
         id=f"{parcel.id}-{number}",

@@ -19,7 +19,7 @@ from gristmill_schemas.errors import EncodingFailed
 from gristmill_schemas.limits import MAX_CHUNKS
 from gristmill_worker.batcher import Batcher
 from gristmill_worker.encoder.base import Encoder, TokenizedText
-from gristmill_worker.encoder.vectors import cut
+from gristmill_worker.encoder.pooling import cut
 from gristmill_worker.fence import Task
 from gristmill_worker.idle import IdleClock, Stage
 from gristmill_worker.sink import Point, payload_of
@@ -135,6 +135,7 @@ def _points(spec: CollectionSpec, each: _Cut, vectors: npt.NDArray[np.float32], 
             span=span,
             text_hash=document.text_hash,
             metadata_hash=document.metadata_hash,
+            etag=task.etag,
             space=spec.space.fingerprint,
             tokens=tokens,
             truncated=truncated,

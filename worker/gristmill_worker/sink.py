@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,16 +15,17 @@ import numpy.typing as npt
 from qdrant_client import QdrantClient, models
 
 from gristmill.store import store_errors
-from gristmill_schemas import CollectionSpec, Deletion, PointSystem, point_id
+from gristmill_schemas import CollectionSpec, PointSystem, point_id
 from gristmill_schemas.document import canonical_json
 from gristmill_schemas.errors import StoreRefused
-from gristmill_schemas.point import ID_PATH, TENANT_PATH, VERSION_PATH
+from gristmill_schemas.point import ETAG_PATH, ID_PATH, TENANT_PATH, VERSION_PATH
 from gristmill_schemas.validation import SYSTEM_KEY
 from gristmill_worker.fence import Task
 from gristmill_worker.idle import IdleClock, Stage
 from gristmill_worker.patience import Patience
 
 T = TypeVar("T")
+K = TypeVar("K")
 
 #: Bounds of one request. Qdrant is fastest at 64-256 points, and its clients report larger bodies as time-outs.
 MAX_REQUEST_POINTS = 256
@@ -80,8 +80,8 @@ class Sink:
         refused: dict[str, str] = {}
         for first in (False, True):
             wave = [point for point in points if (point.chunk == 0) == first]
-            for version, group in groupby(sorted(wave, key=_version), key=_version):
-                for request in slices(list(group), _size_of):
+            for version, group in _grouped(wave, lambda point: point.version):
+                for request in slices(group, _size_of):
                     refused |= self._upload(spec, request, version)
         return refused
 
@@ -108,63 +108,59 @@ class Sink:
             return self._upload(spec, points[:half], version) | self._upload(spec, points[half:], version)
         return {}
 
-    def touch(self, spec: CollectionSpec, tasks: Sequence[Task], before: dict[str, PointSystem]) -> None:
-        """Move the version of unchanged documents up, if they are still unchanged."""
-        operations: list[models.UpdateOperation] = [
-            models.SetPayloadOperation(
-                set_payload=models.SetPayload(
-                    payload={"version": version}, key=SYSTEM_KEY, filter=_unchanged(list(group), version, before)
+    def touch(self, spec: CollectionSpec, unchanged: Sequence[tuple[Task, PointSystem]]) -> None:
+        """Move the version of unchanged documents up, if they are still as they were looked at."""
+        operations: list[models.UpdateOperation] = []
+        for version, group in _grouped(unchanged, lambda pair: pair[0].version):
+            chosen = _unchanged([held for _, held in group], version)
+            operations.append(
+                models.SetPayloadOperation(
+                    set_payload=models.SetPayload(payload={"version": version}, key=SYSTEM_KEY, filter=chosen)
                 )
             )
-            for version, group in groupby(sorted(tasks, key=_version), key=_version)
-        ]
         self._update(spec, operations)
 
     def replace_metadata(self, spec: CollectionSpec, task: Task, before: PointSystem) -> None:
-        """Give a document's points new metadata; vectors and texts stay as they are, if they still are as before."""
+        """Give a document's points new metadata, if its text is still as it was looked at. Vectors stay."""
         ids = [point_id(before.id, before.tenant, chunk) for chunk in range(before.chunks)]
+        new = {
+            "version": task.version,
+            "metadata_hash": task.document.metadata_hash,
+            "etag": task.etag,
+            "job": task.job_id,
+        }
+        older_and_same = _conditions(_unchanged([before], task.version))
         operations: list[models.UpdateOperation] = []
-        for system in self.stored(spec, ids).values():
-            payload = payload_of(
-                spec,
-                task,
-                system.model_copy(
-                    update={
-                        "version": task.version,
-                        "metadata_hash": task.document.metadata_hash,
-                        "job": task.job_id,
-                    }
-                ),
-            )
-            unchanged = _unchanged([task], task.version, {task.key: before})
-            this_one = models.HasIdCondition(has_id=[point_id(before.id, before.tenant, system.chunk)])
+        # Chunk 0 last, as in `write`: its version says that all others are done.
+        for chunk_id, system in sorted(self.stored(spec, ids).items(), key=lambda pair: -pair[1].chunk):
+            chosen = models.Filter(must=[models.HasIdCondition(has_id=[chunk_id]), *older_and_same])
+            payload = payload_of(spec, task, system.model_copy(update=new))
             operations.append(
-                models.OverwritePayloadOperation(
-                    overwrite_payload=models.SetPayload(
-                        payload=payload, filter=models.Filter(must=[this_one, unchanged])
-                    )
-                )
+                models.OverwritePayloadOperation(overwrite_payload=models.SetPayload(payload=payload, filter=chosen))
             )
         self._update(spec, operations)
 
-    def delete_older(self, spec: CollectionSpec, targets: Iterable[Deletion]) -> None:
-        """Delete every point of the given documents that is older than the target's version."""
-        self._delete(spec, [(target, older_than(_settled(target))) for target in targets])
-
-    def delete_through(self, spec: CollectionSpec, targets: Iterable[Deletion]) -> None:
-        """Delete every point of the given documents up to and including the target's version."""
-        self._delete(spec, [(target, older_than(_settled(target) + 1)) for target in targets])
-
-    def _delete(self, spec: CollectionSpec, doomed: Sequence[tuple[Deletion, models.Filter]]) -> None:
-        key = _tenant_and_version
+    def delete_leftovers(self, spec: CollectionSpec, winners: Sequence[PointSystem]) -> None:
+        """Delete points of the winners' documents that are older and hold other content than the winner."""
         operations: list[models.UpdateOperation] = []
-        for _, group in groupby(sorted(doomed, key=lambda pair: key(pair[0])), key=lambda pair: key(pair[0])):
-            pairs = list(group)
-            theirs = models.FieldCondition(key=ID_PATH, match=models.MatchAny(any=[target.id for target, _ in pairs]))
-            conditions = [theirs, tenant_is(pairs[0][0].tenant), pairs[0][1]]
-            operations.append(
-                models.DeleteOperation(delete=models.FilterSelector(filter=models.Filter(must=conditions)))
+        for (tenant, version), group in _grouped(winners, lambda held: (held.tenant, held.version)):
+            chosen = models.Filter(
+                must=[_documents([held.id for held in group]), tenant_is(tenant), older_than(version)],
+                must_not=[
+                    models.FieldCondition(key=ETAG_PATH, match=models.MatchAny(any=[held.etag for held in group]))
+                ],
             )
+            operations.append(models.DeleteOperation(delete=models.FilterSelector(filter=chosen)))
+        self._update(spec, operations)
+
+    def delete_through(self, spec: CollectionSpec, doomed: Sequence[tuple[str, str | None, int]]) -> None:
+        """Delete every point of the given (id, tenant)s up to and including the given version."""
+        operations: list[models.UpdateOperation] = []
+        for (tenant, version), group in _grouped(doomed, lambda each: each[1:]):
+            chosen = models.Filter(
+                must=[_documents([each[0] for each in group]), tenant_is(tenant), older_than(version + 1)]
+            )
+            operations.append(models.DeleteOperation(delete=models.FilterSelector(filter=chosen)))
         self._update(spec, operations)
 
     def _update(self, spec: CollectionSpec, operations: list[models.UpdateOperation]) -> None:
@@ -207,44 +203,30 @@ def tenant_is(tenant: str | None) -> models.Condition:
     return models.FieldCondition(key=TENANT_PATH, match=models.MatchValue(value=tenant))
 
 
-def _unchanged(tasks: Sequence[Task], version: int, before: dict[str, PointSystem]) -> models.Filter:
-    """Points of these documents that are older and still hold the text that was looked at.
+def _unchanged(holds: Sequence[PointSystem], version: int) -> models.Filter:
+    """All points of these documents that are older than `version` and still hold the content that was looked at.
 
-    Without the hash a document that is overwritten between the look and this write would get our version on its text.
+    Without the etag a document that is overwritten between the look and this write would get our version on its text.
     """
-    alternatives: list[models.Condition] = []
-    for task in tasks:
-        held = before[task.key]
-        ids: list[Any] = [point_id(held.id, held.tenant, chunk) for chunk in range(held.chunks)]
-        alternatives.append(
-            models.Filter(
-                must=[
-                    models.HasIdCondition(has_id=ids),
-                    models.FieldCondition(
-                        key=f"{SYSTEM_KEY}.text_hash", match=models.MatchValue(value=held.text_hash)
-                    ),
-                    models.FieldCondition(
-                        key=f"{SYSTEM_KEY}.metadata_hash", match=models.MatchValue(value=held.metadata_hash)
-                    ),
-                ]
-            )
-        )
-    return models.Filter(must=[older_than(version), models.Filter(should=alternatives)])
+    ids: list[Any] = [point_id(held.id, held.tenant, chunk) for held in holds for chunk in range(held.chunks)]
+    etags = models.FieldCondition(key=ETAG_PATH, match=models.MatchAny(any=[held.etag for held in holds]))
+    return models.Filter(must=[models.HasIdCondition(has_id=ids), etags, *_conditions(older_than(version))])
+
+
+def _conditions(each: models.Filter) -> list[Any]:
+    return each.must if isinstance(each.must, list) else []
 
 
 def _size_of(point: Point) -> int:
     return point.vector.nbytes + len(canonical_json(point.payload)) + 64
 
 
-def _version(item: Point | Task) -> int:
-    return item.version
+def _documents(ids: Sequence[str]) -> models.FieldCondition:
+    return models.FieldCondition(key=ID_PATH, match=models.MatchAny(any=list(ids)))
 
 
-def _settled(target: Deletion) -> int:
-    if target.version is None:
-        raise ValueError(f"deletion of {target.id!r}: expected a settled version")
-    return target.version
-
-
-def _tenant_and_version(target: Deletion) -> tuple[str, bool, int]:
-    return target.tenant or "", target.tenant is None, _settled(target)
+def _grouped(items: Iterable[T], key: Callable[[T], K]) -> Iterable[tuple[K, list[T]]]:
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups.items()

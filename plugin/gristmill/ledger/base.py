@@ -145,6 +145,9 @@ class Ledger(Protocol):
     def published(self, parcel_ids: Sequence[str]) -> None:
         """Note that their pointers have just been handed to the broker."""
 
+    def published_at(self, parcel_id: str) -> float | None:
+        """When a parcel's pointer was last handed to the broker; None where the parcel is finished."""
+
     def forget_expired(self) -> int:
         """Drop index entries of jobs whose time to live is over; returns how many."""
 

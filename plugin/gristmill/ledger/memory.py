@@ -191,6 +191,10 @@ class MemoryLedger:
                 if kept is not None and (not kept.token or kept.lease_end <= now):
                     kept.published_at, kept.token = now, ""
 
+    def published_at(self, parcel_id: str) -> float | None:
+        kept = self._parcels.get(parcel_id)
+        return None if kept is None else kept.published_at
+
     def forget_expired(self) -> int:
         return 0
 

@@ -200,6 +200,11 @@ class RedisLedger:
             self._run("published", *parcel_ids)
 
     @_translated
+    def published_at(self, parcel_id: str) -> float | None:
+        value = cast("bytes | None", self._redis.hget(self._key("parcel", parcel_id), "published_at"))
+        return None if value is None else int(value) / _MICROS
+
+    @_translated
     def forget_expired(self) -> int:
         return int(self._run("forget", 1000))
 
