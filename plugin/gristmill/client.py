@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from qdrant_client import models
 
+from gristmill.dead import DeadLetters
 from gristmill.enqueue import Producer
 from gristmill.filters import Where, compile_filter
 from gristmill.jobs import Job
@@ -59,6 +60,7 @@ class Client:
         self.collections = self._parts.collections
         self._producer = Producer(self._parts.ledger, self._parts.dispatcher, self._parts.high_water)
         self._searcher = Searcher(self._parts.store, self.collections, self._parts.queries)
+        self.dead = DeadLetters(self._parts.ledger, lambda name, items: self._feed(name, items, []))
         self._server_checked = self._parts.local
 
     @classmethod
