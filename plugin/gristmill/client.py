@@ -158,6 +158,10 @@ class Client:
             require_server(self._parts.store)
             self._server_checked = True
 
+    def announced_models(self) -> list[EncoderInfo]:
+        """Every model that a worker has announced, newest first."""
+        return self._parts.ledger.models()
+
     # writing
 
     def enqueue(

@@ -8,7 +8,10 @@ from typing import Annotated
 
 import typer
 
+from gristmill_worker.demo.command import app as demo
+
 app = typer.Typer()
+app.add_typer(demo)
 
 
 @app.command()

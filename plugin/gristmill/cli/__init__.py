@@ -1,5 +1,1 @@
 """The command line: `gristmill …`. Typer for the commands, Rich for people, one JSON object for scripts."""
-
-from gristmill.cli.root import main
-
-__all__ = ["main"]
