@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -101,7 +101,12 @@ def _out_of_reach(model: str, error: Exception) -> str:
 
 def _bar(progress: bool) -> Any:
     """The progress bar class for the hub client: its own, or one that shows nothing."""
-    from huggingface_hub import utils
+    module: Any = importlib.import_module("huggingface_hub.utils.tqdm")
+    if progress:
+        return module.tqdm
 
-    bar: Any = vars(utils)["tqdm"]
-    return bar if progress else partial(bar, disable=True)
+    class Silent(module.tqdm):  # type: ignore[misc]  # the client wants a class, and its own has no types
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **{**kwargs, "disable": True})
+
+    return Silent

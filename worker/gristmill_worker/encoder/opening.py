@@ -11,7 +11,7 @@ from gristmill_worker.encoder.locate import locate
 from gristmill_worker.encoder.recipe import Overrides, read_info
 
 if TYPE_CHECKING:
-    from gristmill_worker.encoder.transformers_encoder import Loaded
+    from gristmill_worker.encoder.choosing import Loaded
 
 _QWEN3_WINDOW: Final = 32_768
 
@@ -72,8 +72,8 @@ def default_budget(device_type: str) -> int:
 
 def _load(model: str, revision: str | None, device: str, dtype: str, overrides: Overrides, *, progress: bool) -> Loaded:
     from gristmill_worker.encoder import loading, random_model
+    from gristmill_worker.encoder.choosing import Loaded
     from gristmill_worker.encoder.tokenizing import Tokenizer
-    from gristmill_worker.encoder.transformers_encoder import Loaded
 
     where = loading.choose_device(device)
     number = loading.choose_dtype(dtype, where)

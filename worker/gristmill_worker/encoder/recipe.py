@@ -198,7 +198,8 @@ def _window(
     folder: Path, config: dict[str, Any], steps: _SentenceTransformersFiles, family: Family | None, wanted: int | None
 ) -> int:
     """The longest input: what is asked for or declared, but never more than the model has positions."""
-    positions = (config.get("text_config") or config).get("max_position_embeddings")
+    inner = config.get("text_config") or config
+    positions = inner.get("max_position_embeddings") or inner.get("n_positions")
     offset = int(config.get("pad_token_id") or 0) + 1 if config.get("model_type") in OFFSET_POSITIONS else 0
     hard = int(positions) - offset if positions else _NO_LIMIT
     tokenizer = read_json(folder / "tokenizer_config.json").get("model_max_length")

@@ -9,34 +9,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from gristmill_schemas import EncoderInfo
 from gristmill_schemas.errors import AcceleratorOutOfMemory, EncodingFailed, GristmillError
 from gristmill_worker.encoder.base import TokenizedText, Vectors
+from gristmill_worker.encoder.choosing import Loaded, choose_forward
 from gristmill_worker.encoder.chunking import Spans
-from gristmill_worker.encoder.forward import Forward, PackedForward, PaddedForward
-from gristmill_worker.encoder.parity import PINNED_TEXTS, check, reference_vectors
 from gristmill_worker.encoder.planner import halve, plan
 from gristmill_worker.encoder.pooling import unit
-from gristmill_worker.encoder.tokenizing import Tokenizer
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A model in memory, before anything is decided about how to run it."""
-
-    model: Any
-    tokenizer: Tokenizer
-    info: EncoderInfo
-    device: torch.device
-    dtype: torch.dtype
 
 
 class TransformersEncoder:
@@ -61,7 +46,7 @@ class TransformersEncoder:
         self._tokenizer = loaded.tokenizer
         self._document_tokens = self._template_tokens()
         with torch.inference_mode():
-            self._forward = _choose_forward(loaded, packed)
+            self._forward = choose_forward(loaded, packed)
 
     @property
     def packed(self) -> bool:
@@ -138,22 +123,6 @@ class TransformersEncoder:
     def _template_tokens(self) -> int:
         template = self.info.templates.document.replace("{text}", "")
         return self._tokenizer.count(template) if template else 0
-
-
-def _choose_forward(loaded: Loaded, packed: bool | None) -> Forward:
-    padded = PaddedForward(loaded.model, loaded.info.pooling, loaded.device)
-    if packed is False:
-        return padded
-    pinned = [item.ids for item in loaded.tokenizer.tokenize(PINNED_TEXTS)]
-    reference = reference_vectors(padded, pinned)
-    candidate = PackedForward(loaded.model, loaded.info.pooling, loaded.device)
-    problem = check(candidate, pinned, reference, loaded.dtype)
-    if problem is None:
-        return candidate
-    if packed:
-        raise EncodingFailed(f"{loaded.info.model} cannot be packed: {problem}")
-    log.warning("%s runs in padded batches, since packed %s", loaded.info.model, problem)
-    return PaddedForward(loaded.model, loaded.info.pooling, loaded.device)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
