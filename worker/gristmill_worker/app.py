@@ -10,12 +10,13 @@ import logging
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from celery import signals
-from celery.exceptions import Reject
+from celery.exceptions import Reject, SecurityWarning
 
 from gristmill.broker import PARCEL_TASK, CeleryDispatcher, create_celery, queue_name
 from gristmill.collections import Collections
@@ -80,6 +81,7 @@ def run_worker(settings: WorkerSettings, ready: Callable[[Engine], None] | None 
                 "reconciler": (settings.reconcile_every_s, reconciler),
                 "stall watch": (5.0, StallWatch(queue, lambda: engine.keeper.held)),
                 "orphan watch": (1.0, orphan_watch()),
+                "progress": (10.0, progress_log(lambda: engine.status())),
             },
         )
         closing.callback(engine.close)
@@ -105,6 +107,8 @@ def _consume(settings: WorkerSettings, engine: Engine) -> None:
 
     signals.worker_shutting_down.connect(on_shutdown, weak=False)
     signals.setup_logging.connect(_keep_our_logging, weak=False)
+    # JSON only, so nothing in the queue can run code: that Celery dislikes root (containers!) is not worth a warning.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     worker = app.Worker(
         pool="threads",
         concurrency=settings.threads,
@@ -156,6 +160,24 @@ class StallWatch:
             log.critical("work has waited for %.0f s and nothing pulls it: giving this process up", _STALLED_S)
             logging.shutdown()
             os._exit(EXIT_HUNG)
+
+
+def progress_log(status: Callable[[], dict[str, Any]]) -> Callable[[], None]:
+    """A duty that logs what was done since its last look, where anything was."""
+    before: dict[str, Any] = {"texts": 0, "tokens": 0, "idle": {}}
+    at = time.monotonic()
+
+    def look() -> None:
+        nonlocal before, at
+        now, seconds = status(), time.monotonic() - at
+        texts, tokens = now["texts"] - before["texts"], now["tokens"] - before["tokens"]
+        if texts:
+            idle = {cause: now["idle"][cause] - before["idle"].get(cause, 0.0) for cause in now["idle"]}
+            shares = ", ".join(f"{cause} {value / seconds:.0%}" for cause, value in idle.items())
+            log.info("%.0f texts/s, %.0f tokens/s; model: %s", texts / seconds, tokens / seconds, shares)
+        before, at = now, time.monotonic()
+
+    return look
 
 
 def orphan_watch() -> Callable[[], None]:

@@ -31,7 +31,9 @@ def worker(
         format="%(asctime)s %(levelname)-7s %(process)d %(name)s: %(message)s",
         stream=sys.stderr,
     )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    if log_level.lower() != "debug":  # Celery logs two lines per parcel; the progress line says more in one
+        for noisy in ("httpx", "celery.worker.strategy", "celery.app.trace", "kombu"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
     from gristmill.settings import load_settings
     from gristmill_worker.settings import WorkerSettings
 

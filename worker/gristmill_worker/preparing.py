@@ -106,10 +106,7 @@ class Preparer:
         cuts: list[_Cut],
         failed: list[tuple[Task, EncodingFailed]],
     ) -> None:
-        # The template and the model's special tokens come on top of every chunk.
-        overhead = self._encoder.tokenize([spec.space.templates.for_document("")])[0].n_tokens
-        size = max(limit - overhead, 1)
-        spans = self._encoder.chunk(task.document.text, size, min(spec.chunking.overlap, size - 1))
+        spans = self._encoder.chunk(task.document.text, limit, min(spec.chunking.overlap, limit // 2))
         if len(spans) > MAX_CHUNKS:
             failed.append((task, TextTooLong(f"text: expected at most {MAX_CHUNKS} chunks, got {len(spans)}")))
             return

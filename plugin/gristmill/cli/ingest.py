@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
+from rich.progress import DownloadColumn
 
 from gristmill import Client, Job
 from gristmill.cli.jobs import as_record, print_report, watch_job
 from gristmill.cli.output import JsonFlag, notes, print_json, progress_bar
-from gristmill.readers import Format, read, total_bytes
+from gristmill.readers import FORMATS, count_hint, read
 from gristmill_schemas.errors import CollectionNotFound
 
 app = typer.Typer()
@@ -25,22 +26,26 @@ def ingest(
     files: Annotated[list[Path], typer.Argument(help="JSONL, CSV, Parquet, text, Markdown, folders; `-` reads JSONL.")],
     collection: Annotated[str, typer.Option("--collection", "-c", help="Where to; created if it does not exist.")],
     model: Annotated[str | None, typer.Option(help="Model of a new collection; default GRISTMILL_MODEL.")] = None,
-    format: Annotated[Format | None, typer.Option(help="Instead of guessing from each file's name.")] = None,
+    format: Annotated[
+        str | None, typer.Option(help=f"{', '.join(FORMATS)}; instead of going by each file's suffix.")
+    ] = None,
     id_field: Annotated[str, typer.Option(help="Field or column of the id.")] = "id",
     text_field: Annotated[str, typer.Option(help="Field or column of the text.")] = "text",
+    paragraphs: Annotated[bool, typer.Option(help="Text files: one document per paragraph.")] = False,
     wait: Annotated[bool, typer.Option(help="Wait until everything is stored.")] = True,
     as_json: JsonFlag = False,
 ) -> None:
     """Read documents and hand them to the workers. Run it again: what is unchanged is skipped."""
     with Client() as client:
         _ensure(client, collection, model)
-        with progress_bar(hidden=as_json) as bar:
-            line = bar.add_task("reading", total=total_bytes(files), note="")
+        with progress_bar(hidden=as_json, count=DownloadColumn()) as bar:
+            line = bar.add_task("reading", total=count_hint(files), note="")
             documents = read(
                 files,
                 format=format,
                 id_field=id_field,
                 text_field=text_field,
+                paragraphs=paragraphs,
                 on_bytes=lambda done: bar.update(line, completed=done),
             )
             job = client.enqueue(

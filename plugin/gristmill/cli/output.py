@@ -11,7 +11,15 @@ from typing import Annotated, Any
 import typer
 from pydantic import BaseModel
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 #: Results. Progress and messages go to `notes`, so that pipes carry results only.
@@ -43,13 +51,13 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
 
 
 @contextmanager
-def progress_bar(*, hidden: bool) -> Iterator[Progress]:
+def progress_bar(*, hidden: bool, count: ProgressColumn | None = None) -> Iterator[Progress]:
     """A progress display on stderr; it disappears where nobody looks (`--json`, pipes)."""
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        count or MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
         console=notes,

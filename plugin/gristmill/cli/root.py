@@ -41,9 +41,8 @@ def main() -> None:
     """Entry point of the `gristmill` program."""
     wants_json = "--json" in sys.argv
     try:
-        build()(standalone_mode=False)
-    except typer.Exit as done:
-        sys.exit(done.exit_code)
+        code = build()(standalone_mode=False)  # click gives back the code of `typer.Exit`, and raises all else
+        sys.exit(code if isinstance(code, int) else 0)
     except GristmillError as error:
         _report(type(error).__name__, str(error), wants_json)
         sys.exit(2 if isinstance(error, InvalidInput) else 1)
