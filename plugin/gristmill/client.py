@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from qdrant_client import models
 
+from gristmill.dead import DeadLetters
 from gristmill.enqueue import Producer
 from gristmill.filters import Where, compile_filter
 from gristmill.jobs import Job
@@ -55,10 +56,11 @@ class Client:
         Raises:
             InvalidInput: a setting is wrong; the message names it.
         """
-        self._parts: Parts = open_parts(settings or load_settings(ClientSettings, **overrides))
+        self._parts: Parts = open_parts(settings or load_settings(ClientSettings, **overrides), overrides)
         self.collections = self._parts.collections
         self._producer = Producer(self._parts.ledger, self._parts.dispatcher, self._parts.high_water)
         self._searcher = Searcher(self._parts.store, self.collections, self._parts.queries)
+        self.dead = DeadLetters(self._parts.ledger, lambda name, items: self._feed(name, items, []))
         self._server_checked = self._parts.local
 
     @classmethod
@@ -155,6 +157,10 @@ class Client:
         if not self._server_checked:
             require_server(self._parts.store)
             self._server_checked = True
+
+    def announced_models(self) -> list[EncoderInfo]:
+        """Every model that a worker has announced, newest first."""
+        return self._parts.ledger.models()
 
     # writing
 

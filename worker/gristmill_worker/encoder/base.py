@@ -1,7 +1,7 @@
 """The model behind a narrow interface: texts become token lists, token lists become vectors.
 
-Two steps and not one, because they belong to different threads: tokenization runs ahead in the task threads, encoding on
-the one thread that owns the model. The batcher in between needs only the lengths.
+Two steps and not one, because they belong to different threads: tokenization runs ahead in the task threads, encoding
+on the one thread that owns the model. The batcher in between needs only the lengths.
 """
 
 from __future__ import annotations

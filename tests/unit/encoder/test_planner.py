@@ -1,0 +1,74 @@
+"""Laws of the planner, for any lengths and any budget."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gristmill_worker.encoder.planner import halve, padding_fraction, plan
+
+lengths_of = st.lists(st.integers(0, 2_000), max_size=200)
+budgets = st.integers(1, 4_096)
+windows = st.none() | st.integers(1, 64)
+
+
+@given(lengths_of, budgets, windows, st.booleans())
+def test_every_text_is_in_exactly_one_group(lengths: list[int], budget: int, window: int | None, padded: bool) -> None:
+    groups = plan(lengths, budget, window=window, padded=padded)
+    assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
+    assert all(groups)
+
+
+@given(lengths_of, budgets, windows)
+def test_no_group_exceeds_the_budget_unless_it_is_one_text(lengths: list[int], budget: int, window: int | None) -> None:
+    for group in plan(lengths, budget, window=window):
+        assert len(group) == 1 or sum(lengths[index] for index in group) <= budget
+
+
+@given(lengths_of, budgets, windows)
+def test_padded_groups_count_their_padding(lengths: list[int], budget: int, window: int | None) -> None:
+    for group in plan(lengths, budget, window=window, padded=True):
+        assert len(group) == 1 or len(group) * max(lengths[index] for index in group) <= budget
+
+
+@given(lengths_of, budgets)
+def test_texts_longer_than_the_budget_go_alone(lengths: list[int], budget: int) -> None:
+    for group in plan(lengths, budget):
+        assert len(group) == 1 or all(lengths[index] <= budget for index in group)
+
+
+@given(lengths_of, budgets)
+def test_lengths_fall_from_group_to_group(lengths: list[int], budget: int) -> None:
+    order = [lengths[index] for group in plan(lengths, budget) for index in group]
+    assert order == sorted(lengths, reverse=True)
+
+
+@given(lengths_of, budgets, st.integers(1, 64))
+def test_no_text_leaves_its_window(lengths: list[int], budget: int, window: int) -> None:
+    for group in plan(lengths, budget, window=window):
+        assert len({index // window for index in group}) == 1
+
+
+@given(st.lists(st.integers(1, 2_000), min_size=1, max_size=200), budgets)
+def test_neighbouring_groups_could_not_have_been_one(lengths: list[int], budget: int) -> None:
+    groups = plan(lengths, budget)
+    for group, following in pairwise(groups):
+        assert sum(lengths[index] for index in [*group, following[0]]) > budget
+
+
+@given(st.lists(st.integers(), min_size=1))
+def test_halving_keeps_all_and_shrinks(group: list[int]) -> None:
+    left, right = halve(group)
+    assert left + right == group
+    assert 0 <= len(left) - len(right) <= 1
+
+
+def test_padding_is_counted() -> None:
+    assert padding_fraction([[0, 1]], [10, 5]) == pytest.approx(0.25)
+    assert padding_fraction([], []) == 0.0
+
+
+def test_a_budget_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="budget: expected at least 1"):
+        plan([1], 0)

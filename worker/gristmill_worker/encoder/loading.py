@@ -1,0 +1,110 @@
+"""From a folder to a loaded torch model: device, number format, attention. The one place that decides them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from gristmill_schemas.errors import InvalidInput, ModelUnavailable
+
+_DTYPES: Final = {
+    "float32": torch.float32,
+    "fp32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "float16": torch.float16,
+    "fp16": torch.float16,
+}
+
+
+def choose_device(wanted: str = "auto") -> torch.device:
+    """The device that `auto` means here (CUDA, else Apple's GPU, else CPU), or the wanted one if it is there.
+
+    Raises:
+        InvalidInput: unknown name, or the device is not on this machine.
+    """
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise InvalidInput(f"device: expected auto, cpu, cuda, cuda:N or mps, got {wanted!r}") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InvalidInput(f"device: {wanted} asked for, and this machine has {torch.cuda.device_count()} CUDA devices")
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+
+
+def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
+    """The number format that `auto` means there: bfloat16 where the hardware multiplies it, else float32.
+
+    Raises:
+        InvalidInput: unknown name.
+    """
+    if wanted != "auto":
+        if wanted not in _DTYPES:
+            raise InvalidInput(f"dtype: expected auto, {', '.join(_DTYPES)}, got {wanted!r}")
+        return _DTYPES[wanted]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "cpu" and cpu_multiplies_bf16():
+        return torch.bfloat16
+    return torch.float32
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Whether this processor has bfloat16 products (AVX512-BF16 or AMX); without, bfloat16 is slower than float32."""
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)
+
+
+def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
+    """Load a folder's weights for inference, without running any code from the folder.
+
+    Raises:
+        ModelUnavailable: transformers does not know the architecture, or the weights are missing or broken.
+    """
+    from transformers import AutoModel
+
+    try:
+        with quiet_loading():
+            model = AutoModel.from_pretrained(
+                str(folder), dtype=dtype, local_files_only=True, trust_remote_code=False, attn_implementation="sdpa"
+            )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise ModelUnavailable(f"{folder}: the model cannot be loaded: {error}") from error
+    return model.eval().requires_grad_(False).to(device)
+
+
+@contextlib.contextmanager
+def quiet_loading() -> Iterator[None]:
+    """No progress bars and no notes about unused heads on stderr, which belongs to the caller's own progress."""
+    from transformers.utils import logging as untyped
+
+    hf_logging: Any = untyped
+
+    bars, level = hf_logging.is_progress_bar_enabled(), hf_logging.get_verbosity()
+    hf_logging.disable_progress_bar()
+    hf_logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bars:
+            hf_logging.enable_progress_bar()
+
+
+def cpu_name() -> str:
+    """What the processor calls itself, for caches and reports."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return f"{os.cpu_count()}-cpu"

@@ -1,0 +1,64 @@
+"""From lengths to batches: a pure function, so that it can be tested without a model.
+
+Texts are sorted by length within a window and cut into groups of at most `budget` tokens. Sorting serves two masters:
+padded batches waste less, and packed attention finds runs of equal length that it computes in one call. A text longer
+than the budget goes alone. Cost: O(n log window).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def plan(lengths: Sequence[int], budget: int, *, window: int | None = None, padded: bool = False) -> list[list[int]]:
+    """Cut texts into batches.
+
+    Args:
+        lengths: tokens of each text.
+        budget: most tokens per batch, at least 1; real tokens, or with `padded` rows x longest row.
+        window: sort only among this many neighbours; None sorts all.
+        padded: count what a padded batch computes instead of real tokens.
+
+    Returns:
+        Index groups, longest texts first within each window; every index exactly once. Nothing in gives nothing out.
+    """
+    if budget < 1:
+        raise ValueError(f"budget: expected at least 1 token, got {budget}")
+    step = window or max(1, len(lengths))
+    groups: list[list[int]] = []
+    for start in range(0, len(lengths), step):
+        inside = range(start, min(start + step, len(lengths)))
+        # Longest first: what does not fit into memory fails at once, and the allocator sees its largest request early.
+        ordered = sorted(inside, key=lambda index: (-lengths[index], index))
+        groups.extend(_cut(ordered, lengths, budget, padded=padded))
+    return groups
+
+
+def _cut(ordered: Sequence[int], lengths: Sequence[int], budget: int, *, padded: bool) -> list[list[int]]:
+    groups: list[list[int]] = []
+    current: list[int] = []
+    tokens = 0
+    for index in ordered:
+        length = lengths[index]
+        cost = (len(current) + 1) * lengths[current[0]] if padded and current else tokens + length
+        if current and cost > budget:
+            groups.append(current)
+            current, tokens = [], 0
+        current.append(index)
+        tokens += length
+    if current:
+        groups.append(current)
+    return groups
+
+
+def halve(group: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Two halves of a group that failed together; a group of n texts is down to single ones after log2(n) halvings."""
+    middle = (len(group) + 1) // 2
+    return list(group[:middle]), list(group[middle:])
+
+
+def padding_fraction(groups: Sequence[Sequence[int]], lengths: Sequence[int]) -> float:
+    """Share of computed positions that are padding if each group is padded to its longest text; 0.0 for no texts."""
+    computed = sum(len(group) * max(lengths[index] for index in group) for group in groups if group)
+    real = sum(lengths[index] for group in groups for index in group)
+    return 1.0 - real / computed if computed else 0.0
