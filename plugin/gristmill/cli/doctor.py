@@ -56,7 +56,8 @@ def doctor(
         for check in checks:
             mark = "[green]ok  [/]" if check.ok else "[bold red]FAIL[/]"
             console.print(f"{mark} {check.name:<10} {escape(check.detail)}", highlight=False)
-        table("settings", ["variable", "value", "from", "meaning"], [tuple(row.values()) for row in rows])
+        # Meanings are in the README and in --json; here every setting fits on one line.
+        table("settings", ["variable", "value", "from"], [(row["name"], row["value"], row["source"]) for row in rows])
         console.print("versions: " + ", ".join(f"{name} {version}" for name, version in _versions().items()))
     if not healthy:
         raise typer.Exit(1)

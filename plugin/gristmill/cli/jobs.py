@@ -24,8 +24,10 @@ def list_(limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20, as_j
     if as_json:
         print_json({"jobs": [as_record(report) for report in reports]})
     else:
-        rows = [(r.job_id, r.collection, r.state, r.accepted, *(getattr(r, c) for c in _COLUMNS)) for r in reports]
-        table("", ["job", "collection", "state", "accepted", *_COLUMNS], rows)
+        # A column of zeros says nothing, and there are many counters.
+        shown = [column for column in _COLUMNS if any(getattr(report, column) for report in reports)]
+        rows = [(r.job_id, r.collection, r.state, r.accepted, *(getattr(r, c) for c in shown)) for r in reports]
+        table("", ["job", "collection", "state", "accepted", *shown], rows)
 
 
 @commands.command()

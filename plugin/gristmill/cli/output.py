@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -23,8 +24,9 @@ from rich.progress import (
 from rich.table import Table
 
 #: Results. Progress and messages go to `notes`, so that pipes carry results only.
-console = Console()
-notes = Console(stderr=True)
+#: In a pipe there is no width to fit into, so tables are not folded there.
+console = Console(width=None if sys.stdout.isatty() else 200)
+notes = Console(stderr=True, width=None if sys.stderr.isatty() else 200)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 
@@ -42,7 +44,7 @@ def _plain(value: Any) -> Any:
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table on stdout."""
-    grid = Table(title=title or None, title_justify="left")
+    grid = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         grid.add_column(column, overflow="fold")
     for row in rows:
