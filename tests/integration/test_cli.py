@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> R
 
 
 @pytest.fixture
-def embedded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+def embedded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Every command of this test works on one folder, without servers."""
     monkeypatch.setenv("GRISTMILL_EMBEDDED_PATH", str(tmp_path / "store"))
     monkeypatch.setenv("GRISTMILL_MODEL", "hash:64")
