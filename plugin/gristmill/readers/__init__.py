@@ -18,6 +18,6 @@ name without suffixes and a hash of the text for records, the file's path below 
 """
 
 from gristmill.readers.base import Item
-from gristmill.readers.reading import FORMATS, count_hint, read
+from gristmill.readers.reading import Format, read, total_bytes
 
-__all__ = ["FORMATS", "Item", "count_hint", "read"]
+__all__ = ["Format", "Item", "read", "total_bytes"]

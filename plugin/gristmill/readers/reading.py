@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,31 +17,45 @@ from gristmill.readers.parquet import read_parquet, require_pyarrow
 from gristmill.readers.text import read_text
 from gristmill_schemas.errors import InvalidInput
 
-_READERS: MappingProxyType[str, Reader] = MappingProxyType(
-    {"jsonl": read_jsonl, "csv": read_csv, "parquet": read_parquet, "text": read_text, "markdown": read_markdown}
+
+class Format(StrEnum):
+    """What a file holds, whatever its name says."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    PARQUET = "parquet"
+    TEXT = "text"
+    MARKDOWN = "markdown"
+
+
+_READERS: MappingProxyType[Format, Reader] = MappingProxyType(
+    {
+        Format.JSONL: read_jsonl,
+        Format.CSV: read_csv,
+        Format.PARQUET: read_parquet,
+        Format.TEXT: read_text,
+        Format.MARKDOWN: read_markdown,
+    }
 )
 _SUFFIXES = MappingProxyType(
     {
-        ".jsonl": "jsonl",
-        ".ndjson": "jsonl",
-        ".csv": "csv",
-        ".tsv": "csv",
-        ".parquet": "parquet",
-        ".txt": "text",
-        ".text": "text",
-        ".md": "markdown",
-        ".markdown": "markdown",
+        ".jsonl": Format.JSONL,
+        ".ndjson": Format.JSONL,
+        ".csv": Format.CSV,
+        ".tsv": Format.CSV,
+        ".parquet": Format.PARQUET,
+        ".txt": Format.TEXT,
+        ".text": Format.TEXT,
+        ".md": Format.MARKDOWN,
+        ".markdown": Format.MARKDOWN,
     }
 )
-
-#: Names that `format` accepts.
-FORMATS = tuple(_READERS)
 
 
 def read(
     paths: Iterable[str | Path],
     *,
-    format: str | None = None,
+    format: Format | str | None = None,
     id_field: str = "id",
     text_field: str = "text",
     paragraphs: bool = False,
@@ -51,12 +66,12 @@ def read(
 
     Args:
         paths: what to read.
-        format: one of `FORMATS` for every file, whatever its suffix; None: by suffix.
+        format: a `Format`, or its name, for every file, whatever its suffix; None: by suffix.
         id_field: field or column of the id. A record without it gets a derived id, the same on every reading.
         text_field: field or column of the text.
         paragraphs: text files give one document per paragraph.
         sections: Markdown files give one document per section; off: one per file.
-        on_bytes: called with the bytes read so far, out of `count_hint(paths)`.
+        on_bytes: called with the bytes read so far, out of `total_bytes(paths)`.
 
     Returns:
         An iterator of documents and, in their place, rejections with file, line and reason. It streams.
@@ -66,15 +81,14 @@ def read(
             no format, or its format needs a package that is not installed.
     """
     named = [Path(path) for path in paths]
-    if format is not None and format not in _READERS:
-        raise InvalidInput(f"format: expected one of {', '.join(FORMATS)}, got {format!r}")
+    chosen = _format_named(format)
     for path in named:
-        _check(path, format)
+        _check(path, chosen)
     options = Options(id_field, text_field, paragraphs, sections)
-    return _read_all(named, format, options, Meter(on_bytes))
+    return _read_all(named, chosen, options, Meter(on_bytes))
 
 
-def count_hint(paths: Iterable[str | Path]) -> int | None:
+def total_bytes(paths: Iterable[str | Path]) -> int | None:
     """Bytes that `read` will report at its end, for a progress bar; None where standard input is among the paths."""
     named = [Path(path) for path in paths]
     if STDIN in named:
@@ -82,9 +96,16 @@ def count_hint(paths: Iterable[str | Path]) -> int | None:
     return sum(file.stat().st_size for path in named for file, _ in _files(path) if file.exists())
 
 
-def _check(path: Path, format: str | None) -> None:
+def _format_named(name: Format | str | None) -> Format | None:
+    try:
+        return None if name is None else Format(name)
+    except ValueError:
+        raise InvalidInput(f"format: expected one of {', '.join(Format)}, got {name!r}") from None
+
+
+def _check(path: Path, format: Format | None) -> None:
     if path == STDIN:
-        if format == "parquet":
+        if format is Format.PARQUET:
             raise InvalidInput("format: expected a file for parquet, which is not readable front to back, got -")
         return
     if not path.exists():
@@ -92,15 +113,15 @@ def _check(path: Path, format: str | None) -> None:
     chosen = format or _format_of(path)
     if chosen is None and not path.is_dir():
         raise InvalidInput(f"{path}: {_unknown_suffix(path)}")
-    if chosen == "parquet":
+    if chosen is Format.PARQUET:
         require_pyarrow()
 
 
-def _read_all(paths: list[Path], format: str | None, options: Options, meter: Meter) -> Iterator[Item]:
+def _read_all(paths: list[Path], format: Format | None, options: Options, meter: Meter) -> Iterator[Item]:
     for path in paths:
         for file, key in _files(path):
             source = Source(file, key, meter)
-            chosen = format or ("jsonl" if file == STDIN else _format_of(file))
+            chosen = format or (Format.JSONL if file == STDIN else _format_of(file))
             if chosen is None:
                 yield source.reject(0, _unknown_suffix(file))
             else:
@@ -137,7 +158,7 @@ def _below(folder: Path, key: str) -> Iterator[tuple[Path, str]]:
             yield folder / entry.name, f"{key}/{entry.name}"
 
 
-def _format_of(path: Path) -> str | None:
+def _format_of(path: Path) -> Format | None:
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes[-1:] == [".gz"]:
         suffixes.pop()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gristmill.readers import count_hint, read
+from gristmill.readers import read, total_bytes
 from gristmill_schemas import Document, Rejection
 from gristmill_schemas.errors import InvalidInput
 
@@ -71,7 +71,7 @@ def test_row_batches_stream_in_order_and_the_meter_ends_at_the_size(tmp_path: Pa
     seen: list[int] = []
     assert [item.id for item in read([path], on_bytes=seen.append)] == [str(n) for n in range(1_000)]
     assert seen == sorted(seen)
-    assert seen[-1] == path.stat().st_size == count_hint([path])
+    assert seen[-1] == path.stat().st_size == total_bytes([path])
 
 
 def test_a_file_that_is_no_parquet_is_rejected_and_the_next_one_read(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gristmill.readers import FORMATS, count_hint, read
+from gristmill.readers import Format, read, total_bytes
 from gristmill_schemas import Document, Rejection
 from gristmill_schemas.errors import InvalidInput
 
@@ -73,7 +73,7 @@ def test_compressed_files_are_read_as_what_they_hold(tmp_path: Path) -> None:
     first, second = read([path], on_bytes=seen.append)
     assert first.id == "1"
     assert str(second.id).startswith("a-")
-    assert seen[-1] == path.stat().st_size == count_hint([path])
+    assert seen[-1] == path.stat().st_size == total_bytes([path])
 
 
 def test_a_damaged_archive_gives_what_it_has_and_then_a_rejection(tmp_path: Path) -> None:
@@ -91,11 +91,11 @@ def test_progress_counts_every_byte_of_every_file(folder: Path) -> None:
     seen: list[int] = []
     list(read([folder, folder / "c.txt"], on_bytes=seen.append))
     assert seen == sorted(seen)
-    assert seen[-1] == count_hint([folder, folder / "c.txt"])
+    assert seen[-1] == total_bytes([folder, folder / "c.txt"])
 
 
 def test_how_much_standard_input_holds_is_unknown(folder: Path) -> None:
-    assert count_hint([folder, "-"]) is None
+    assert total_bytes([folder, "-"]) is None
 
 
 def test_wrong_arguments_fail_at_once_and_not_while_reading(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_file_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path) -> 
     assert isinstance(missing, Rejection)
     assert "No such file or directory" in missing.reason
     assert isinstance(document, Document)
-    assert count_hint([tmp_path]) == (tmp_path / "b.jsonl").stat().st_size
+    assert total_bytes([tmp_path]) == (tmp_path / "b.jsonl").stat().st_size
 
 
 def test_a_file_name_that_is_no_utf8_is_shown_escaped(tmp_path: Path) -> None:
@@ -148,5 +148,8 @@ def test_reading_needs_no_heavy_library_until_a_file_asks_for_it() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_every_format_is_named() -> None:
-    assert FORMATS == ("jsonl", "csv", "parquet", "text", "markdown")
+def test_a_format_may_be_given_by_name_or_as_a_member(tmp_path: Path) -> None:
+    path = tmp_path / "notes"
+    path.write_text("a\n\nb")
+    for format in ("text", Format.TEXT):
+        assert ids(read([path], format=format, paragraphs=True)) == ["notes#1", "notes#2"]
