@@ -12,7 +12,7 @@ from rich.progress import DownloadColumn
 from gristmill import Client, Job
 from gristmill.cli.jobs import as_record, print_report, watch_job
 from gristmill.cli.output import JsonFlag, notes, print_json, progress_bar
-from gristmill.readers import FORMATS, count_hint, read
+from gristmill.readers import Format, read, total_bytes
 from gristmill_schemas.errors import CollectionNotFound
 
 app = typer.Typer()
@@ -26,34 +26,36 @@ def ingest(
     files: Annotated[list[Path], typer.Argument(help="JSONL, CSV, Parquet, text, Markdown, folders; `-` reads JSONL.")],
     collection: Annotated[str, typer.Option("--collection", "-c", help="Where to; created if it does not exist.")],
     model: Annotated[str | None, typer.Option(help="Model of a new collection; default GRISTMILL_MODEL.")] = None,
-    format: Annotated[
-        str | None, typer.Option(help=f"{', '.join(FORMATS)}; instead of going by each file's suffix.")
-    ] = None,
+    format: Annotated[Format | None, typer.Option(help="Instead of going by each file's suffix.")] = None,
     id_field: Annotated[str, typer.Option(help="Field or column of the id.")] = "id",
     text_field: Annotated[str, typer.Option(help="Field or column of the text.")] = "text",
     paragraphs: Annotated[bool, typer.Option(help="Text files: one document per paragraph.")] = False,
+    sections: Annotated[bool, typer.Option(help="Markdown: one document per section, not per file.")] = True,
     wait: Annotated[bool, typer.Option(help="Wait until everything is stored.")] = True,
     as_json: JsonFlag = False,
 ) -> None:
     """Read documents and hand them to the workers. Run it again: what is unchanged is skipped."""
-    with Client() as client:
+    with Client() as client, progress_bar(hidden=as_json, count=DownloadColumn()) as bar:
+        line = bar.add_task("reading", total=None, note="")
+        # First, since it looks at the paths: a mistyped one must not create a collection.
+        documents = read(
+            files,
+            format=format,
+            id_field=id_field,
+            text_field=text_field,
+            paragraphs=paragraphs,
+            sections=sections,
+            on_bytes=lambda done: bar.update(line, completed=done),
+        )
+        bar.update(line, total=total_bytes(files))
         _ensure(client, collection, model)
-        with progress_bar(hidden=as_json, count=DownloadColumn()) as bar:
-            line = bar.add_task("reading", total=count_hint(files), note="")
-            documents = read(
-                files,
-                format=format,
-                id_field=id_field,
-                text_field=text_field,
-                paragraphs=paragraphs,
-                on_bytes=lambda done: bar.update(line, completed=done),
-            )
-            job = client.enqueue(
-                collection,
-                documents,
-                on_rejected="report",
-                progress=lambda accepted: bar.update(line, note=f"{accepted:,} documents handed over"),
-            )
+        job = client.enqueue(
+            collection,
+            documents,
+            on_rejected="report",
+            progress=lambda accepted: bar.update(line, note=f"{accepted:,} documents handed over"),
+        )
+        bar.stop()
         report = watch_job(job, hidden=as_json) if wait else job.report()
     if as_json:
         print_json(as_record(report) | {"rejections": [item.model_dump(mode="json") for item in job.rejections]})
