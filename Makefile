@@ -23,6 +23,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: $(VENV)/.dev ## create .venv with everything that development needs
+	@echo '$(VENV) is ready'
 
 services: ## bring what the server tests need: redis-server, openssl, a Qdrant binary
 	@scripts/need.sh redis-server:redis-server openssl:openssl

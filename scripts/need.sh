@@ -25,4 +25,4 @@ fi
 echo "Installing ${missing[*]} …"
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
-apt-get install -qq -y --no-install-recommends "${missing[@]}"
+apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null # errors still show

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from qdrant_client import models
 
+from gristmill.dead import DeadLetters
 from gristmill.enqueue import Producer
 from gristmill.filters import Where, compile_filter
 from gristmill.jobs import Job
@@ -55,10 +56,11 @@ class Client:
         Raises:
             InvalidInput: a setting is wrong; the message names it.
         """
-        self._parts: Parts = open_parts(settings or load_settings(ClientSettings, **overrides))
+        self._parts: Parts = open_parts(settings or load_settings(ClientSettings, **overrides), overrides)
         self.collections = self._parts.collections
         self._producer = Producer(self._parts.ledger, self._parts.dispatcher, self._parts.high_water)
         self._searcher = Searcher(self._parts.store, self.collections, self._parts.queries)
+        self.dead = DeadLetters(self._parts.ledger, lambda name, items: self._feed(name, items, []))
         self._server_checked = self._parts.local
 
     @classmethod
@@ -104,7 +106,8 @@ class Client:
 
         Args:
             name: Qdrant's name of the collection.
-            model: what a running worker was started with; None takes GRISTMILL_MODEL.
+            model: what a running worker was started with; None takes GRISTMILL_MODEL, or where that is not set, the
+                one model that is being served.
             dimensions: shorter vectors, for models that declare Matryoshka sizes.
             force_dimensions: cut although the model does not declare it.
             space: the exact space, instead of asking the workers for it.
@@ -120,9 +123,7 @@ class Client:
             DimensionsNotSupported: the model has not declared this size.
         """
         self._check_server()
-        wanted = space or self._announced(model or self._parts.settings.model, wait_s).space(
-            dimensions, force=force_dimensions
-        )
+        wanted = space or self._served(model, wait_s).space(dimensions, force=force_dimensions)
         try:
             spec = CollectionSpec(
                 name=name,
@@ -136,25 +137,38 @@ class Client:
             raise InvalidInput(f"collection: {explain(error)}") from error
         return self.collections.create(spec)
 
-    def _announced(self, model: str, wait_s: float) -> EncoderInfo:
+    def _served(self, model: str | None, wait_s: float) -> EncoderInfo:
+        """What a worker says about the model; waits for one to say it."""
+        settings = self._parts.settings
+        wanted = model or (settings.model if "model" in settings.model_fields_set else None)
         until = time.monotonic() + wait_s
-        while True:
-            models_seen = self._parts.ledger.models()
-            for info in models_seen:
-                if model in (info.model, info.digest):
-                    return info
+        while (found := self._announced(wanted)) is None:
             if time.monotonic() >= until:
-                known = ", ".join(info.model for info in models_seen) or "none"
+                known = ", ".join(info.model for info in self._parts.ledger.models()) or "none"
+                name = wanted or settings.model
                 raise NoWorker(
-                    f"model: no worker has announced {model!r} (announced: {known}); "
-                    f"start one: `gristmill worker --model {model}`"
+                    f"model: no worker has announced {name!r} (announced: {known}); "
+                    f"start one: `gristmill worker --model {name}`"
                 )
             time.sleep(0.2)
+        return found
+
+    def _announced(self, wanted: str | None) -> EncoderInfo | None:
+        infos = self._parts.ledger.models()
+        if wanted is not None:
+            return next((info for info in infos if wanted in (info.model, info.digest)), None)
+        live = {status.get("model_digest") for status in self._parts.ledger.workers().values()}
+        serving = [info for info in infos if info.digest in live]
+        return serving[0] if len(serving) == 1 else None
 
     def _check_server(self) -> None:
         if not self._server_checked:
             require_server(self._parts.store)
             self._server_checked = True
+
+    def announced_models(self) -> list[EncoderInfo]:
+        """Every model that a worker has announced, newest first."""
+        return self._parts.ledger.models()
 
     # writing
 

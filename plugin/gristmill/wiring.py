@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from typing import Any
 
 from qdrant_client import QdrantClient
 
@@ -43,10 +44,13 @@ class Parts:
         return HighWater(documents=self.settings.queue_max_documents, bytes=self.settings.queue_max_bytes)
 
 
-def open_parts(settings: ClientSettings) -> Parts:
-    """Connect to the servers, or run embedded, as the settings say. Servers are first spoken to when first needed."""
+def open_parts(settings: ClientSettings, overrides: Mapping[str, Any]) -> Parts:
+    """Connect to the servers, or run embedded, as the settings say. Servers are first spoken to when first needed.
+
+    `overrides` may hold settings that only the worker knows; embedded mode, which is one, takes them.
+    """
     if settings.embedded_path is not None:
-        return _embedded()(settings)
+        return _embedded()(settings, overrides)
     closing = ExitStack()
     ledger = RedisLedger(settings)
     closing.callback(ledger.close)
@@ -59,9 +63,9 @@ def open_parts(settings: ClientSettings) -> Parts:
     return Parts(settings, ledger, dispatcher, store, queries, closing=closing)
 
 
-def _embedded() -> Callable[[ClientSettings], Parts]:
+def _embedded() -> Callable[[ClientSettings, Mapping[str, Any]], Parts]:
     """The worker package's in-process engine. Found by entry point: the plugin never imports the worker."""
     for entry in importlib.metadata.entry_points(group="gristmill.embedded"):
-        opened: Callable[[ClientSettings], Parts] = entry.load()
+        opened: Callable[[ClientSettings, Mapping[str, Any]], Parts] = entry.load()
         return opened
     raise GristmillError("embedded mode needs the encoder in this process: pip install 'gristmill[worker]'")

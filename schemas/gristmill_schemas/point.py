@@ -5,6 +5,7 @@ payload = {**metadata, <text_key>: chunk text, "_gristmill": PointSystem}
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 
 from pydantic import Field
@@ -24,6 +25,11 @@ def point_id(document_id: str, tenant: str | None, chunk: int = 0) -> str:
     return str(uuid.uuid5(POINT_NAMESPACE, f"{len(owner)}:{owner}{document_id}#{chunk}"))
 
 
+def etag_of(key: str, text_hash: str, metadata_hash: str) -> str:
+    """128 bits over a document's key (point id of chunk 0) and content: no other document or content shares it."""
+    return hashlib.sha256(f"{key}:{text_hash}:{metadata_hash}".encode()).hexdigest()[:32]
+
+
 class PointSystem(Record):
     """The part of the payload that belongs to Gristmill, under the key `_gristmill`."""
 
@@ -37,6 +43,8 @@ class PointSystem(Record):
     span: tuple[int, int]
     text_hash: str
     metadata_hash: str
+    #: Document and content in one value (`etag_of`): what an update of an unchanged document is conditional on.
+    etag: str
     #: Fingerprint of the vector space.
     space: str
     #: Tokens of the whole document, after templates.
@@ -52,5 +60,6 @@ class PointSystem(Record):
 VERSION_PATH = f"{SYSTEM_KEY}.version"
 ID_PATH = f"{SYSTEM_KEY}.id"
 TENANT_PATH = f"{SYSTEM_KEY}.tenant"
+ETAG_PATH = f"{SYSTEM_KEY}.etag"
 CHUNK_PATH = f"{SYSTEM_KEY}.chunk"
 JOB_PATH = f"{SYSTEM_KEY}.job"

@@ -132,7 +132,7 @@ class VectorSpace(Record):
 
     @cached_property
     def fingerprint(self) -> str:
-        """64 bits in hex over all that changes a vector. Number format is left out: bf16 or fp32 changes rounding only."""
+        """64 bits in hex over all that changes a vector. Number format is left out: bf16 changes rounding only."""
         identity = self.model_dump(mode="json", exclude={"model", "revision", "instruction_aware"})
         return hashlib.sha256(canonical_json(identity)).hexdigest()[:16]
 

@@ -128,5 +128,6 @@ Identifier = Annotated[str, BeforeValidator(_identifier), Field(min_length=1, ma
 DocumentText = Annotated[str, BeforeValidator(_document_text), Field(min_length=1)]
 CleanText = Annotated[str, BeforeValidator(clean_text)]
 Metadata = Annotated[dict[str, Any], BeforeValidator(_metadata)]
-#: Versions order the writes of one document; any 63-bit integer will do, such as `updated_at` in microseconds.
-Version = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
+#: Versions order the writes of one document. 53 bits, since Qdrant's range filters compare doubles: microseconds since
+#: 1970 fit until the year 2255, nanoseconds do not and are refused rather than rounded.
+Version = Annotated[int, Field(ge=0, lt=2**53, strict=True)]

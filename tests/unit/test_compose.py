@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
+
 from gristmill.settings import ClientSettings
 
 REPO = Path(__file__).parents[2]

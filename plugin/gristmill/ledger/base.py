@@ -53,6 +53,8 @@ class Claim:
     attempts: int
     #: Proof of holding, unique to this claim.
     token: str
+    #: Why the attempt before this one ended, where somebody lived to say it.
+    last_error: str = ""
 
 
 class Unclaimed(StrEnum):
@@ -127,7 +129,7 @@ class Ledger(Protocol):
     def renew(self, claims: Sequence[Claim], lease_s: float) -> None:
         """Extend the leases of claims still held."""
 
-    def release(self, claim: Claim, *, refund: bool) -> bool:
+    def release(self, claim: Claim, *, refund: bool, error: str = "") -> bool:
         """Give a parcel back; `refund` takes back the attempt, for reasons that are not the parcel's fault."""
 
     def finish(self, claim: Claim, verdict: Verdict) -> bool:
@@ -142,6 +144,9 @@ class Ledger(Protocol):
 
     def published(self, parcel_ids: Sequence[str]) -> None:
         """Note that their pointers have just been handed to the broker."""
+
+    def published_at(self, parcel_id: str) -> float | None:
+        """When a parcel's pointer was last handed to the broker; None where the parcel is finished."""
 
     def forget_expired(self) -> int:
         """Drop index entries of jobs whose time to live is over; returns how many."""

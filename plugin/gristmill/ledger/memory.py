@@ -48,6 +48,7 @@ class _Parcel:
     attempts: int = 0
     token: str = ""
     lease_end: float = 0.0
+    last_error: str = ""
 
 
 class MemoryLedger:
@@ -117,7 +118,7 @@ class MemoryLedger:
             kept.token = uuid.uuid4().hex
             kept.lease_end = self.now() + lease_s
             try:
-                return Claim(parcel=unpack(kept.body), attempts=kept.attempts, token=kept.token)
+                return Claim(unpack(kept.body), kept.attempts, kept.token, kept.last_error)
             except InvalidInput as error:
                 del self._parcels[parcel_id]
                 raise UnreadableParcel(f"{parcel_id}: {error}") from error
@@ -132,13 +133,14 @@ class MemoryLedger:
                 if kept := self._held(claim):
                     kept.lease_end = self.now() + lease_s
 
-    def release(self, claim: Claim, *, refund: bool) -> bool:
+    def release(self, claim: Claim, *, refund: bool, error: str = "") -> bool:
         with self._lock:
             kept = self._held(claim)
             if kept is None:
                 return False
             kept.token = ""
             kept.attempts -= int(refund)
+            kept.last_error = error or kept.last_error
             return True
 
     def finish(self, claim: Claim, verdict: Verdict) -> bool:
@@ -188,6 +190,10 @@ class MemoryLedger:
                 kept = self._parcels.get(parcel_id)
                 if kept is not None and (not kept.token or kept.lease_end <= now):
                     kept.published_at, kept.token = now, ""
+
+    def published_at(self, parcel_id: str) -> float | None:
+        kept = self._parcels.get(parcel_id)
+        return None if kept is None else kept.published_at
 
     def forget_expired(self) -> int:
         return 0

@@ -153,7 +153,7 @@ class RedisLedger:
         except InvalidInput as error:
             self._park(parcel_id, answer[0])
             raise UnreadableParcel(f"{parcel_id}: {error}") from error
-        return Claim(parcel=parcel, attempts=int(answer[1]), token=token)
+        return Claim(parcel=parcel, attempts=int(answer[1]), token=token, last_error=answer[2].decode())
 
     def _park(self, parcel_id: str, body: bytes) -> None:
         # Out of the way of the reconciler, but kept for whoever wants to know what was written over it.
@@ -167,8 +167,8 @@ class RedisLedger:
             self._run("renew", int(lease_s * _MICROS), *pairs)
 
     @_translated
-    def release(self, claim: Claim, *, refund: bool) -> bool:
-        return bool(self._run("release", claim.parcel.id, claim.token, int(refund)))
+    def release(self, claim: Claim, *, refund: bool, error: str = "") -> bool:
+        return bool(self._run("release", claim.parcel.id, claim.token, int(refund), error[:500]))
 
     @_translated
     def finish(self, claim: Claim, verdict: Verdict) -> bool:
@@ -198,6 +198,11 @@ class RedisLedger:
     def published(self, parcel_ids: Sequence[str]) -> None:
         if parcel_ids:
             self._run("published", *parcel_ids)
+
+    @_translated
+    def published_at(self, parcel_id: str) -> float | None:
+        value = cast("bytes | None", self._redis.hget(self._key("parcel", parcel_id), "published_at"))
+        return None if value is None else int(value) / _MICROS
 
     @_translated
     def forget_expired(self) -> int:

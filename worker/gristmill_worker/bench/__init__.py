@@ -1,1 +1,1 @@
-"""Benchmarks: what Gristmill does on this machine, against its own ceiling and its peers, in the same run."""
+"""Benchmarks: ratios against a ceiling or a peer, measured in the same run."""

@@ -1,6 +1,6 @@
 """Turns the packed model into the files that Hugging Face tools load: `PackedModel` in, a folder out.
 
-    model.safetensors                  BertModel weights, float32: the only usual type that holds the 4-bit values exactly
+    model.safetensors                  BertModel weights; float32 alone holds the 4-bit values exactly
     config.json                        hyperparameters
     tokenizer.json                     XLM-RoBERTa's unigram tokenizer
     tokenizer_config.json              its special tokens and the longest input

@@ -15,7 +15,8 @@
     offset  the tensors themselves, each at the absolute offset that its entry names
 
 A tensor is plain little-endian float32, or 4-bit in blocks of 32 values (ggml's Q4_0), 18 bytes each: one float16
-scale, then 16 bytes whose low nibbles are values 0-15 and whose high nibbles are values 16-31, each `(nibble - 8) * scale`.
+scale, then 16 bytes whose low nibbles are values 0-15 and whose high nibbles are values 16-31; a value is
+`(nibble - 8) * scale`.
 
 The file is mapped, not read; an array costs its own size and nothing else.
 """
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,8 @@ class PackedModelError(ValueError):
 class Shape:
     """Hyperparameters of the BERT model."""
 
+    #: Epsilon of every layer norm.
+    epsilon: float
     hidden: int
     layers: int
     heads: int
@@ -51,8 +55,6 @@ class Shape:
     vocabulary: int
     positions: int
     token_types: int
-    #: Epsilon of every layer norm.
-    epsilon: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +86,14 @@ class PackedModel:
         Raises:
             PackedModelError: it is another format, or cut short.
         """
-        self._bytes: NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r")
         try:
+            self._bytes: NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r")
             self._read_head()
         except (struct.error, ValueError, UnicodeDecodeError) as error:
             raise PackedModelError(f"{path.name}: expected a complete {MAGIC.decode()} file: {error}") from error
 
     def _read_head(self) -> None:
-        cursor = _Cursor(memoryview(self._bytes))
+        cursor = _Cursor(self._bytes.data)
         if (magic := cursor.take(4)) != MAGIC:
             raise PackedModelError(f"expected it to start with {MAGIC!r}, got {magic!r}")
         cursor.skip(4)
@@ -100,7 +102,7 @@ class PackedModel:
         if block != BLOCK:
             raise PackedModelError(f"expected 4-bit blocks of {BLOCK}, got {block}")
         # The file has float32 digits (1e-12 reads as 9.999999960041972e-13); three digits are what was meant.
-        self.shape = Shape(*sizes, epsilon=float(f"{epsilon:.3g}"))
+        self.shape = Shape(float(f"{epsilon:.3g}"), *sizes)
         self.vocabulary = _vocabulary(cursor)
         cursor.skip(cursor.unpack("<iI")[1])
         self._entries = dict(_entry(cursor) for _ in range(cursor.unpack("<i")[0]))
@@ -125,8 +127,8 @@ class PackedModel:
 def dequantize(stored: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Q4_0 blocks, as bytes, to float32 values.
 
-    Exact in float32: an 11-bit significand times a 4-bit integer needs at most 14 bits, and float32 has 24. float16 (11)
-    and bfloat16 (8) would round.
+    Exact in float32: an 11-bit significand times a 4-bit integer needs at most 14 bits, and float32 has 24. float16
+    (11) and bfloat16 (8) would round.
     """
     blocks = stored.view(_BLOCK_LAYOUT)
     nibbles = blocks["nibbles"]
@@ -169,7 +171,7 @@ def _vocabulary(cursor: _Cursor) -> Vocabulary:
     starts = cursor.numbers("<u4", count + 1)
     scores = cursor.numbers("<f4", count)
     blob = cursor.take(blob_size)
-    pieces = [blob[start:end].decode() for start, end in zip(starts, starts[1:], strict=False)]
+    pieces = [blob[start:end].decode() for start, end in pairwise(starts)]
     return Vocabulary(pieces, scores, bos=bos, eos=eos, pad=pad, unk=unk)
 
 

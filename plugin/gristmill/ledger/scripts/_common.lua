@@ -3,7 +3,7 @@
 --   {P}:job:<id>      hash    collection created_at finished_at closed next_seq open rejected
 --                             accepted stored skipped superseded deleted dead tokens chunks truncated
 --   {P}:jobs          zset    job id       -> created_at
---   {P}:parcel:<id>   hash    body job queue items bytes attempts token published_at
+--   {P}:parcel:<id>   hash    body job queue items bytes attempts token published_at error
 --   {P}:pending       zset    parcel id    -> lease end while held, else published_at     (microseconds)
 --   {P}:load          hash    parcels documents bytes
 --   {P}:dead          zset    letter id    -> died_at

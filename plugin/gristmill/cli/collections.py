@@ -1,0 +1,103 @@
+"""`gristmill collections create|list|show|delete`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gristmill import Chunking, Client, CollectionSpec, Instruction, InvalidInput, LongTexts
+from gristmill.cli.output import JsonFlag, console, print_json, table
+
+app = typer.Typer()
+commands = typer.Typer(help="Create, list, show and delete collections.", no_args_is_help=True)
+app.add_typer(commands, name="collections")
+
+
+@commands.command()
+def create(
+    name: Annotated[str, typer.Argument(help="Name of the collection in Qdrant.")],
+    model: Annotated[
+        str | None, typer.Option(help="Model that a running worker serves; default GRISTMILL_MODEL.")
+    ] = None,
+    dimensions: Annotated[int | None, typer.Option(help="Shorter vectors, where the model declares them.")] = None,
+    force_dimensions: Annotated[bool, typer.Option(help="Cut although the model does not declare it.")] = False,
+    text_key: Annotated[str, typer.Option(help="Payload key of the text.")] = "text",
+    long_texts: Annotated[LongTexts, typer.Option(help="What happens to long texts.")] = LongTexts.CHUNK,
+    chunk_size: Annotated[int, typer.Option(help="Tokens per chunk.")] = 512,
+    chunk_overlap: Annotated[int, typer.Option(help="Tokens that neighbouring chunks share.")] = 64,
+    instruction: Annotated[
+        list[str] | None, typer.Option(help="Register an instruction: name=sentence. Repeat for more.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Create a collection, or leave an existing one of the same space as it is."""
+    with Client() as client:
+        spec = client.create_collection(
+            name,
+            model,
+            dimensions=dimensions,
+            force_dimensions=force_dimensions,
+            text_key=text_key,
+            chunking=Chunking(long_texts=long_texts, size=chunk_size, overlap=chunk_overlap),
+            instructions=[_instruction(text) for text in instruction or ()],
+        )
+    _show(spec, None, as_json)
+
+
+def _instruction(text: str) -> Instruction:
+    name, separator, sentence = text.partition("=")
+    if not separator:
+        raise InvalidInput(f"instruction: expected name=sentence, got {text!r}")
+    return Instruction(name=name, text=sentence)
+
+
+@commands.command("list")
+def list_(as_json: JsonFlag = False) -> None:
+    """List Gristmill's collections."""
+    with Client() as client:
+        rows = [(spec, client.collections.count(spec.name)) for spec in client.collections.specs()]
+    if as_json:
+        print_json({"collections": [spec.model_dump(mode="json") | {"points": count} for spec, count in rows]})
+    else:
+        table(
+            "",
+            ["collection", "points", "model", "dimensions", "fingerprint"],
+            [(s.name, count, s.space.model, s.space.dimensions, s.space.fingerprint) for s, count in rows],
+        )
+
+
+@commands.command()
+def show(name: str, as_json: JsonFlag = False) -> None:
+    """Show one collection."""
+    with Client() as client:
+        _show(client.collections.get(name), client.collections.count(name), as_json)
+
+
+def _show(spec: CollectionSpec, points: int | None, as_json: bool) -> None:
+    record = spec.model_dump(mode="json") | {"fingerprint": spec.space.fingerprint}
+    if points is not None:
+        record["points"] = points
+    if as_json:
+        print_json(record)
+    else:
+        flat = {key: value for key, value in record.items() if key != "space"} | record["space"]
+        table(spec.name, ["property", "value"], list(flat.items()))
+
+
+@commands.command()
+def delete(
+    name: str,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Delete a collection with all its points."""
+    with Client() as client:
+        count = client.collections.count(client.collections.get(name).name)
+        if not yes:
+            typer.confirm(f"Delete collection {name!r} with {count} points?", abort=True, err=True)
+        client.collections.delete(name)
+    if as_json:
+        print_json({"deleted": name, "points": count})
+    else:
+        console.print(f"deleted {name} with {count} points")

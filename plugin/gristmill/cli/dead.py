@@ -1,0 +1,102 @@
+"""`gristmill dead list|show|replay|drop`: documents that could not be stored."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from gristmill import Client, DeadLetter, InvalidInput
+from gristmill.cli.jobs import print_report, watch_job
+from gristmill.cli.output import JsonFlag, console, print_json, table
+
+app = typer.Typer()
+commands = typer.Typer(help="Documents that could not be stored, and why.", no_args_is_help=True)
+app.add_typer(commands, name="dead")
+
+Ids = Annotated[list[str] | None, typer.Argument(help="Letter ids, as `dead list` shows them.")]
+Everything = Annotated[bool, typer.Option("--all", help="All of them, or all of --collection.")]
+OfCollection = Annotated[str | None, typer.Option("--collection", "-c", help="Only this collection's.")]
+
+
+@commands.command("list")
+def list_(
+    collection: OfCollection = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 50,
+    as_json: JsonFlag = False,
+) -> None:
+    """Dead letters, newest first."""
+    with Client() as client:
+        letters = client.dead.list(collection=collection, limit=limit)
+    if as_json:
+        print_json({"letters": [letter.model_dump(mode="json") for letter in letters]})
+        return
+    rows = [(letter.id, letter.collection, _name(letter), letter.error, letter.reason[:100]) for letter in letters]
+    table("", ["letter", "collection", "document", "error", "reason"], rows)
+
+
+@commands.command()
+def show(letter_id: str, as_json: JsonFlag = False) -> None:
+    """One dead letter, the document included."""
+    with Client() as client:
+        letter = client.dead.get(letter_id)
+    if as_json:
+        print_json(letter)
+        return
+    record = letter.model_dump(mode="json", exclude_none=True)
+    for key in ("enqueued_at", "died_at"):
+        record[key] = datetime.fromtimestamp(record[key], tz=UTC).isoformat(timespec="seconds")
+    table(letter.id, ["field", "value"], list(record.items()))
+
+
+@commands.command()
+def replay(
+    ids: Ids = None,
+    all_: Everything = False,
+    collection: OfCollection = None,
+    wait: Annotated[bool, typer.Option(help="Wait until they have come to their end.")] = True,
+    as_json: JsonFlag = False,
+) -> None:
+    """Try again. Fenced as ever: a newer version that was stored meanwhile stays."""
+    with Client() as client:
+        jobs = client.dead.replay(_chosen(client, ids, all_, collection))
+        reports = [watch_job(job, hidden=as_json) if wait else job.report() for job in jobs]
+    if as_json:
+        print_json({"jobs": [report.model_dump(mode="json") for report in reports]})
+        return
+    if not reports:
+        console.print("no dead letters")
+    for report in reports:
+        print_report(report, as_json=False)
+
+
+@commands.command()
+def drop(
+    ids: Ids = None,
+    all_: Everything = False,
+    collection: OfCollection = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Forget dead letters for good."""
+    with Client() as client:
+        chosen = _chosen(client, ids, all_, collection)
+        if chosen and not yes:
+            typer.confirm(f"Forget {len(chosen)} dead letters?", abort=True, err=True)
+        dropped = client.dead.drop(chosen)
+    if as_json:
+        print_json({"dropped": dropped})
+    else:
+        console.print(f"dropped {dropped}")
+
+
+def _chosen(client: Client, ids: list[str] | None, all_: bool, collection: str | None) -> list[str]:
+    if all_ == bool(ids):
+        raise InvalidInput("expected letter ids, or --all (with --collection to narrow it)")
+    return ids or [letter.id for letter in client.dead.list(collection=collection, limit=1_000_000)]
+
+
+def _name(letter: DeadLetter) -> str:
+    item = letter.document or letter.deletion
+    return item.id if item else ""

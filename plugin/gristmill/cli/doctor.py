@@ -1,0 +1,134 @@
+"""`gristmill doctor`: is everything here, does it answer, and what to do if not."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any
+
+import redis
+import typer
+from rich.markup import escape
+
+from gristmill import ClientSettings
+from gristmill.cli.output import JsonFlag, console, print_json, table
+from gristmill.ledger import RedisLedger
+from gristmill.ledger.redis import connect
+from gristmill.settings import hide_password, load_settings, provenance
+from gristmill.store import open_store, require_server
+from gristmill_schemas.errors import GristmillError
+
+app = typer.Typer()
+
+PACKAGES = ("gristmill", "celery", "kombu", "redis", "qdrant-client", "pydantic", "torch", "transformers")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+#: What a package may add: a function of the model option that yields checks, and its settings class.
+MoreChecks = Callable[[str | None], Iterator[Check]]
+
+
+@app.command()
+def doctor(
+    model: Annotated[str | None, typer.Option(help="Also load this model and check it against known scores.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Check broker, store, workers, model and versions; show every setting and where it came from."""
+    settings = _settings()
+    checks = list(_checks(settings, model))
+    rows = provenance(settings)
+    healthy = all(check.ok for check in checks)
+    if as_json:
+        print_json(
+            {"ok": healthy, "checks": [asdict(check) for check in checks], "settings": rows, "versions": _versions()}
+        )
+    else:
+        for check in checks:
+            mark = "[green]ok  [/]" if check.ok else "[bold red]FAIL[/]"
+            console.print(f"{mark} {check.name:<10} {escape(check.detail)}", highlight=False)
+        # Meanings are in the README and in --json; here every setting fits on one line.
+        table("settings", ["variable", "value", "from"], [(row["name"], row["value"], row["source"]) for row in rows])
+        console.print("versions: " + ", ".join(f"{name} {version}" for name, version in _versions().items()))
+    if not healthy:
+        raise typer.Exit(1)
+
+
+def _settings() -> ClientSettings:
+    """The widest settings class that is installed: the worker's knows more variables."""
+    for entry in importlib.metadata.entry_points(group="gristmill.settings"):
+        try:
+            cls: type[ClientSettings] = entry.load()
+        except ImportError:
+            continue
+        return load_settings(cls)
+    return load_settings(ClientSettings)
+
+
+def _checks(settings: ClientSettings, model: str | None) -> Iterator[Check]:
+    yield _guarded("redis", lambda: _redis(settings))
+    yield _guarded("policy", lambda: _redis_policy(settings))
+    yield _guarded("qdrant", lambda: f"{settings.qdrant_url}, version {require_server(open_store(settings))}")
+    yield _guarded("workers", lambda: _workers(settings))
+    for entry in importlib.metadata.entry_points(group="gristmill.checks"):
+        try:
+            more: MoreChecks = entry.load()
+            yield from more(model)
+        except ImportError as missing:
+            yield Check("worker", True, f"not installed here ({missing.name} is missing): this machine can only search")
+
+
+def _guarded(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, look())
+    except GristmillError as error:
+        return Check(name, False, str(error))
+
+
+def _redis(settings: ClientSettings) -> str:
+    ledger = RedisLedger(settings)
+    load = ledger.load()
+    return f"{hide_password(settings.redis_url)}: {load.documents:,} documents wait, {load.bytes:,} bytes"
+
+
+def _redis_policy(settings: ClientSettings) -> str:
+    """Redis must never evict: an evicted parcel is a lost document."""
+    try:
+        info: Mapping[str, Any] = connect(settings).info()
+    except redis.RedisError as error:
+        raise GristmillError(f"not looked at: {error}") from error
+    policy = info.get("maxmemory_policy", "unknown")
+    if policy not in ("noeviction", "unknown"):
+        raise GristmillError(f"Redis may throw work away: set `maxmemory-policy noeviction` (it is {policy})")
+    durable = "AOF on" if info.get("aof_enabled") else "AOF off: what is queued does not survive a restart of Redis"
+    return f"{policy}, {durable}"
+
+
+def _workers(settings: ClientSettings) -> str:
+    workers = RedisLedger(settings).workers()
+    if not workers:
+        raise GristmillError("no worker is running; start one: `gristmill worker`")
+    return "; ".join(
+        f"{name} serves {status.get('model')} on {status.get('device')}"
+        + (f", waiting for: {status['waiting_for']}" if status.get("waiting_for") else "")
+        for name, status in workers.items()
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,79 @@
+"""`gristmill ingest FILE… -c NAME`: documents from files into a collection, with a progress bar."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import DownloadColumn
+
+from gristmill import Client, Job
+from gristmill.cli.jobs import as_record, print_report, watch_job
+from gristmill.cli.output import JsonFlag, notes, print_json, progress_bar
+from gristmill.readers import FORMATS, count_hint, read
+from gristmill_schemas.errors import CollectionNotFound
+
+app = typer.Typer()
+
+#: Rejections shown to people; `--json` gives all.
+_SHOWN = 20
+
+
+@app.command()
+def ingest(
+    files: Annotated[list[Path], typer.Argument(help="JSONL, CSV, Parquet, text, Markdown, folders; `-` reads JSONL.")],
+    collection: Annotated[str, typer.Option("--collection", "-c", help="Where to; created if it does not exist.")],
+    model: Annotated[str | None, typer.Option(help="Model of a new collection; default GRISTMILL_MODEL.")] = None,
+    format: Annotated[
+        str | None, typer.Option(help=f"{', '.join(FORMATS)}; instead of going by each file's suffix.")
+    ] = None,
+    id_field: Annotated[str, typer.Option(help="Field or column of the id.")] = "id",
+    text_field: Annotated[str, typer.Option(help="Field or column of the text.")] = "text",
+    paragraphs: Annotated[bool, typer.Option(help="Text files: one document per paragraph.")] = False,
+    wait: Annotated[bool, typer.Option(help="Wait until everything is stored.")] = True,
+    as_json: JsonFlag = False,
+) -> None:
+    """Read documents and hand them to the workers. Run it again: what is unchanged is skipped."""
+    with Client() as client:
+        _ensure(client, collection, model)
+        with progress_bar(hidden=as_json, count=DownloadColumn()) as bar:
+            line = bar.add_task("reading", total=count_hint(files), note="")
+            documents = read(
+                files,
+                format=format,
+                id_field=id_field,
+                text_field=text_field,
+                paragraphs=paragraphs,
+                on_bytes=lambda done: bar.update(line, completed=done),
+            )
+            job = client.enqueue(
+                collection,
+                documents,
+                on_rejected="report",
+                progress=lambda accepted: bar.update(line, note=f"{accepted:,} documents handed over"),
+            )
+        report = watch_job(job, hidden=as_json) if wait else job.report()
+    if as_json:
+        print_json(as_record(report) | {"rejections": [item.model_dump(mode="json") for item in job.rejections]})
+    else:
+        print_report(report, as_json=False)
+        _show_rejections(job)
+    if job.rejections or report.dead:
+        raise typer.Exit(1)
+
+
+def _ensure(client: Client, collection: str, model: str | None) -> None:
+    try:
+        client.collections.get(collection)
+    except CollectionNotFound:
+        notes.print(f"[dim]creating collection {escape(collection)}[/]")
+        client.create_collection(collection, model)
+
+
+def _show_rejections(job: Job) -> None:
+    for item in job.rejections[:_SHOWN]:
+        notes.print(f"[yellow]rejected[/] {escape(str(item))}", highlight=False, soft_wrap=True)
+    if (more := len(job.rejections) - _SHOWN) > 0:
+        notes.print(f"[yellow]… and {more} more; --json lists all[/]")

@@ -1,0 +1,66 @@
+"""JSON Lines: one object per line.
+
+Python's own `json` reads it: each line is parsed once, and its hooks see what a faster parser would swallow: NaN, which
+is no JSON, and a field that occurs twice, of which one would be lost in silence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from gristmill.readers.base import Item, Options, Source
+from gristmill.readers.lines import BadLine, decode, numbered_lines
+from gristmill.readers.records import to_document
+
+
+def read_jsonl(source: Source, options: Options) -> Iterator[Item]:
+    """Documents of one file; blank lines are skipped."""
+    with source.open() as stream:
+        for number, line in numbered_lines(stream):
+            if isinstance(line, BadLine):
+                yield source.reject(number, str(line))
+            elif line.strip():
+                yield _item(line, number, source, options)
+
+
+def _item(line: bytes, number: int, source: Source, options: Options) -> Item:
+    try:
+        record = parse_object(decode(line))
+    except BadLine as error:
+        return source.reject(number, str(error))
+    return to_document(record, source, number, options)
+
+
+def parse_object(text: str) -> dict[str, Any]:
+    """One JSON object.
+
+    Raises:
+        BadLine: it is not JSON, not an object, nested too deeply, or names a field twice.
+    """
+    try:
+        record = json.loads(text, parse_constant=_not_json, object_pairs_hook=_each_once)
+    except json.JSONDecodeError as error:
+        near = text[max(0, error.pos - 10) : error.pos + 20]
+        raise BadLine(f"JSON: {error.msg} at character {error.pos + 1}, near {near!r}") from None
+    except RecursionError:
+        raise BadLine("JSON: expected shallow nesting, got one too deep to read") from None
+    except ValueError as error:
+        raise error if isinstance(error, BadLine) else BadLine(f"JSON: {error}") from None
+    if not isinstance(record, dict):
+        raise BadLine(f"JSON: expected an object per line, got {type(record).__name__}")
+    return record
+
+
+def _not_json(constant: str) -> NoReturn:
+    raise BadLine(f"JSON: expected a number or null, got {constant}, which JSON does not have")
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadLine(f"{twice!r}: expected the field once, got it more than once in one object")
+    return record

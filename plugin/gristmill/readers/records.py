@@ -1,0 +1,93 @@
+"""One record (JSON object, row) in, a document or a rejection out.
+
+    {"id": 7, "text": "…", "lang": "zh", "metadata": {"page": 3}}   →   Document(id="7", text="…",
+                                                                             metadata={"lang": "zh", "page": 3})
+
+`tenant` and `version` are the document's own; every other field that is not id, text or metadata joins the metadata.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import hashlib
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from gristmill.readers.base import Item, Options, Source
+from gristmill_schemas import Document
+from gristmill_schemas.validation import clean_text, explain
+
+
+def to_document(record: Mapping[str, Any], source: Source, position: int, options: Options) -> Item:
+    """Build the document, or say why not.
+
+    Args:
+        record: field names and plain values.
+        source: the file it came from.
+        position: its line or row there, from 1.
+        options: which fields are the id and the text.
+    """
+    own = {options.id_field, options.text_field, "metadata", "tenant", "version"}
+    text = record.get(options.text_field)
+    given = record.get(options.id_field)
+    id = derived_id(source, text) if given is None and isinstance(text, str) else given
+    try:
+        if text is None:
+            raise ValueError(_no_text(record, options))
+        metadata = _merge(record.get("metadata"), {name: value for name, value in record.items() if name not in own})
+        return Document(id=id, text=text, metadata=metadata, tenant=record.get("tenant"), version=record.get("version"))
+    except ValidationError as error:
+        return source.reject(position, explain(error), _printable(id))
+    except ValueError as error:
+        return source.reject(position, str(error), _printable(given))
+
+
+def derived_id(source: Source, text: str) -> str:
+    """`stem-hash`, the same whenever the same text is read from a file of the same name."""
+    return f"{source.stem}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+
+
+def plain(value: Any) -> Any:
+    """Typed values of Parquet and YAML as JSON: times in ISO 8601, exact decimals and UUIDs as text, NaN as null."""
+    match value:
+        case datetime.datetime() | datetime.date() | datetime.time():
+            return value.isoformat()
+        case decimal.Decimal() | uuid.UUID():
+            return str(value)
+        case datetime.timedelta():
+            return value.total_seconds()
+        case float() if value != value:
+            return None
+        case dict():
+            return {key: plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [plain(item) for item in value]
+        case _:
+            return value
+
+
+def _merge(metadata: Any, loose: dict[str, Any]) -> dict[str, Any]:
+    if metadata is None:
+        return loose
+    if not isinstance(metadata, dict):
+        raise ValueError(f"metadata: expected a JSON object, got {type(metadata).__name__}")
+    if twice := sorted(metadata.keys() & loose.keys()):
+        raise ValueError(f"metadata: expected one value of {twice[0]!r}, got two: at top level and in `metadata`")
+    return {**loose, **metadata}
+
+
+def _no_text(record: Mapping[str, Any], options: Options) -> str:
+    names = ", ".join(map(repr, list(record)[:8])) or "no fields"
+    found = "null" if options.text_field in record else f"only {names}"
+    return f"{options.text_field}: expected the text to embed in this field, got {found}; another field can be named"
+
+
+def _printable(id: Any) -> str | None:
+    try:
+        return clean_text(str(id))[:100] if isinstance(id, str | int) and not isinstance(id, bool) else None
+    except ValueError:
+        return None

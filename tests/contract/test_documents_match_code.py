@@ -1,0 +1,67 @@
+"""What is written down outside the code is what the code does: the exported schema, the README's settings and examples."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+import pytest
+from pydantic_core import PydanticUndefined
+
+import gristmill
+from gristmill.settings import variable
+from gristmill_schemas import Document
+from gristmill_schemas.export import json_schema
+from gristmill_worker.settings import WorkerSettings
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_checked_in_json_schema_equals_the_code() -> None:
+    kept = json.loads((ROOT / "docs" / "gristmill.schema.json").read_text(encoding="utf-8"))
+    assert kept == json.loads(json.dumps(json_schema())), "run: gristmill schema > docs/gristmill.schema.json"
+
+
+def test_the_json_schema_accepts_what_the_code_writes_and_refuses_what_it_refuses() -> None:
+    schema = json_schema() | {"$ref": "#/$defs/Document"}
+    document = Document(id="1", text="text", metadata={"a": [1, None]})
+    jsonschema.validate(document.model_dump(mode="json"), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"id": "1"}, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"id": "1", "text": "t", "unknown": 1}, schema)
+
+
+def settings_table() -> str:
+    """The README's table, from the settings class itself."""
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in WorkerSettings.model_fields.items():
+        default = "" if field.default in (None, PydanticUndefined) else f"`{field.default}`"
+        rows.append(f"| `{variable(name)}` | {default} | {field.description} |")
+    return "\n".join(rows)
+
+
+def test_the_readme_lists_every_setting_as_the_code_has_it() -> None:
+    kept = re.search(r"<!-- settings: begin[^>]*-->\n(.*?)\n?<!-- settings: end -->", README, re.DOTALL)
+    assert kept is not None
+    assert kept[1] == settings_table()
+
+
+def test_every_name_the_readme_imports_exists() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module == "gristmill":
+                assert {alias.name for alias in node.names} <= set(gristmill.__all__)
+
+
+def test_the_readmes_whole_example_runs_and_finds_its_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    block = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
+    # The model hub is not part of a test: a stand-in encoder takes the model's place, all else is as written.
+    exec(compile(block.replace("Qwen/Qwen3-Embedding-0.6B", "hash:64"), "README.md", "exec"), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert {line.split()[1] for line in lines} == {"42", "43"}

@@ -1,0 +1,184 @@
+"""The command line as users and scripts see it: messages, exit codes, one JSON object on stdout."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gristmill.cli.root import main
+from services import QdrantServer, free_port
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run `gristmill` with arguments in this process; gives exit code, stdout and stderr."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["gristmill", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def embedded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Every command of this test works on one folder, without servers."""
+    monkeypatch.setenv("GRISTMILL_EMBEDDED_PATH", str(tmp_path / "store"))
+    monkeypatch.setenv("GRISTMILL_MODEL", "hash:64")
+    return tmp_path
+
+
+def as_json(out: str) -> dict[str, Any]:
+    assert out.count("\n") == 1, f"expected one line, got {out!r}"
+    value: dict[str, Any] = json.loads(out)
+    return value
+
+
+def test_ingest_then_search_then_ingest_again(run: Run, embedded: Path) -> None:
+    file = embedded / "docs.jsonl"
+    lines = [{"id": f"d{n}", "text": f"paragraph number {n}", "metadata": {"n": n}} for n in range(100)]
+    file.write_text("\n".join(map(json.dumps, lines)))
+    code, out, _ = run("ingest", str(file), "-c", "docs", "--json")
+    assert (code, as_json(out)["stored"]) == (0, 100)
+    code, out, _ = run("search", "docs", "paragraph number 7", "-w", "n=7", "--json")
+    assert code == 0
+    assert [hit["id"] for hit in as_json(out)["hits"]] == ["d7"]
+    code, out, _ = run("ingest", str(file), "-c", "docs", "--json")
+    assert (code, as_json(out)["skipped"]) == (0, 100)
+
+
+def test_one_broken_line_is_named_and_the_rest_is_ingested(run: Run, embedded: Path) -> None:
+    file = embedded / "docs.jsonl"
+    file.write_text('{"id": "a", "text": "fine"}\n{"id": "b", "text": \n{"id": "c", "text": "fine too"}\n')
+    code, out, _ = run("ingest", str(file), "-c", "docs", "--json")
+    report = as_json(out)
+    assert (code, report["stored"], report["rejected"]) == (1, 2, 1)
+    assert report["rejections"][0]["position"] == 2
+    assert report["rejections"][0]["source"].endswith("docs.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("line", "field", "expected"),
+    [
+        ({"id": "x", "text": "  "}, "text", "empty or blank"),
+        ({"id": "x", "text": "a\0b"}, "text", "NUL"),
+        ({"id": "x", "text": "a" * (1024 * 1024 + 1)}, "text", "at most 1048576 bytes"),
+        ({"id": "x", "text": "ok", "metadata": {"_gristmill": 1}}, "metadata", "reserved"),
+        ({"id": "x", "text": "ok", "metadata": [1]}, "metadata", "JSON object"),
+        ({"id": "", "text": "ok"}, "id", "empty"),
+        ({"id": "x", "text": "ok", "version": 2**60}, "version", "less than"),
+        ({"id": "good", "text": "again"}, "id", "once per call"),
+    ],
+)
+def test_bad_documents_are_named_and_cost_their_neighbours_nothing(
+    run: Run, embedded: Path, line: dict[str, Any], field: str, expected: str
+) -> None:
+    file = embedded / "docs.jsonl"
+    file.write_text(json.dumps({"id": "good", "text": "good text"}) + "\n" + json.dumps(line) + "\n")
+    code, out, _ = run("ingest", str(file), "-c", "docs", "--json")
+    report = as_json(out)
+    assert (code, report["stored"], report["rejected"]) == (1, 1, 1)
+    reason = report["rejections"][0]["reason"]
+    assert field in reason
+    assert expected in reason
+
+
+def test_an_unknown_collection_says_what_to_do(run: Run, embedded: Path) -> None:
+    code, out, err = run("search", "nowhere", "anything")
+    assert (code, out) == (1, "")
+    assert "nowhere" in err
+    assert "collections list" in err
+
+
+def test_a_missing_model_folder_says_which(run: Run, embedded: Path) -> None:
+    code, out, err = run("demo", "--model", str(embedded / "no-such-model"))
+    assert (code, out) == (1, "")
+    assert "no-such-model" in err
+
+
+def test_errors_are_json_too(run: Run, embedded: Path) -> None:
+    code, out, _ = run("search", "nowhere", "anything", "--json")
+    assert code == 1
+    assert as_json(out)["error"] == "CollectionNotFound"
+
+
+def test_a_wrong_call_exits_with_2(run: Run, embedded: Path) -> None:
+    assert run("search")[0] == 2
+    code, out, _ = run("search", "docs", "x", "-w", "novalue", "--json")
+    assert code == 2
+    assert as_json(out)["error"] == "InvalidInput"
+
+
+def test_a_wrong_setting_is_named_with_what_came(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRISTMILL_QUEUE_MAX_DOCUMENTS", "many")
+    code, _, err = run("jobs", "list")
+    assert code == 2
+    assert "GRISTMILL_QUEUE_MAX_DOCUMENTS" in err
+    assert "many" in err
+
+
+def test_redis_away_is_said_with_the_way_out(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRISTMILL_REDIS_URL", f"redis://:secret@127.0.0.1:{free_port()}/0")
+    code, _, err = run("jobs", "list")
+    assert code == 1
+    assert "GRISTMILL_REDIS_URL" in err
+    assert "secret" not in err
+
+
+def test_qdrant_away_is_said_with_the_way_out(run: Run, monkeypatch: pytest.MonkeyPatch, redis_url: str) -> None:
+    monkeypatch.setenv("GRISTMILL_REDIS_URL", redis_url)
+    monkeypatch.setenv("GRISTMILL_QDRANT_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("GRISTMILL_QDRANT_GRPC_PORT", str(free_port()))
+    code, _, err = run("collections", "list")
+    assert code == 1
+    assert "GRISTMILL_QDRANT_URL" in err
+
+
+def test_doctor_shows_sources_and_hides_secrets(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, redis_url: str, qdrant_server: QdrantServer
+) -> None:
+    monkeypatch.setenv("GRISTMILL_REDIS_URL", redis_url)
+    monkeypatch.setenv("GRISTMILL_QDRANT_URL", qdrant_server.url)
+    monkeypatch.setenv("GRISTMILL_QDRANT_GRPC_PORT", str(qdrant_server.grpc_port))
+    monkeypatch.setenv("GRISTMILL_REMOTE_API_KEY", "very-secret")
+    (tmp_path / ".env").write_text("GRISTMILL_THREADS=7\n")
+    code, out, _ = run("doctor", "--json")
+    findings = as_json(out)
+    assert code == 1, "no worker runs, and that is a finding"
+    assert "very-secret" not in out
+    rows = {row["name"]: row for row in findings["settings"]}
+    assert rows["GRISTMILL_REDIS_URL"]["source"] == "environment"
+    assert (rows["GRISTMILL_THREADS"]["source"], rows["GRISTMILL_THREADS"]["value"]) == (".env", "7")
+    assert rows["GRISTMILL_LEASE_S"]["source"] == "default"
+    assert rows["GRISTMILL_REMOTE_API_KEY"]["value"] == "***"
+    states = {check["name"]: check["ok"] for check in findings["checks"]}
+    assert states["redis"]
+    assert states["qdrant"]
+    assert not states["workers"]
+
+
+def test_collections_are_created_listed_shown_and_deleted(run: Run, embedded: Path) -> None:
+    code, out, _ = run("collections", "create", "faq", "--dimensions", "32", "--instruction", "faq=Find it", "--json")
+    assert (code, as_json(out)["space"]["dimensions"]) == (0, 32)
+    assert [each["name"] for each in as_json(run("collections", "list", "--json")[1])["collections"]] == ["faq"]
+    code, _, err = run("collections", "create", "faq", "--json")
+    assert code == 2, err
+    assert as_json(run("collections", "delete", "faq", "--yes", "--json")[1]) == {"deleted": "faq", "points": 0}
+    assert run("collections", "show", "faq")[0] == 1
+
+
+def test_the_schema_is_printed_as_json(run: Run) -> None:
+    code, out, _ = run("schema")
+    assert code == 0
+    assert "Document" in json.loads(out)["$defs"]

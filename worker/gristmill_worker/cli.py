@@ -1,0 +1,78 @@
+"""Commands of the worker package: `gristmill worker`. Imports nothing heavy until a command runs."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from gristmill_worker.demo.command import app as demo
+
+app = typer.Typer()
+app.add_typer(demo)
+
+
+@app.command()
+def worker(
+    model: Annotated[str | None, typer.Option(help="Folder or hub id; default GRISTMILL_MODEL.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float16")] = None,
+    threads: Annotated[int | None, typer.Option(help="Parcels worked on at once.")] = None,
+    budget_tokens: Annotated[int | None, typer.Option(help="Tokens per batch, instead of measuring.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Worker processes; default one per accelerator.")] = None,
+    supervise: Annotated[bool, typer.Option(help="Start a process again when it dies.")] = True,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning, error")] = "info",
+) -> None:
+    """Serve a model: encode what is queued and store it, until SIGTERM or Ctrl-C."""
+    logging.basicConfig(
+        level=log_level.upper(),
+        format="%(asctime)s %(levelname)-7s %(process)d %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    if log_level.lower() != "debug":  # Celery logs two lines per parcel; the progress line says more in one
+        for noisy in ("httpx", "celery.worker.strategy", "celery.app.trace", "kombu"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+    from gristmill.settings import load_settings
+    from gristmill_worker.settings import WorkerSettings
+
+    settings = load_settings(
+        WorkerSettings, model=model, device=device, dtype=dtype, threads=threads, budget_tokens=budget_tokens
+    )
+    if supervise:
+        from gristmill_worker.supervisor import supervise as run
+
+        raise typer.Exit(run(_arguments(sys.argv), processes))
+    from gristmill_worker.app import run_worker
+
+    run_worker(settings, ready=_say_ready)
+
+
+def _arguments(argv: list[str]) -> list[str]:
+    """The arguments after `worker`, without those that concern the supervisor."""
+    given = argv[argv.index("worker") + 1 :]
+    kept: list[str] = []
+    skip = False
+    for argument in given:
+        if skip:
+            skip = False
+        elif argument == "--processes":
+            skip = True
+        elif not argument.startswith("--processes=") and argument != "--supervise":
+            kept.append(argument)
+    return kept
+
+
+def _say_ready(engine: object) -> None:
+    from gristmill_worker.engine import Engine
+
+    assert isinstance(engine, Engine)
+    status = engine.status()
+    logging.getLogger("gristmill").info(
+        "ready: %s on %s in %s, budget %d tokens per batch",
+        status["model"],
+        status["device"],
+        status["dtype"],
+        status["budget_tokens"],
+    )

@@ -1,0 +1,150 @@
+"""`gristmill demo`: the main job in one process, on real text with a real model, in front of your eyes.
+
+Everything is kept in the user's cache, so a second run skips what is unchanged, and `gristmill demo "your question"`
+answers in seconds.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from gristmill import Client, Document, GristmillError, JobReport, SearchHit
+from gristmill.cli.jobs import watch_job
+from gristmill.cli.output import JsonFlag, console, notes, print_json, progress_bar
+from gristmill.cli.search import show_hits
+from gristmill_worker.demo.corpus import Showcase, faq, language_reference, showcase
+from gristmill_worker.demo.model import default_cache, ensure_demo_model
+
+app = typer.Typer()
+
+_CORPORA = {
+    "reference": "CPython's language reference, out of the running Python",
+    "faq": "a Chinese shop's customer-service FAQ",
+}
+_HITS = 3
+
+
+@app.command()
+def demo(
+    questions: Annotated[
+        list[str] | None, typer.Argument(help="Your own questions, instead of the prepared ones.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Folder or hub id instead of multilingual-e5-small.")] = None,
+    instruction: Annotated[
+        str | None, typer.Option("--instruction", "-i", help="What your own questions are for.")
+    ] = None,
+    fresh: Annotated[bool, typer.Option(help="Forget what an earlier run stored.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Ingest real text with a real model and search it, without any server."""
+    chosen = model or str(_demo_model(hidden=as_json))
+    place = default_cache().parent / "demo"
+    if fresh:
+        shutil.rmtree(place, ignore_errors=True)
+    notes.print(f"[dim]loading {escape(chosen)} …[/]", highlight=False)
+    with _open(place, chosen) as client:
+        reports = {corpus: _ingest(client, corpus, hidden=as_json) for corpus in _CORPORA}
+        asked = _own(questions, instruction) if questions else list(showcase())
+        answers = [(each, _ask(client, each)) for each in asked]
+    if as_json:
+        print_json(_record(chosen, reports, answers))
+        return
+    for each, hits in answers:
+        _show(each, hits)
+    _say_what_next()
+
+
+def _demo_model(*, hidden: bool) -> Path:
+    with progress_bar(hidden=hidden) as bar:
+        line = bar.add_task("model", total=100, note="")
+        folder = ensure_demo_model(progress=lambda stage, done: bar.update(line, completed=int(100 * done), note=stage))
+        bar.update(line, completed=100, note="multilingual-e5-small is ready")
+    return folder
+
+
+def _open(place: Path, model: str) -> Client:
+    place.mkdir(parents=True, exist_ok=True)
+    try:
+        return Client.embedded(str(place / "qdrant"), model=model)
+    except RuntimeError as error:  # Qdrant's local mode: one process per folder
+        raise GristmillError(f"another demo is using {place}: wait for it, or end it ({error})") from error
+
+
+def _ingest(client: Client, corpus: str, *, hidden: bool) -> JobReport:
+    # A collection per model: the demo of another model must not meet these vectors.
+    documents: Iterable[Document] = language_reference() if corpus == "reference" else faq()
+    notes.print(f"[bold]{corpus}[/]: {_CORPORA[corpus]}", highlight=False)
+    client.create_collection(_collection(client, corpus))
+    report = watch_job(client.enqueue(_collection(client, corpus), documents), hidden=hidden)
+    rate = f", {report.tokens / report.seconds:,.0f} tokens/s" if report.tokens else ""
+    notes.print(
+        f"  {report.stored:,} stored, {report.skipped:,} unchanged and skipped, {report.dead} dead, "
+        f"in {report.seconds:.1f} s ({report.finished / max(report.seconds, 1e-9):,.0f} documents/s{rate})",
+        highlight=False,
+    )
+    return report
+
+
+def _collection(client: Client, corpus: str) -> str:
+    return f"{corpus}-{client.announced_models()[0].digest[:8]}"
+
+
+def _own(questions: Iterable[str], instruction: str | None) -> list[Showcase]:
+    return [
+        Showcase(corpus=corpus, query=question, instruction=instruction, lesson="", expected="")
+        for question in questions
+        for corpus in ("reference", "faq")
+    ]
+
+
+def _ask(client: Client, each: Showcase) -> list[SearchHit]:
+    return client.search(
+        _collection(client, each.corpus), each.query, instruction=each.instruction, limit=_HITS, group_by_document=True
+    )
+
+
+def _show(each: Showcase, hits: list[SearchHit]) -> None:
+    console.print()
+    console.rule(f"[bold]{escape(each.query)}[/]", align="left")
+    if each.instruction:
+        console.print(f"[magenta]instruction:[/] {escape(each.instruction)}", highlight=False)
+    if each.lesson:
+        console.print(f"[dim]{escape(each.lesson)}[/]", highlight=False)
+    show_hits(hits, width=180)
+
+
+def _say_what_next() -> None:
+    console.print()
+    console.rule("[bold]what to type next[/]", align="left")
+    for command, meaning in (
+        ('gristmill demo "快递显示签收但我没收到"', "your own question, over what is stored now"),
+        ('gristmill demo "How do I iterate over it?" -i "Find the special method to define"', "… with an instruction"),
+        ("gristmill worker --model FOLDER_OR_HUB_ID", "a real worker, beside Redis and Qdrant"),
+        ("gristmill ingest docs.jsonl -c docs", "your own documents, in another terminal"),
+        ('gristmill search docs "…" -i "…"', "and search them"),
+    ):
+        console.print(f"  [cyan]{escape(command)}[/]\n      [dim]{meaning}[/]", highlight=False, soft_wrap=True)
+
+
+def _record(
+    model: str, reports: dict[str, JobReport], answers: list[tuple[Showcase, list[SearchHit]]]
+) -> dict[str, Any]:
+    return {
+        "model": model,
+        "reports": {corpus: report.model_dump(mode="json") for corpus, report in reports.items()},
+        "searches": [
+            {
+                "corpus": each.corpus,
+                "query": each.query,
+                "instruction": each.instruction,
+                "hits": [hit.model_dump(mode="json") for hit in hits],
+            }
+            for each, hits in answers
+        ],
+    }

@@ -1,0 +1,113 @@
+"""The supervisor: one worker process per accelerator, started again when it dies.
+
+A parent that loads nothing and so does not die with its children: a document that kills the process, an accelerator that
+hangs or a broker that confuses Celery costs one restart, not the node.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+#: Exit codes after which starting again cannot help: done, or a wrong call or setting.
+_FINAL = (0, 2)
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
+#: A child that ran this long was healthy; the next pause is short again.
+_HEALTHY_S = 60.0
+_LOOK_S = 0.1
+
+
+def accelerators() -> list[str | None]:
+    """One entry per worker process: a CUDA device index, or a single None where there is none. Loads no torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [each.strip() for each in visible.split(",") if each.strip()] or [None]
+    devices = sorted(int(path.name.removeprefix("nvidia")) for path in Path("/dev").glob("nvidia[0-9]*"))
+    return [str(index) for index in devices] or [None]
+
+
+class _Child:
+    """One worker process and its restarts."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], name: str) -> None:
+        self._command = list(command)
+        self._environment = {**os.environ, **environment}
+        self._name = name
+        self._pause_s = _FIRST_PAUSE_S
+        self._start_at = 0.0
+        self._started = 0.0
+        self._process: subprocess.Popen[bytes] | None = None
+        self.exit_code: int | None = None
+
+    def look(self, draining: bool) -> None:
+        """Start it if its time has come; note if it ended."""
+        if self.exit_code is not None:
+            return
+        if self._process is None:
+            if draining:
+                self.exit_code = 0
+            elif time.monotonic() >= self._start_at:
+                self._started = time.monotonic()
+                # A session of its own: Ctrl-C reaches the supervisor only, which passes it on once.
+                self._process = subprocess.Popen(self._command, env=self._environment, start_new_session=True)
+        elif (code := self._process.poll()) is not None:
+            self._ended(code, draining)
+
+    def _ended(self, code: int, draining: bool) -> None:
+        self._process = None
+        if draining or code in _FINAL:
+            self.exit_code = max(code, 0)
+            return
+        if time.monotonic() - self._started > _HEALTHY_S:
+            self._pause_s = _FIRST_PAUSE_S
+        log.error("worker %s ended with %d; starting it again in %.1f s", self._name, code, self._pause_s)
+        self._start_at = time.monotonic() + self._pause_s
+        self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
+
+    def signal(self, number: int) -> None:
+        """Pass a signal on."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+
+
+def supervise(arguments: Sequence[str], processes: int | None = None) -> int:
+    """Run `gristmill worker --no-supervise ARGUMENTS…` once per accelerator until SIGTERM or SIGINT.
+
+    Args:
+        arguments: of `gristmill worker`.
+        processes: how many; None means one per accelerator. They take turns on the accelerators.
+
+    Returns:
+        0 after a clean stop; else the exit code of a child that cannot work.
+    """
+    devices = accelerators()
+    command = [sys.executable, "-m", "gristmill", "worker", "--no-supervise", *arguments]
+    children = []
+    for number in range(processes or len(devices)):
+        device = devices[number % len(devices)]
+        environment = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
+        children.append(_Child(command, environment, f"{number}" if device is None else f"{number} (CUDA {device})"))
+    draining = False
+
+    def stop(number: int, _: object) -> None:
+        nonlocal draining
+        # Once: drain. Twice: the user has lost patience, and so do we.
+        for child in children:
+            child.signal(signal.SIGQUIT if draining else signal.SIGTERM)
+        draining = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    while any(child.exit_code is None for child in children):
+        for child in children:
+            child.look(draining)
+        time.sleep(_LOOK_S)
+    return max((child.exit_code or 0) for child in children)
