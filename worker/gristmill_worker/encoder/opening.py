@@ -59,7 +59,7 @@ def open_encoder(
         from gristmill_worker.encoder.remote import open_remote
 
         return open_remote(model, overrides=chosen, api_key=api_key, budget_tokens=budget_tokens)
-    loaded = _load(model, revision, device, dtype, chosen, progress=progress)
+    loaded = load(model, revision=revision, device=device, dtype=dtype, overrides=chosen, progress=progress)
     from gristmill_worker.encoder.transformers_encoder import TransformersEncoder
 
     return TransformersEncoder(loaded, budget_tokens or default_budget(loaded.device.type), packed=packed)
@@ -70,7 +70,16 @@ def default_budget(device_type: str) -> int:
     return 1_024 if device_type == "cpu" else 16_384
 
 
-def _load(model: str, revision: str | None, device: str, dtype: str, overrides: Overrides, *, progress: bool) -> Loaded:
+def load(
+    model: str,
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    overrides: Overrides | None = None,
+    progress: bool = False,
+) -> Loaded:
+    """Load a torch model without deciding how to run it; arguments and errors are those of `open_encoder`."""
     from gristmill_worker.encoder import loading, random_model
     from gristmill_worker.encoder.choosing import Loaded
     from gristmill_worker.encoder.tokenizing import Tokenizer
@@ -79,7 +88,9 @@ def _load(model: str, revision: str | None, device: str, dtype: str, overrides: 
     number = loading.choose_dtype(dtype, where)
     if model.startswith("random:"):
         layers = random_model.parse(model)
-        tokenizer = random_model.build_tokenizer(min(overrides.max_tokens or _QWEN3_WINDOW, _QWEN3_WINDOW))
+        tokenizer = random_model.build_tokenizer(
+            min((overrides and overrides.max_tokens) or _QWEN3_WINDOW, _QWEN3_WINDOW)
+        )
         info = random_model.random_info(model, layers, tokenizer)
         return Loaded(random_model.build_model(layers, where, number), tokenizer, info, where, number)
     found = locate(model, revision, progress=progress)

@@ -18,9 +18,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F  # noqa: N812  # the name that the whole field uses
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
+
+from gristmill_worker.encoder.cpu_attention import grouped_attention
 
 #: Name under which models select this attention.
 PACKED: Final = "gristmill_packed"
@@ -86,44 +87,8 @@ def packed_attention(
         raise TypeError(f"{type(module).__name__} does not pass keywords to its attention: it cannot be packed")
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
     window = sliding_window if sliding_window is not None and sliding_window < packed.longest else None
-    run = _varlen if query.is_cuda else _grouped
+    run = _varlen if query.is_cuda else grouped_attention
     return run(query, key, value, packed, scaling, causal, window), None
-
-
-def _grouped(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    layout: Layout,
-    scaling: float | None,
-    causal: bool,
-    window: int | None,
-) -> torch.Tensor:
-    """One SDPA call per run of equal lengths: views of the row, no copies in; (1, sum T, heads, head size) out."""
-    row = query.new_empty(1, query.shape[2], query.shape[1], query.shape[3])
-    gqa = key.shape[1] != query.shape[1]
-    for first, count, length in layout.runs:
-        q, k, v = (_texts(x, first, count, length) for x in (query, key, value))
-        mask = None if window is None or window >= length else band(length, window, causal, query.device)
-        out = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=causal and mask is None and length > 1, scale=scaling, enable_gqa=gqa
-        )
-        row[0, first : first + count * length].view(count, length, *row.shape[2:]).copy_(out.transpose(1, 2))
-    return row
-
-
-def _texts(x: torch.Tensor, first: int, count: int, length: int) -> torch.Tensor:
-    """(1, heads, sum T, size) -> (count, heads, length, size) of one run, as a view wherever strides allow."""
-    part = x[0, :, first : first + count * length]
-    return part.view(part.shape[0], count, length, part.shape[2]).transpose(0, 1)
-
-
-def band(length: int, window: int, causal: bool, device: torch.device) -> torch.Tensor:
-    """Boolean (length, length), True where a token may look: less than `window` away, backwards only if causal."""
-    at = torch.arange(length, device=device)
-    distance = at[:, None] - at[None, :]
-    near = distance.abs() < window
-    return near & (distance >= 0) if causal else near
 
 
 def _varlen(

@@ -208,3 +208,30 @@ def _window(
     if declared is None:
         return hard if hard < _NO_LIMIT else _DEFAULT_WINDOW
     return min(declared, hard)
+
+
+def write_sentence_transformers(folder: Path, info: EncoderInfo) -> None:
+    """Write the files by which sentence-transformers, and `read_info`, know how to run a model.
+
+    Args:
+        folder: the model's folder, with configuration, weights and tokenizer in it.
+        info: pooling, normalisation, window and templates to write down.
+    """
+    kinds = ("Transformer", "Pooling", "Normalize")[: 3 if info.normalize else 2]
+    modules = [
+        {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}
+        for i, kind in enumerate(kinds)
+    ]
+    mode = next(name for name, pooling in _POOLING_MODES.items() if pooling is info.pooling)
+    prompts = {"query": info.templates.query, "document": info.templates.document}
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    for name, value in (
+        ("modules.json", modules),
+        ("1_Pooling/config.json", {"embedding_dimension": info.dimensions, "pooling_mode": mode}),
+        ("sentence_bert_config.json", {"max_seq_length": info.max_tokens, "do_lower_case": False}),
+        (
+            "config_sentence_transformers.json",
+            {"prompts": {key: text.removesuffix("{text}") for key, text in prompts.items()}},
+        ),
+    ):
+        (folder / name).write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")

@@ -1,0 +1,45 @@
+"""`gristmill bench encoder`: the command around `run_encoder_bench`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def bench_encoder(
+    model: Annotated[str, typer.Option(help="Folder, hub id, or random:qwen3-0.6b[:LAYERS].")],
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps.")] = "auto",
+    texts: Annotated[
+        Path | None, typer.Option(help="A text per line (or .jsonl with `text`); else built-in ones.")
+    ] = None,
+    n_texts: Annotated[int, typer.Option(min=1, help="How many built-in texts.")] = 300,
+    peer: Annotated[str | None, typer.Option(help="sentence-transformers, to be compared with.")] = None,
+    budget_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens per pass; measured if left out.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False,
+) -> None:
+    """Measure the encoder against this machine's ceiling and against its peer."""
+    if peer not in (None, "sentence-transformers"):
+        raise typer.BadParameter(f"expected sentence-transformers, got {peer!r}", param_hint="--peer")
+    from gristmill_worker.bench.corpus import read_texts
+    from gristmill_worker.bench.encoder_bench import run_encoder_bench
+
+    report = run_encoder_bench(
+        model,
+        dtype=dtype,
+        device=device,
+        texts=read_texts(texts) if texts else None,
+        n_texts=n_texts,
+        peer=peer is not None,
+        budget_tokens=budget_tokens,
+        rounds=rounds,
+    )
+    if as_json:
+        typer.echo(json.dumps(report))
+        return
+    for key, value in report.items():
+        typer.echo(f"{key:>20}  {value}")

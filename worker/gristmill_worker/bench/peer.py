@@ -1,0 +1,63 @@
+"""The peer of the encoder benchmark: sentence-transformers at its defaults, same model, device and number format."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gristmill_schemas.errors import InvalidInput
+from gristmill_worker.encoder.base import Vectors
+from gristmill_worker.encoder.choosing import Loaded
+from gristmill_worker.encoder.loading import quiet_loading
+from gristmill_worker.encoder.recipe import write_sentence_transformers
+
+Peer = Callable[[Sequence[str]], Vectors]
+
+
+@contextlib.contextmanager
+def sentence_transformers_peer(plain: Loaded, model: str, dtype: str) -> Iterator[Peer]:
+    """A call that encodes texts with sentence-transformers.
+
+    Args:
+        plain: the same model, untouched; written to a scratch folder if `model` is not a folder or hub id.
+        model: as the benchmark got it.
+        dtype: number format of its weights.
+
+    Raises:
+        InvalidInput: sentence-transformers is not installed.
+    """
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError as error:
+        raise InvalidInput("peer: sentence-transformers is not installed: pip install 'gristmill[bench]'") from error
+    import torch
+
+    with tempfile.TemporaryDirectory() as scratch:
+        source = _written(plain, Path(scratch)) if model.startswith("random:") else model
+        kwargs = {"dtype": getattr(torch, dtype)}
+        with quiet_loading():
+            peer: Any = SentenceTransformer(source, device=str(plain.device), model_kwargs=kwargs)
+        peer.max_seq_length = plain.info.max_tokens
+
+        def encode(texts: Sequence[str]) -> Vectors:
+            out = peer.encode(list(texts), convert_to_numpy=True, show_progress_bar=False)
+            return np.asarray(out, dtype=np.float32)
+
+        yield encode
+
+
+def _written(plain: Loaded, folder: Path) -> str:
+    from transformers import PreTrainedTokenizerFast
+
+    with quiet_loading():
+        plain.model.save_pretrained(folder)
+    kind: Any = PreTrainedTokenizerFast
+    end = "<|endoftext|>"
+    kind(tokenizer_object=plain.tokenizer.backend, pad_token=end, eos_token=end).save_pretrained(folder)
+    write_sentence_transformers(folder, plain.info)
+    return str(folder)
