@@ -45,8 +45,11 @@ lint: $(VENV)/.dev ## format, lint and types
 check: lint ## lint, types and the fast tests; needs no server
 	$(BIN)/python -m pytest -m '$(FAST)' $(ARGS)
 
-bench: $(VENV)/.dev ## the benchmarks
-	for what in encoder pipeline search; do $(BIN)/gristmill bench $$what $(ARGS) || exit 1; done
+bench: $(VENV)/.dev services ## the benchmarks: encoder against its ceiling and a peer, pipeline against a raw upload
+	$(BIN)/gristmill bench encoder --model random:qwen3-0.6b:6 --dtype bfloat16 --peer sentence-transformers --json
+	$(BIN)/gristmill bench encoder --model demo --dtype bfloat16 --peer sentence-transformers --json
+	$(BIN)/gristmill bench encoder --model demo --dtype float32 --peer sentence-transformers --json
+	$(BIN)/python scripts/with_servers.py $(BIN)/gristmill bench pipeline --json
 
 chaos: $(VENV)/.dev services ## the failure suite: kills, cuts and restarts
 	$(BIN)/python -m pytest -m chaos $(ARGS)

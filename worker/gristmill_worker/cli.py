@@ -8,10 +8,16 @@ from typing import Annotated
 
 import typer
 
+from gristmill_worker.bench.cli import bench_encoder
+from gristmill_worker.bench.pipeline import bench_pipeline
 from gristmill_worker.demo.command import app as demo
 
 app = typer.Typer()
 app.add_typer(demo)
+bench = typer.Typer(help="Ratios against a ceiling or a peer, measured in the same run.", no_args_is_help=True)
+bench.command("encoder")(bench_encoder)
+bench.command("pipeline")(bench_pipeline)
+app.add_typer(bench, name="bench")
 
 
 @app.command()

@@ -20,6 +20,7 @@ from gristmill.cli.output import JsonFlag, console, notes, print_json, progress_
 from gristmill.cli.search import show_hits
 from gristmill_worker.demo.corpus import Showcase, faq, language_reference, showcase
 from gristmill_worker.demo.model import default_cache, ensure_demo_model
+from gristmill_worker.encoder.locate import DEMO
 
 app = typer.Typer()
 
@@ -43,7 +44,9 @@ def demo(
     as_json: JsonFlag = False,
 ) -> None:
     """Ingest real text with a real model and search it, without any server."""
-    chosen = model or str(_demo_model(hidden=as_json))
+    if model is None:
+        _convert_demo_model(hidden=as_json)
+    chosen = model or DEMO
     place = default_cache().parent / "demo"
     if fresh:
         shutil.rmtree(place, ignore_errors=True)
@@ -60,12 +63,11 @@ def demo(
     _say_what_next()
 
 
-def _demo_model(*, hidden: bool) -> Path:
+def _convert_demo_model(*, hidden: bool) -> None:
     with progress_bar(hidden=hidden) as bar:
         line = bar.add_task("model", total=100, note="")
-        folder = ensure_demo_model(progress=lambda stage, done: bar.update(line, completed=int(100 * done), note=stage))
+        ensure_demo_model(progress=lambda stage, done: bar.update(line, completed=int(100 * done), note=stage))
         bar.update(line, completed=100, note="multilingual-e5-small is ready")
-    return folder
 
 
 def _open(place: Path, model: str) -> Client:
@@ -112,6 +114,7 @@ def _ask(client: Client, each: Showcase) -> list[SearchHit]:
 def _show(each: Showcase, hits: list[SearchHit]) -> None:
     console.print()
     console.rule(f"[bold]{escape(each.query)}[/]", align="left")
+    console.print(f"[dim]in {_CORPORA[each.corpus]}[/]", highlight=False)
     if each.instruction:
         console.print(f"[magenta]instruction:[/] {escape(each.instruction)}", highlight=False)
     if each.lesson:
@@ -125,7 +128,7 @@ def _say_what_next() -> None:
     for command, meaning in (
         ('gristmill demo "快递显示签收但我没收到"', "your own question, over what is stored now"),
         ('gristmill demo "How do I iterate over it?" -i "Find the special method to define"', "… with an instruction"),
-        ("gristmill worker --model FOLDER_OR_HUB_ID", "a real worker, beside Redis and Qdrant"),
+        ("gristmill worker --model demo", "a real worker, beside Redis and Qdrant; or a folder, or a hub id"),
         ("gristmill ingest docs.jsonl -c docs", "your own documents, in another terminal"),
         ('gristmill search docs "…" -i "…"', "and search them"),
     ):

