@@ -83,7 +83,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Give all connections back; in embedded mode, finish running work first."""
+        """Give all connections back. Embedded mode forgets what is not stored yet: `job.wait()` first."""
         self._parts.closing.close()
 
     # collections

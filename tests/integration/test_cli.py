@@ -103,7 +103,7 @@ def test_an_unknown_collection_says_what_to_do(run: Run, embedded: Path) -> None
 
 def test_a_missing_model_folder_says_which(run: Run, embedded: Path) -> None:
     code, out, err = run("demo", "--model", str(embedded / "no-such-model"))
-    assert (code, out) == (1, "")
+    assert (code, out) == (2, "")
     assert "no-such-model" in err
 
 

@@ -80,8 +80,11 @@ class ThreadDispatcher:
                 return
 
     def close(self) -> None:
-        """Finish what runs; what waits stays undone, as it would when this process ends."""
+        """Stop within about one batch; what is not stored by then is forgotten with this process (`job.wait()` first)."""
         self._closing.set()
+        if self._engine is not None:
+            self._engine.drain()
+            self._engine.batcher.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 

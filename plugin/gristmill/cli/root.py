@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from gristmill.cli import collections, dead, doctor, ingest, jobs, schema, search
 from gristmill.cli.output import notes, print_json
-from gristmill_schemas.errors import GristmillError, InvalidInput
+from gristmill_schemas.errors import GristmillError, InvalidInput, ModelUnavailable
 
 
 def build() -> typer.Typer:
@@ -45,7 +45,7 @@ def main() -> None:
         sys.exit(code if isinstance(code, int) else 0)
     except GristmillError as error:
         _report(type(error).__name__, str(error), wants_json)
-        sys.exit(2 if isinstance(error, InvalidInput) else 1)
+        sys.exit(2 if isinstance(error, InvalidInput | ModelUnavailable) else 1)
     except (KeyboardInterrupt, typer.Abort):
         _report("Interrupted", "interrupted; what was accepted stays accepted, the same command goes on", wants_json)
         sys.exit(130)
