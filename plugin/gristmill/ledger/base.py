@@ -140,7 +140,7 @@ class Ledger(Protocol):
 
     # reconciler
     def overdue(self, limit: int) -> list[Overdue]:
-        """Parcels that nobody holds, longest waiting first."""
+        """Up to `limit` whose holder let the lease run out, then up to `limit` that wait; each oldest first."""
 
     def published(self, parcel_ids: Sequence[str]) -> None:
         """Note that their pointers have just been handed to the broker."""

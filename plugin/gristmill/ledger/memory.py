@@ -175,13 +175,10 @@ class MemoryLedger:
     def overdue(self, limit: int) -> list[Overdue]:
         with self._lock:
             now = self.now()
-            free = [
-                (kept.lease_end if kept.token else kept.published_at, parcel_id)
-                for parcel_id, kept in self._parcels.items()
-                if not kept.token or kept.lease_end <= now
-            ]
-            found = [(parcel_id, self._parcels[parcel_id]) for _, parcel_id in sorted(free)[:limit]]
-            return [Overdue(pid, kept.queue, kept.published_at, lapsed=bool(kept.token)) for pid, kept in found]
+            lapsed = [(p.lease_end, pid, p) for pid, p in self._parcels.items() if p.token and p.lease_end <= now]
+            waiting = [(p.published_at, pid, p) for pid, p in self._parcels.items() if not p.token]
+            found = sorted(lapsed)[:limit] + sorted(waiting)[:limit]
+            return [Overdue(pid, p.queue, p.published_at, lapsed=bool(p.token)) for _, pid, p in found]
 
     def published(self, parcel_ids: Sequence[str]) -> None:
         with self._lock:

@@ -158,7 +158,8 @@ class RedisLedger:
     def _park(self, parcel_id: str, body: bytes) -> None:
         # Out of the way of the reconciler, but kept for whoever wants to know what was written over it.
         self._redis.hset(self._key("unreadable"), parcel_id, body)
-        self._redis.zrem(self._key("pending"), parcel_id)
+        for index in ("held", "waiting"):
+            self._redis.zrem(self._key(index), parcel_id)
 
     @_translated
     def renew(self, claims: Sequence[Claim], lease_s: float) -> None:

@@ -4,7 +4,8 @@
 --                             accepted stored skipped superseded deleted dead tokens chunks truncated
 --   {P}:jobs          zset    job id       -> created_at
 --   {P}:parcel:<id>   hash    body job queue items bytes attempts token published_at error
---   {P}:pending       zset    parcel id    -> lease end while held, else published_at     (microseconds)
+--   {P}:waiting       zset    parcel id    -> published_at, while nobody holds it          (microseconds)
+--   {P}:held          zset    parcel id    -> end of the holder's lease                    (microseconds)
 --   {P}:load          hash    parcels documents bytes
 --   {P}:dead          zset    letter id    -> died_at
 --   {P}:letters       hash    letter id    -> JSON
@@ -24,7 +25,7 @@ end
 local function store_parcel(id, job, queue, items, body, attempts, now)
   redis.call('HSET', P .. ':parcel:' .. id, 'body', body, 'job', job, 'queue', queue, 'items', items,
     'bytes', #body, 'attempts', attempts, 'token', '', 'published_at', string.format('%.0f', now))
-  redis.call('ZADD', P .. ':pending', string.format('%.0f', now), id)
+  redis.call('ZADD', P .. ':waiting', string.format('%.0f', now), id)
   redis.call('HINCRBY', P .. ':load', 'parcels', 1)
   redis.call('HINCRBY', P .. ':load', 'documents', items)
   redis.call('HINCRBY', P .. ':load', 'bytes', #body)
@@ -34,7 +35,8 @@ local function drop_parcel(id)
   local parcel = P .. ':parcel:' .. id
   local kept = redis.call('HMGET', parcel, 'items', 'bytes')
   redis.call('DEL', parcel)
-  redis.call('ZREM', P .. ':pending', id)
+  redis.call('ZREM', P .. ':waiting', id)
+  redis.call('ZREM', P .. ':held', id)
   redis.call('HINCRBY', P .. ':load', 'parcels', -1)
   redis.call('HINCRBY', P .. ':load', 'documents', -kept[1])
   redis.call('HINCRBY', P .. ':load', 'bytes', -kept[2])

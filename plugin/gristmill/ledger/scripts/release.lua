@@ -4,5 +4,6 @@ if not holds(parcel, ARGV[2]) then return 0 end
 redis.call('HSET', parcel, 'token', '')
 redis.call('HINCRBY', parcel, 'attempts', -ARGV[3])
 if ARGV[4] ~= '' then redis.call('HSET', parcel, 'error', ARGV[4]) end
-redis.call('ZADD', P .. ':pending', redis.call('HGET', parcel, 'published_at'), ARGV[1])
+redis.call('ZREM', P .. ':held', ARGV[1])
+redis.call('ZADD', P .. ':waiting', redis.call('HGET', parcel, 'published_at'), ARGV[1])
 return 1
