@@ -12,6 +12,8 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+from gristmill_schemas import Pooling
+
 _BLOCK_BYTES: Final = 64 * 1024
 _BLOCKS: Final = 16
 #: Everything that decides how text becomes tokens.
@@ -45,6 +47,14 @@ def model_digest(folder: Path) -> str:
     for path in weight_files(folder):
         _add_weights(state, path)
     return state.hexdigest()[:32]
+
+
+def encoder_digest(content: str, pooling: Pooling, normalize: bool, max_tokens: int) -> str:
+    """128 bits in hex over a model's content and all that an override may change about its vectors.
+
+    It names the queue, so two workers with the same files and different overrides never share one.
+    """
+    return hashlib.sha256(f"{content}:{pooling}:{normalize}:{max_tokens}".encode()).hexdigest()[:32]
 
 
 def _small_parts(folder: Path) -> dict[str, bytes]:

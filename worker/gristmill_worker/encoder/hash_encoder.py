@@ -39,7 +39,7 @@ class HashEncoder:
         self.budget_tokens = budget_tokens
         self.info = EncoderInfo(
             model=f"hash:{dimensions}",
-            digest=f"hash-1-{dimensions}",
+            digest=f"hash-1-{dimensions}-{max_tokens}",
             pooling=Pooling.MEAN,
             dimensions=dimensions,
             min_dimensions=1,

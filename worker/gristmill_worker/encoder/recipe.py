@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from gristmill_schemas import EncoderInfo, Pooling, Templates
 from gristmill_schemas.errors import ModelUnavailable
-from gristmill_worker.encoder.digest import model_digest
+from gristmill_worker.encoder.digest import encoder_digest, model_digest
 from gristmill_worker.encoder.families import Family, family_of, prefixed
 
 #: transformers' stand-in for "no limit" is 1e30; no embedding model's window comes near this.
@@ -70,16 +70,19 @@ def read_info(
     family = family_of(model) or family_of(str(config.get("_name_or_path", "")))
     steps = _SentenceTransformersFiles.read(folder)
     templates, aware = steps.templates() or _family_templates(family)
+    pooling = chosen.pooling or steps.pooling or (family.pooling if family else _pooling_by_architecture(config))
+    normalize = steps.normalize if chosen.normalize is None else chosen.normalize
+    max_tokens = _window(folder, config, steps, family, chosen.max_tokens)
     return EncoderInfo(
         model=model,
         revision=revision,
-        digest=model_digest(folder),
-        pooling=chosen.pooling or steps.pooling or (family.pooling if family else _pooling_by_architecture(config)),
+        digest=encoder_digest(model_digest(folder), pooling, normalize, max_tokens),
+        pooling=pooling,
         dimensions=_hidden_size(config, folder),
         min_dimensions=family.min_dimensions if family else None,
         matryoshka_dimensions=_matryoshka(config, steps.config),
-        normalize=steps.normalize if chosen.normalize is None else chosen.normalize,
-        max_tokens=_window(folder, config, steps, family, chosen.max_tokens),
+        normalize=normalize,
+        max_tokens=max_tokens,
         templates=chosen.templates or templates,
         instruction_aware=aware if chosen.instruction_aware is None else chosen.instruction_aware,
     )
