@@ -177,7 +177,7 @@ def test_long_heads_in_bfloat16_take_the_blocked_attention_and_stay_right() -> N
     from gristmill_worker.encoder.packed import Layout, packed_attention
 
     torch.manual_seed(0)
-    lengths = [300, 150, 150, 1]
+    lengths = [2_200, 300, 150, 150, 1]
     layout = Layout.of(lengths, torch.device("cpu"))
     query, key, value = (torch.randn(1, heads, sum(lengths), 64).bfloat16() for heads in (4, 2, 2))
     for causal in (True, False):
