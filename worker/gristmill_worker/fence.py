@@ -1,8 +1,10 @@
 """The fence: what to do with a document, given what Qdrant holds of it. Pure; the newest version wins, in any order.
 
 Chunk 0 speaks for its document: it is written after all other chunks, so where it stands at a version, that version was
-complete. Writes are conditional in Qdrant as well (`stored version < mine`); this module decides what is worth trying
-and reads, afterwards, what became of it.
+complete *then*. A later writer replaces the other chunks before chunk 0, and may die or be overtaken in between; so a
+document of several chunks counts as present only while all of them agree with chunk 0, before and after every action.
+Writes are conditional in Qdrant as well (`stored version < mine`); this module decides what is worth trying and reads,
+afterwards, what became of it.
 """
 
 from __future__ import annotations
@@ -41,6 +43,30 @@ class Held:
     stored: PointSystem | None
     #: Version of its deletion, or None where it was not deleted.
     tombstone: int | None
+    #: Which of the chunks 1 to `stored.chunks` exist. The last of these lies beyond the document's end: a leftover.
+    others: tuple[PointSystem, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all chunks are there, in the version and content of chunk 0."""
+        if self.stored is None:
+            return False
+        version, etag = self.stored.version, self.stored.etag
+        matching = {each.chunk for each in self.others if (each.version, each.etag) == (version, etag)}
+        return matching.issuperset(range(1, self.stored.chunks))
+
+    @property
+    def newest(self) -> int:
+        """The highest version seen on any chunk; 0 where there is none."""
+        return max((each.version for each in (self.stored, *self.others) if each), default=0)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether there are chunks that do not belong to what chunk 0 says, and are no newer."""
+        stored = self.stored
+        return stored is not None and any(
+            each.etag != stored.etag and each.version <= stored.version for each in self.others
+        )
 
 
 class Action(StrEnum):
@@ -66,15 +92,17 @@ def decide(task: Task, held: Held, fingerprint: str) -> Action:
         return Action.YIELD
     if stored is None:
         return Action.ENCODE
-    if stored.version > task.version:
+    if held.newest > task.version:
         return Action.YIELD
     same_text = stored.text_hash == task.document.text_hash and stored.space == fingerprint
     same = same_text and stored.metadata_hash == task.document.metadata_hash
+    if stored.version == task.version and not same:
+        return Action.YIELD
+    if not held.whole or not same_text:
+        return Action.ENCODE
     if stored.version == task.version:
-        return Action.SETTLE if same else Action.YIELD
-    if same:
-        return Action.TOUCH
-    return Action.METADATA if same_text else Action.ENCODE
+        return Action.SETTLE
+    return Action.TOUCH if same else Action.METADATA
 
 
 def outcome(task: Task, action: Action, held: Held, fingerprint: str) -> Outcome | None:
@@ -92,11 +120,12 @@ def outcome(task: Task, action: Action, held: Held, fingerprint: str) -> Outcome
     return None
 
 
-def leaves_chunks(task: Task, action: Action, before: Held) -> bool:
-    """Whether chunks of an older version may be left behind, so that they must be deleted.
+def leaves_chunks(action: Action, before: Held, after: Held) -> bool:
+    """Whether chunks of another version may be left behind, so that they must be deleted.
 
-    Either this version replaced one with more chunks, or a loser's late chunks were inserted where the winner has none.
+    Either this version replaced one with more chunks, perhaps written after we had looked; or a loser's late chunks were
+    inserted where the winner has none, and the loser may be us, in an earlier life.
     """
-    if action in (Action.YIELD, Action.SETTLE):
+    if action in (Action.YIELD, Action.SETTLE) or after.foreign:
         return True
     return action is Action.ENCODE and before.stored is not None and before.stored.chunks > 1

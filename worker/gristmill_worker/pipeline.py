@@ -181,7 +181,10 @@ class Pipeline:
         """Tombstones first, so that whoever writes meanwhile sees them; then the points."""
         if not parcel.deletions:
             return
-        buried = {point_id(item.id, item.tenant): parcel.version_of(item) for item in parcel.deletions}
+        buried: dict[str, int] = {}
+        for item in parcel.deletions:
+            key = point_id(item.id, item.tenant)
+            buried[key] = max(parcel.version_of(item), buried.get(key, 0))
         self._patience.call(lambda: self._ledger.bury(spec.name, buried))
         self._sink.delete_through(spec, [(item.id, item.tenant, parcel.version_of(item)) for item in parcel.deletions])
         newer = len(self._sink.stored(spec, list(buried)))
@@ -196,10 +199,10 @@ class Pipeline:
         ]
 
     def _look(self, spec: CollectionSpec, tasks: Sequence[Task]) -> list[Held]:
-        ids = [task.key for task in tasks]
-        stored = self._sink.stored(spec, ids)
-        tombs = self._patience.call(lambda: self._ledger.tombstones(spec.name, ids))
-        return [Held(stored.get(pid), tombs.get(pid)) for pid in ids]
+        keys = [task.key for task in tasks]
+        sightings = self._sink.look(spec, [task.document for task in tasks])
+        tombs = self._patience.call(lambda: self._ledger.tombstones(spec.name, keys))
+        return [Held(stored, tombs.get(key), others) for key, (stored, others) in zip(keys, sightings, strict=True)]
 
     def _prepare(
         self, spec: CollectionSpec, claim: Claim, plans: Sequence[_Plan], tally: _Tally
@@ -227,6 +230,8 @@ class Pipeline:
             if reason is not None:
                 del prepared[item.task.key]
                 _bury(tally, claim, item.task, "StoreRefused", reason)
+                if len(item.points) > 1:
+                    self._sink.withdraw(spec, [item.task])
         unchanged = [(p.task, p.before.stored) for p in plans if p.action is Action.TOUCH and p.before.stored]
         self._sink.touch(spec, unchanged)
         for plan in plans:
@@ -255,9 +260,7 @@ class Pipeline:
 
     def _clean_up(self, spec: CollectionSpec, ended: Sequence[tuple[_Plan, Held]]) -> None:
         """Delete what older versions left behind, and what was written after the document had been deleted."""
-        winners = [
-            held.stored for plan, held in ended if held.stored and leaves_chunks(plan.task, plan.action, plan.before)
-        ]
+        winners = [held.stored for plan, held in ended if held.stored and leaves_chunks(plan.action, plan.before, held)]
         self._sink.delete_leftovers(spec, winners)
         revived = [
             (plan.task.document.id, plan.task.document.tenant, held.tombstone)

@@ -6,7 +6,7 @@ Every write is conditional on `stored version < mine`, in Qdrant itself, and ret
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ from google.protobuf.message import Error as ProtobufError
 from qdrant_client import QdrantClient, models
 
 from gristmill.store import store_errors
-from gristmill_schemas import CollectionSpec, PointSystem, point_id
+from gristmill_schemas import CollectionSpec, Document, PointSystem, point_id
 from gristmill_schemas.document import canonical_json
 from gristmill_schemas.errors import StoreRefused
 from gristmill_schemas.point import ETAG_PATH, ID_PATH, TENANT_PATH, VERSION_PATH
@@ -27,10 +27,14 @@ from gristmill_worker.patience import Patience
 
 T = TypeVar("T")
 K = TypeVar("K")
+#: Chunk 0 of a document, or None, and those of its other chunks that exist.
+Sighting = tuple[PointSystem | None, tuple[PointSystem, ...]]
 
 #: Bounds of one request. Qdrant is fastest at 64-256 points, and its clients report larger bodies as time-outs.
 MAX_REQUEST_POINTS = 256
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
+#: Bound of one read of system payloads: about half a megabyte of answer.
+_READ_POINTS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,11 @@ class Point:
     version: int
     #: Chunk number; chunk 0 is written last.
     chunk: int
+
+    @property
+    def etag(self) -> str:
+        """Document and content that this is a chunk of."""
+        return str(self.payload[SYSTEM_KEY]["etag"])
 
 
 class Sink:
@@ -65,22 +74,53 @@ class Sink:
 
     def stored(self, spec: CollectionSpec, ids: Sequence[str]) -> dict[str, PointSystem]:
         """System payloads of the given points; absent points are absent. No vectors, no texts: cheap."""
-        points = self._ask(
+        found: dict[str, PointSystem] = {}
+        for start in range(0, len(ids), _READ_POINTS):
+            page = list(ids[start : start + _READ_POINTS])
+            points = self._ask(
+                spec,
+                lambda page=page: self._store.retrieve(  # type: ignore[misc]  # the lambda's default
+                    spec.name, ids=page, with_payload=[SYSTEM_KEY], with_vectors=False
+                ),
+            )
+            for point in points:
+                found[str(point.id)] = PointSystem.model_validate((point.payload or {})[SYSTEM_KEY])
+        return found
+
+    def look(self, spec: CollectionSpec, documents: Sequence[Document]) -> list[Sighting]:
+        """What is there of each document: chunk 0, and which of the chunks 1 to `chunks` (the last one is too many).
+
+        One read for all documents of one chunk; a second one for the further chunks of longer documents.
+        """
+        names = [(document.id, document.tenant) for document in documents]
+        found = self.stored(spec, [point_id(*name, chunk) for name in names for chunk in (0, 1)])
+        firsts = [found.get(point_id(*name)) for name in names]
+        found |= self.stored(
             spec,
-            lambda: self._store.retrieve(spec.name, ids=list(ids), with_payload=[SYSTEM_KEY], with_vectors=False),
+            [
+                point_id(*name, chunk)
+                for name, first in zip(names, firsts, strict=True)
+                if first is not None
+                for chunk in range(2, first.chunks + 1 if first.chunks > 1 else 2)
+            ],
         )
-        return {str(point.id): PointSystem.model_validate((point.payload or {})[SYSTEM_KEY]) for point in points}
+        return [
+            (first, tuple(_existing(found, name, first.chunks) if first is not None else ()))
+            for name, first in zip(names, firsts, strict=True)
+        ]
 
     # writing
 
     def write(self, spec: CollectionSpec, points: Sequence[Point]) -> dict[str, str]:
         """Write points unless something as new is there; returns the reason per refused point id.
 
-        Later chunks go before chunk 0, so that chunk 0 at a version says that the version is complete.
+        Later chunks go before chunk 0, so that chunk 0 at a version says that the version is complete; it is not written
+        where one of them was refused.
         """
         refused: dict[str, str] = {}
         for first in (False, True):
-            wave = [point for point in points if (point.chunk == 0) == first]
+            broken = {point.etag for point in points if point.id in refused}
+            wave = [point for point in points if (point.chunk == 0) == first and point.etag not in broken]
             for version, group in _grouped(wave, lambda point: point.version):
                 for request in slices(group, _size_of):
                     refused |= self._upload(spec, request, version)
@@ -142,17 +182,29 @@ class Sink:
         self._update(spec, operations)
 
     def delete_leftovers(self, spec: CollectionSpec, winners: Sequence[PointSystem]) -> None:
-        """Delete points of the winners' documents that are older and hold other content than the winner."""
+        """Delete points of the winners' documents that are no newer and hold other content than the winner.
+
+        No newer rather than older: of two contents under one version, whoever lost chunk 0 must lose its other chunks.
+        """
         operations: list[models.UpdateOperation] = []
         for (tenant, version), group in _grouped(winners, lambda held: (held.tenant, held.version)):
             chosen = models.Filter(
-                must=[_documents([held.id for held in group]), tenant_is(tenant), older_than(version)],
+                must=[_documents([held.id for held in group]), tenant_is(tenant), older_than(version + 1)],
                 must_not=[
                     models.FieldCondition(key=ETAG_PATH, match=models.MatchAny(any=[held.etag for held in group]))
                 ],
             )
             operations.append(models.DeleteOperation(delete=models.FilterSelector(filter=chosen)))
         self._update(spec, operations)
+
+    def withdraw(self, spec: CollectionSpec, tasks: Sequence[Task]) -> None:
+        """Delete what was written of documents that were refused in part: of this very version and content."""
+        for task in tasks:
+            document = task.document
+            content = models.FieldCondition(key=ETAG_PATH, match=models.MatchValue(value=task.etag))
+            version = models.FieldCondition(key=VERSION_PATH, range=models.Range(gte=task.version, lte=task.version))
+            chosen = models.Filter(must=[_documents([document.id]), tenant_is(document.tenant), content, version])
+            self._update(spec, [models.DeleteOperation(delete=models.FilterSelector(filter=chosen))])
 
     def delete_through(self, spec: CollectionSpec, doomed: Sequence[tuple[str, str | None, int]]) -> None:
         """Delete every point of the given (id, tenant)s up to and including the given version."""
@@ -220,6 +272,12 @@ def _conditions(each: models.Filter) -> list[Any]:
 
 def _size_of(point: Point) -> int:
     return point.vector.nbytes + len(canonical_json(point.payload)) + 64
+
+
+def _existing(found: Mapping[str, PointSystem], name: tuple[str, str | None], chunks: int) -> Iterator[PointSystem]:
+    for chunk in range(1, chunks + 1):
+        if (system := found.get(point_id(*name, chunk))) is not None:
+            yield system
 
 
 def _documents(ids: Sequence[str]) -> models.FieldCondition:

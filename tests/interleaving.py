@@ -1,0 +1,228 @@
+"""Several workers on one store and one ledger, run stage by stage in an order that the test chooses, and killed at will.
+
+Each actor is a thread inside the real pipeline. It stops before every call to store or ledger and waits for its turn, so
+exactly one actor moves at a time and an order is a list of numbers. A killed actor dies with its claim in hand, before
+or right after a call took effect; its parcel is delivered again, as the reconciler would.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, cast
+
+from qdrant_client import QdrantClient
+
+from gristmill.collections import Collections
+from gristmill.ledger import HighWater, Ledger, MemoryLedger
+from gristmill.store import open_local_store
+from gristmill_schemas import Chunking, CollectionSpec, Deletion, Document, JobReport, Parcel, PointSystem
+from gristmill_schemas.validation import SYSTEM_KEY
+from gristmill_worker.batcher import Batcher
+from gristmill_worker.encoder.hash_encoder import HashEncoder
+from gristmill_worker.idle import IdleClock
+from gristmill_worker.keeper import Keeper
+from gristmill_worker.patience import Patience
+from gristmill_worker.pipeline import Pipeline
+from gristmill_worker.sink import Sink
+
+#: Words per chunk of the test's collection.
+CHUNK_WORDS = 16
+ROOMY = HighWater(documents=10_000, bytes=100_000_000)
+
+
+class Order(Enum):
+    """What an actor is told at its next call."""
+
+    GO = "go"
+    DIE_BEFORE = "die before"
+    DIE_AFTER = "die after"
+
+
+class Killed(BaseException):
+    """Not an `Exception`, so that the code under test cannot mend it: as SIGKILL."""
+
+
+@dataclass(eq=False)
+class Actor:
+    """One worker on one parcel."""
+
+    parcel_id: str
+    #: Its claim has been handed to somebody else while it was still alive.
+    robbed: bool = False
+    dead: bool = False
+    finished: bool = False
+    error: BaseException | None = None
+    #: What it does at its next turn.
+    next_call: str = ""
+    _at_call: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    _turn: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    _order: Order = Order.GO
+
+    def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Wait for the turn, then call; runs in the actor's thread."""
+        self.next_call = function.__name__
+        self._at_call.release()
+        self._turn.acquire()
+        if self._order is Order.DIE_BEFORE:
+            raise Killed
+        answer = function(*args, **kwargs)
+        if self._order is Order.DIE_AFTER:
+            raise Killed
+        return answer
+
+    def start(self, work: Callable[[], object]) -> None:
+        """Run up to the first call."""
+
+        def run() -> None:
+            try:
+                work()
+            except Killed:
+                self.dead = True
+            except BaseException as error:
+                self.error = error
+            self.finished = True
+            self._at_call.release()
+
+        threading.Thread(target=run, daemon=True).start()
+        self._at_call.acquire()
+
+    def step(self, order: Order = Order.GO) -> None:
+        """Make one call, and run up to the next."""
+        self._order = order
+        self._turn.release()
+        self._at_call.acquire()
+
+    def stop_before(self, name: str, times: int = 1) -> Actor:
+        """Go on until the call of this name comes up for the n-th time."""
+        while not self.finished:
+            times -= self.next_call == name
+            if times == 0:
+                break
+            self.step()
+        return self
+
+    def finish(self) -> Actor:
+        """Go on to the end."""
+        while not self.finished:
+            self.step()
+        if self.error is not None:
+            raise self.error
+        return self
+
+
+class _Staged:
+    """A store or ledger whose every method waits for the actor's turn."""
+
+    def __init__(self, behind: object, actor: Actor) -> None:
+        self._behind = behind
+        self._actor = actor
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._behind, name)
+        return lambda *args, **kwargs: self._actor.call(method, *args, **kwargs)
+
+
+class Stage:
+    """One store, one ledger, one collection; actors are added by `play`."""
+
+    def __init__(self) -> None:
+        self.ledger = MemoryLedger()
+        self.store = open_local_store(":memory:")
+        self.encoder = HashEncoder(4)
+        self.collections = Collections(self.store, local=True)
+        chunking = Chunking(size=CHUNK_WORDS, overlap=0)
+        self.spec = self.collections.create(
+            CollectionSpec(name="c", space=self.encoder.info.space(), chunking=chunking)
+        )
+        self._batcher = Batcher(self.encoder)
+        self.jobs: list[str] = []
+
+    def close(self) -> None:
+        self._batcher.close()
+        self.store.close()
+
+    def accept(self, items: Sequence[Document | Deletion]) -> str:
+        """Take one parcel of a job of its own; returns its id."""
+        ticket = self.ledger.open_job("c")
+        parcel = Parcel(
+            id=f"{ticket.job_id}.0",
+            job_id=ticket.job_id,
+            collection="c",
+            model_digest=self.encoder.info.digest,
+            documents=tuple(item for item in items if isinstance(item, Document)),
+            deletions=tuple(item for item in items if isinstance(item, Deletion)),
+            version=ticket.version,
+            enqueued_at=ticket.opened_at,
+        )
+        self.ledger.accept(parcel, 0, ROOMY)
+        self.ledger.close_job(ticket.job_id)
+        self.jobs.append(ticket.job_id)
+        return parcel.id
+
+    def enter(self, parcel_id: str) -> Actor:
+        """A worker of its own takes the parcel, and stops before its first call."""
+        actor = Actor(parcel_id)
+        store = cast("QdrantClient", _Staged(self.store, actor))
+        ledger = cast("Ledger", _Staged(self.ledger, actor))
+        patience, idle = Patience(threading.Event()), IdleClock()
+        pipeline = Pipeline(
+            ledger,
+            self.collections,
+            self.encoder,
+            self._batcher,
+            Sink(store, patience, idle),
+            Keeper(ledger, "w", 3600, dict, {}),
+            patience,
+            idle,
+            lease_s=3600,
+            max_attempts=1000,
+            publish=lambda parcel: None,
+        )
+        actor.start(lambda: pipeline.process(parcel_id))
+        return actor
+
+    def deliver_again(self, actor: Actor) -> Actor:
+        """The lease runs out, and another worker takes the parcel."""
+        kept = self.ledger._parcels.get(actor.parcel_id)
+        if kept is not None:
+            kept.lease_end = 0.0
+        return self.enter(actor.parcel_id)
+
+    def reports(self) -> list[JobReport]:
+        return [report for job in self.jobs if (report := self.ledger.report(job)) is not None]
+
+    def points(self) -> dict[tuple[str, int], tuple[PointSystem, str]]:
+        """Everything in the collection, by document and chunk."""
+        found, _ = self.store.scroll("c", limit=10_000, with_payload=True)
+        systems = [PointSystem.model_validate((point.payload or {})[SYSTEM_KEY]) for point in found]
+        texts = [(point.payload or {})["text"] for point in found]
+        return {(system.id, system.chunk): (system, text) for system, text in zip(systems, texts, strict=True)}
+
+
+def play(stage: Stage, actors: list[Actor], choose: Callable[[int], int], kills: int, thefts: int) -> None:
+    """Move actors in the order of `choose(n)` (one of n) until all parcels are finished, killing and robbing meanwhile.
+
+    A robbed actor is not killed: dying between its write and its clean-up, with nobody left who knows of it, is the one
+    double fault that only an audit finds.
+    """
+    actors = list(actors)
+    while actors:
+        actor = actors[choose(len(actors))]
+        order = Order.GO
+        if kills and not actor.robbed and choose(8) == 0:
+            order = Order.DIE_BEFORE if choose(2) else Order.DIE_AFTER
+            kills -= 1
+        elif thefts and not actor.robbed and choose(12) == 0:
+            thefts -= 1
+            actor.robbed = True
+            actors.append(stage.deliver_again(actor))
+        actor.step(order)
+        if actor.finished:
+            actors.remove(actor)
+            if actor.error is not None:
+                raise actor.error
+            if actor.dead:
+                actors.append(stage.deliver_again(actor))

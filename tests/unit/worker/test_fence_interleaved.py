@@ -1,0 +1,167 @@
+"""The newest version wins whatever the order: real pipelines, stage by stage, with kills, redelivery and takeovers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from gristmill_schemas import Deletion, Document, PointSystem
+from interleaving import CHUNK_WORDS, Order, Stage, play
+
+IDS = ("a", "b")
+pytestmark = pytest.mark.filterwarnings("ignore:Payload indexes have no effect")
+
+
+@dataclass(frozen=True)
+class Write:
+    id: str
+    version: int
+    letter: str
+    chunks: int
+    tag: int
+
+    @property
+    def item(self) -> Document:
+        return Document(
+            id=self.id, text=text_of(self.letter, self.chunks), metadata={"tag": self.tag}, version=self.version
+        )
+
+
+@dataclass(frozen=True)
+class Delete:
+    id: str
+    version: int
+
+    @property
+    def item(self) -> Deletion:
+        return Deletion(id=self.id, version=self.version)
+
+
+Parcel = Sequence[Write | Delete]
+
+
+def text_of(letter: str, chunks: int) -> str:
+    """A text of so many chunks."""
+    return " ".join(f"{letter}{n}" for n in range(CHUNK_WORDS * chunks))
+
+
+def writes(versions: st.SearchStrategy[int]) -> st.SearchStrategy[Write]:
+    return st.builds(
+        Write, st.sampled_from(IDS), versions, st.sampled_from("xy"), st.sampled_from([1, 1, 2, 3]), st.integers(0, 1)
+    )
+
+
+def parcels(versions: st.SearchStrategy[int]) -> st.SearchStrategy[list[Parcel]]:
+    """Two to four parcels of writes or of deletions; like `enqueue`, each has a document once."""
+    deletes = st.builds(Delete, st.sampled_from(IDS), versions)
+    kinds: list[st.SearchStrategy[Parcel]] = [
+        st.lists(kind, min_size=1, max_size=2, unique_by=lambda each: each.id) for kind in (writes(versions), deletes)
+    ]
+    return st.lists(st.one_of(kinds), min_size=2, max_size=4)
+
+
+def run(plan: list[Parcel], data: st.DataObject, kills: int, thefts: int) -> Stage:
+    """Play a plan to its end; returns the stage as it stands then."""
+    stage = Stage()
+    with closing(stage):
+        actors = [stage.enter(stage.accept([each.item for each in parcel])) for parcel in plan]
+        play(stage, actors, lambda n: data.draw(st.integers(0, n - 1)), kills, thefts)
+        check(stage, plan)
+    return stage
+
+
+def check(stage: Stage, plan: list[Parcel]) -> None:
+    points = stage.points()
+    for document_id in IDS:
+        chunks = {chunk: held for (held_id, chunk), held in points.items() if held_id == document_id}
+        agrees_with_the_model(document_id, chunks, [each for parcel in plan for each in parcel])
+    for report, parcel in zip(stage.reports(), plan, strict=True):
+        assert report.accepted == report.finished == len(parcel)
+        assert report.dead == 0
+
+
+def agrees_with_the_model(
+    document_id: str, chunks: dict[int, tuple[PointSystem, str]], done: list[Write | Delete]
+) -> None:
+    buried = max((each.version for each in done if isinstance(each, Delete) and each.id == document_id), default=-1)
+    written = [each for each in done if isinstance(each, Write) and each.id == document_id and each.version > buried]
+    newest = max((each.version for each in written), default=None)
+    winners = [each for each in written if each.version == newest]
+    if not winners:
+        assert not chunks, "a deleted document was revived"
+        return
+    assert {system.version for system, _ in chunks.values()} == {newest}
+    assert len({system.etag for system, _ in chunks.values()}) == 1
+    (count,) = {system.chunks for system, _ in chunks.values()}
+    assert sorted(chunks) == list(range(count)), "chunks are missing or left over"
+    text = " ".join(part for _, (_, part) in sorted(chunks.items()))
+    assert text in {each.item.text for each in winners}
+
+
+relaxed = settings(
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    with closing(Stage()) as made:
+        yield made
+
+
+def test_a_shorter_version_removes_the_chunks_of_one_written_after_it_had_looked(stage: Stage) -> None:
+    newer, older = Write("a", 2, "x", 1, 0), Write("a", 1, "y", 3, 0)
+    ahead = stage.enter(stage.accept([newer.item])).stop_before("upload_collection")
+    stage.enter(stage.accept([older.item])).finish()
+    ahead.finish()
+    check(stage, [[newer], [older]])
+
+
+def test_unchanged_text_is_written_again_where_a_dead_writer_has_replaced_some_of_its_chunks(stage: Stage) -> None:
+    first, killed, third = (Write("a", n, letter, 3, 0) for n, letter in ((1, "x"), (2, "y"), (3, "x")))
+    stage.enter(stage.accept([first.item])).finish()
+    writer = stage.enter(stage.accept([killed.item])).stop_before("upload_collection", times=2)
+    writer.step(Order.DIE_BEFORE)
+    stage.enter(stage.accept([third.item])).finish()
+    stage.deliver_again(writer).finish()
+    check(stage, [[first], [killed], [third]])
+
+
+def test_of_two_contents_under_one_version_one_survives_whole(stage: Stage) -> None:
+    one, other = Write("a", 1, "x", 3, 0), Write("a", 1, "y", 2, 0)
+    late = stage.enter(stage.accept([one.item])).stop_before("upload_collection", times=2)
+    stage.enter(stage.accept([other.item])).finish()
+    late.finish()
+    check(stage, [[one], [other]])
+
+
+def test_a_deletion_between_look_and_write_is_not_undone(stage: Stage) -> None:
+    write, delete = Write("a", 1, "x", 2, 0), Delete("a", 1)
+    late = stage.enter(stage.accept([write.item])).stop_before("upload_collection")
+    stage.enter(stage.accept([delete.item])).finish()
+    late.finish()
+    check(stage, [[write], [delete]])
+
+
+@relaxed
+@given(parcels(st.integers(1, 6)), st.data())
+def test_any_order_ends_in_the_newest_version(plan: list[Parcel], data: st.DataObject) -> None:
+    run(plan, data, kills=0, thefts=0)
+
+
+@relaxed
+@given(parcels(st.integers(1, 6)), st.data(), st.integers(1, 3))
+def test_killed_writers_and_deleters_leave_no_trace(plan: list[Parcel], data: st.DataObject, kills: int) -> None:
+    run(plan, data, kills=kills, thefts=0)
+
+
+@relaxed
+@given(parcels(st.integers(1, 6)), st.data(), st.integers(0, 2))
+def test_workers_that_lost_their_lease_do_no_harm(plan: list[Parcel], data: st.DataObject, kills: int) -> None:
+    stage = run(plan, data, kills=kills, thefts=2)
+    event(f"jobs {len(stage.jobs)}")
