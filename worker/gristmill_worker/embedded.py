@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from gristmill.collections import Collections
 from gristmill.ledger import MemoryLedger
+from gristmill.ledger.evidence import MemoryEvidence
 from gristmill.settings import ClientSettings, load_settings
 from gristmill.store import open_local_store
 from gristmill.wiring import Parts
@@ -35,7 +36,7 @@ def open_embedded(settings: ClientSettings, overrides: Mapping[str, Any]) -> Par
     given = {name: getattr(settings, name) for name in settings.model_fields_set} | dict(overrides)
     worker_settings = load_settings(WorkerSettings, **given)
     encoder = load_encoder(worker_settings)
-    ledger = MemoryLedger()
+    ledger = MemoryLedger(roster=worker_settings.roster)
     closing = ExitStack()
     store = open_local_store(worker_settings.embedded_path or ":memory:")
     closing.callback(store.close)
@@ -52,7 +53,8 @@ def open_embedded(settings: ClientSettings, overrides: Mapping[str, Any]) -> Par
     dispatcher.start(engine)
     closing.callback(dispatcher.close)
     engine.start()
-    return Parts(worker_settings, ledger, dispatcher, store, _EngineQueries(engine), local=True, closing=closing)
+    queries, evidence = _EngineQueries(engine), MemoryEvidence(ledger)
+    return Parts(worker_settings, ledger, dispatcher, store, queries, evidence, local=True, closing=closing)
 
 
 class ThreadDispatcher:
