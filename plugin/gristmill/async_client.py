@@ -54,9 +54,9 @@ class _Method(Generic[P, T]):
         self.__doc__ = method.__doc__
 
     def __get__(self, instance: _Threaded[Any], owner: type[Any]) -> Callable[P, Coroutine[Any, Any, T]]:
-        bound: Callable[P, T] = functools.partial(self._method, instance._wrapped)
+        bound: Callable[P, T] = getattr(instance._wrapped, self._method.__name__)
 
-        @functools.wraps(self._method)
+        @functools.wraps(bound)
         async def call(*args: P.args, **kwargs: P.kwargs) -> T:
             return await instance._call(bound, *args, **kwargs)
 
@@ -71,9 +71,9 @@ class _JobMethod(Generic[P]):
         self.__doc__ = method.__doc__
 
     def __get__(self, instance: _Threaded[Any], owner: type[Any]) -> Callable[P, Coroutine[Any, Any, AsyncJob]]:
-        bound: Callable[P, Job] = functools.partial(self._method, instance._wrapped)
+        bound: Callable[P, Job] = getattr(instance._wrapped, self._method.__name__)
 
-        @functools.wraps(self._method)
+        @functools.wraps(bound)
         async def call(*args: P.args, **kwargs: P.kwargs) -> AsyncJob:
             return AsyncJob(instance._pool, await instance._call(bound, *args, **kwargs))
 

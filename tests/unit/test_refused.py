@@ -23,7 +23,9 @@ def pointer() -> dict[str, Any]:
     """A message as Celery writes it for our dispatcher, from Celery itself."""
     app = create_celery(ClientSettings())
     with app.connection_for_write("memory://") as connection:
-        message = app.amqp.create_task_message("job.0", PARCEL_TASK, args=("job.0",), kwargs={}, argsrepr="", kwargsrepr="")
+        message = app.amqp.create_task_message(
+            "job.0", PARCEL_TASK, args=("job.0",), kwargs={}, argsrepr="", kwargsrepr=""
+        )
         headers, properties, body, _ = message
         channel = connection.default_channel
         raw: dict[str, Any] = channel.prepare_message(
@@ -58,8 +60,15 @@ def test_a_wrong_envelope_is_refused(change: dict[str, Any], reason: str) -> Non
 
 @pytest.mark.parametrize(
     "header",
-    [{"task": "os.system"}, {"task": None}, {"eta": "2999-01-01T00:00:00"}, {"compression": "application/x-gzip"}]
-    + [{"expires": 1}, {"group": "g"}, {"timelimit": [1, 1]}],
+    [
+        {"task": "os.system"},
+        {"task": None},
+        {"eta": "2999-01-01T00:00:00"},
+        {"compression": "application/x-gzip"},
+        {"expires": 1},
+        {"group": "g"},
+        {"timelimit": [1, 1]},
+    ],
 )
 def test_a_foreign_task_and_extras_of_celery_are_refused(header: dict[str, Any]) -> None:
     message = pointer()
