@@ -19,11 +19,26 @@ S = TypeVar("S", bound=Server)
 _databases = itertools.cycle(range(1, DATABASES))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `server` whatever asks for one, so that the marker cannot be forgotten."""
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the chaos suite. They live here, since pytest reads options from the root only."""
+    group = parser.getgroup("chaos", "the failure suite, see docs/chaos.md")
+    group.addoption("--chaos-seed", default=os.environ.get("CHAOS_SEED", "1"), help="seed of all random choices")
+    group.addoption("--chaos-redis-url", default=None, help="a Redis of yours, instead of one that the test starts")
+    group.addoption("--chaos-qdrant-url", default="http://localhost:6333", help="its Qdrant")
+    group.addoption("--chaos-qdrant-grpc-port", default="6334", help="its Qdrant's gRPC port")
+    group.addoption("--chaos-restart-redis", default=None, help="command that restarts your Redis")
+    group.addoption("--chaos-restart-qdrant", default=None, help="command that restarts your Qdrant")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark as `server` whatever asks for one, so that the marker cannot be forgotten; leave long soaks to `-m`."""
     for item in items:
         if SERVER_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.server)
+    if not config.option.markexpr:
+        soaks = [item for item in items if item.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=soaks)
+        items[:] = [item for item in items if item not in soaks]
 
 
 @pytest.fixture(autouse=True)

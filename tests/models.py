@@ -63,8 +63,8 @@ def tiny_modernbert(folder: Path) -> Path:
     """A ModernBERT whose local layers see 8 tokens to each side."""
     tokenizer = _byte_tokenizer(["[PAD]", "[CLS]", "[SEP]"], "[CLS] $A [SEP]")
     config = transformers.ModernBertConfig(
-        **_encoder_shape(tokenizer), max_position_embeddings=1024, local_attention=16, layer_types=["full_attention", "sliding_attention"],
-        cls_token_id=1, sep_token_id=2, bos_token_id=1, eos_token_id=2,
+        **_encoder_shape(tokenizer), max_position_embeddings=1024, local_attention=16,
+        layer_types=["full_attention", "sliding_attention"], cls_token_id=1, sep_token_id=2, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
     _save(transformers.ModernBertModel, config, folder)
     _save_tokenizer(tokenizer, folder, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]")

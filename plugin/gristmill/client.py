@@ -70,7 +70,7 @@ class Client(Asking):
         """The whole of Gristmill in this process, without any server: for notebooks, demos and tests.
 
         Args:
-            path: folder that keeps the vectors, or `:memory:`.
+            path: folder that keeps the vectors, `:memory:`, or the URL of a Qdrant server.
             model: folder or hub id; None takes GRISTMILL_MODEL.
             overrides: any other setting, the worker's included.
         """

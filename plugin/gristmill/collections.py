@@ -15,7 +15,7 @@ from qdrant_client import QdrantClient, models
 from gristmill.store import store_errors
 from gristmill_schemas import CollectionSpec, Distance, VectorSpace
 from gristmill_schemas.errors import CollectionNotFound, InvalidInput, SpaceMismatch, StoreRefused
-from gristmill_schemas.point import ID_PATH, JOB_PATH, TENANT_PATH
+from gristmill_schemas.point import CHUNK_PATH, ETAG_PATH, ID_PATH, JOB_PATH, TENANT_PATH, VERSION_PATH
 from gristmill_schemas.validation import explain
 
 #: Key of our record among the collection's metadata.
@@ -27,11 +27,16 @@ _DISTANCES = {
     Distance.EUCLID: models.Distance.EUCLID,
 }
 
-#: What the fence, deletes and tenants filter by. Without these indexes each would read the whole collection.
-_INDEXES: dict[str, models.KeywordIndexParams] = {
-    ID_PATH: models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD),
+_KEYWORD = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD)
+#: Everything that the fence, deletes and tenants filter by. Without an index some of these would read the whole
+#: collection, and a server in strict mode (the default of hosted ones) refuses filters on what is not indexed.
+_INDEXES: dict[str, models.KeywordIndexParams | models.IntegerIndexParams] = {
+    ID_PATH: _KEYWORD,
     TENANT_PATH: models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True),
-    JOB_PATH: models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD),
+    JOB_PATH: _KEYWORD,
+    ETAG_PATH: _KEYWORD,
+    VERSION_PATH: models.IntegerIndexParams(type=models.IntegerIndexType.INTEGER, lookup=False, range=True),
+    CHUNK_PATH: models.IntegerIndexParams(type=models.IntegerIndexType.INTEGER, lookup=True, range=False),
 }
 
 

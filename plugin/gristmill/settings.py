@@ -39,7 +39,8 @@ class ClientSettings(BaseSettings):
     qdrant_api_key: SecretStr | None = Field(None, description="API key or JWT for Qdrant")
     qdrant_timeout_s: int = Field(30, ge=1, le=600, description="Longest wait for one answer of Qdrant, seconds")
     embedded_path: str | None = Field(
-        None, description="Folder for embedded mode without servers; `:memory:` keeps nothing. Unset: use the servers"
+        None,
+        description="Embedded mode, all in this process: a folder, `:memory:` or a Qdrant URL. Unset: use the servers",
     )
     model: str = Field(
         "Qwen/Qwen3-Embedding-0.6B", min_length=1, description="Model of new collections and of the worker"

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from qdrant_client import models
 
 from gristmill import (
+    Chunking,
     Client,
     ClientSettings,
     CollectionNotFound,
@@ -20,7 +20,6 @@ from gristmill import (
     InvalidInput,
     SpaceMismatch,
 )
-from gristmill.collections import Collections
 from gristmill.settings import load_settings
 from gristmill.store import open_local_store, open_store, require_server
 from gristmill_schemas import EncoderInfo, Pooling, Templates
@@ -30,14 +29,12 @@ from services import QdrantServer
 @pytest.fixture(params=["local", "server"])
 def client(request: pytest.FixtureRequest, collection_name: str) -> Iterator[Client]:
     """The whole mill in this process, writing to local mode or to the real server."""
-    with ExitStack() as closing:
-        mill = closing.enter_context(Client.embedded(model="hash:64", threads=4))
-        if request.param == "server":
-            server: QdrantServer = request.getfixturevalue("qdrant_server")
-            store = open_store(load_settings(ClientSettings, qdrant_url=server.url, qdrant_grpc_port=server.grpc_port))
-            closing.callback(store.close)
-            mill.collections = Collections(store)
-            mill._parts = replace(mill._parts, store=store, local=False)
+    if request.param == "local":
+        place: dict[str, Any] = {}
+    else:
+        server: QdrantServer = request.getfixturevalue("qdrant_server")
+        place = {"path": server.url, "qdrant_grpc_port": server.grpc_port}
+    with Client.embedded(**place, model="hash:64", threads=4) as mill:
         yield mill
 
 
@@ -116,6 +113,32 @@ def test_the_server_version_is_checked(qdrant_server: QdrantServer) -> None:
     store.close()
 
 
+def test_every_operation_passes_a_server_in_strict_mode(qdrant_server: QdrantServer, collection_name: str) -> None:
+    """Hosted servers refuse filters on payload that is not indexed."""
+    port = qdrant_server.grpc_port
+    with Client.embedded(qdrant_server.url, qdrant_grpc_port=port, model="hash:64", threads=4) as mill:
+        mill.create_collection(collection_name, chunking=Chunking(size=16, overlap=2))
+        mill._parts.store.update_collection(
+            collection_name,
+            strict_mode_config=models.StrictModeConfig(
+                enabled=True, unindexed_filtering_retrieve=False, unindexed_filtering_update=False
+            ),
+        )
+        documents = [{"id": str(n), "text": f"document {n} " * (1 + 9 * (n % 3)), "tenant": "t"} for n in range(20)]
+        assert mill.enqueue(collection_name, documents).wait(30).stored == 20
+        assert mill.enqueue(collection_name, documents).wait(30).skipped == 20
+        changed = [{**each, "metadata": {"new": True}} for each in documents]
+        assert mill.enqueue(collection_name, changed).wait(30).stored == 20
+        shorter = [{**each, "text": "short now"} for each in documents]
+        job = mill.enqueue(collection_name, shorter)
+        assert job.wait(30).stored == 20
+        assert mill.collections.count(collection_name) == 20
+        assert len(mill.search(collection_name, "short now", tenant="t", limit=5)) == 5
+        assert mill.delete(collection_name, ["0", "1"], tenant="t").wait(30).deleted == 2
+        assert mill.delete_job(collection_name, job.id).wait(30).deleted == 18
+        assert mill.collections.count(collection_name) == 0
+
+
 def test_search_speaks_of_instructions_by_name_and_version() -> None:
     with Client.embedded(model="hash:64") as client:
         client.create_collection(
@@ -146,8 +169,6 @@ def test_a_bad_query_is_refused_before_it_costs_anything(query: str, message: st
 
 
 def test_long_documents_are_found_once_when_grouped() -> None:
-    from gristmill import Chunking
-
     with Client.embedded(model="hash:64") as client:
         client.create_collection("long", chunking=Chunking(size=16, overlap=4))
         text = " ".join(f"word{n}" for n in range(100))

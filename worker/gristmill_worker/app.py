@@ -23,6 +23,7 @@ from gristmill.collections import Collections
 from gristmill.ledger import RedisLedger
 from gristmill.ledger.evidence import Evidence, RedisEvidence
 from gristmill.store import open_store, require_server
+from gristmill_worker.encoder import Encoder
 from gristmill_worker.engine import Engine, load_encoder
 from gristmill_worker.keeper import EXIT_HUNG
 from gristmill_worker.pipeline import Handled, Pipeline
@@ -41,12 +42,15 @@ log = logging.getLogger(__name__)
 _STALLED_S = 60.0
 
 
-def run_worker(settings: WorkerSettings, ready: Callable[[Engine], None] | None = None) -> None:
+def run_worker(
+    settings: WorkerSettings, ready: Callable[[Engine], None] | None = None, encoder: Encoder | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Args:
         settings: of this process; one process per accelerator.
         ready: called when the model is warm and the consumer is about to start.
+        encoder: a loaded encoder of your own, instead of the settings' model.
 
     Raises:
         ModelUnavailable, InvalidInput: the settings cannot work; nothing was taken.
@@ -61,7 +65,7 @@ def run_worker(settings: WorkerSettings, ready: Callable[[Engine], None] | None 
         require_server(store)
         dispatcher = CeleryDispatcher(settings)
         closing.callback(dispatcher.close)
-        encoder = load_encoder(settings)
+        encoder = encoder or load_encoder(settings)
         queue = BrokerQueue(settings, encoder.info.digest)
         closing.callback(queue.close)
         reconciler = Reconciler(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from gristmill.cli.doctor import Check
 from gristmill.settings import load_settings
 from gristmill_schemas.errors import GristmillError
+from gristmill_worker.encoder import Encoder
 from gristmill_worker.engine import load_encoder
 from gristmill_worker.settings import WorkerSettings
 
@@ -29,9 +30,16 @@ def _accelerator(torch_module: object) -> str:
     return f"{torch.__version__}, no CUDA device: encoding on the CPU with {torch.get_num_threads()} threads"
 
 
-def _model(model: str) -> Iterator[Check]:
+def _scores(encoder: Encoder) -> Check:
     from gristmill_worker.encoder.known_checks import check_known_model
 
+    result = check_known_model(encoder)
+    if result is None:
+        return Check("scores", True, f"no published scores are known for {encoder.info.model}: nothing to compare with")
+    return Check("scores", result.ok, result.describe())
+
+
+def _model(model: str) -> Iterator[Check]:
     try:
         encoder = load_encoder(load_settings(WorkerSettings, model=model))
     except GristmillError as error:
@@ -44,5 +52,5 @@ def _model(model: str) -> Iterator[Check]:
         f"{info.model}: {info.dimensions}-d, {info.pooling} pooling, window {info.max_tokens}, digest {info.digest[:16]}, "
         f"{encoder.dtype} on {encoder.device}, budget {encoder.budget_tokens} tokens",
     )
-    yield Check("scores", *check_known_model(encoder))
+    yield _scores(encoder)
     encoder.close()

@@ -1,8 +1,8 @@
 """Embedded mode: the whole mill in one process, without servers.
 
-The same pipeline, batcher and fence as a worker's; only the three servers are replaced: Redis's ledger by one in memory,
-Qdrant by its local mode, and Celery by a thread pool. (Celery's `memory://` broker would add a second set of threads and
-process-wide state to carry pointers from one thread to another.)
+The same pipeline, batcher and fence as a worker's; only the servers are replaced: Redis's ledger by one in memory, Qdrant
+by its local mode (or a real one, by its URL), and Celery by a thread pool. (Celery's `memory://` broker would
+add a second set of threads and process-wide state to carry pointers from one thread to another.)
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from qdrant_client import QdrantClient
 
 from gristmill.collections import Collections
 from gristmill.ledger import MemoryLedger
 from gristmill.ledger.evidence import MemoryEvidence
 from gristmill.settings import ClientSettings, load_settings
-from gristmill.store import open_local_store
+from gristmill.store import open_local_store, open_store
 from gristmill.wiring import Parts
 from gristmill_schemas import VectorSpace
 from gristmill_worker.engine import Engine, load_encoder
@@ -38,7 +39,7 @@ def open_embedded(settings: ClientSettings, overrides: Mapping[str, Any]) -> Par
     encoder = load_encoder(worker_settings)
     ledger = MemoryLedger(roster=worker_settings.roster)
     closing = ExitStack()
-    store = open_local_store(worker_settings.embedded_path or ":memory:")
+    store, local = _open_store(worker_settings)
     closing.callback(store.close)
     dispatcher = ThreadDispatcher(worker_settings.threads)
     engine = Engine(
@@ -46,7 +47,7 @@ def open_embedded(settings: ClientSettings, overrides: Mapping[str, Any]) -> Par
         encoder,
         ledger,
         store,
-        Collections(store, local=True),
+        Collections(store, local=local),
         publish=lambda parcel: dispatcher.publish(parcel.model_digest, [parcel.id]),
     )
     closing.callback(engine.close)
@@ -54,7 +55,14 @@ def open_embedded(settings: ClientSettings, overrides: Mapping[str, Any]) -> Par
     closing.callback(dispatcher.close)
     engine.start()
     queries, evidence = _EngineQueries(engine), MemoryEvidence(ledger)
-    return Parts(worker_settings, ledger, dispatcher, store, queries, evidence, local=True, closing=closing)
+    return Parts(worker_settings, ledger, dispatcher, store, queries, evidence, local=local, closing=closing)
+
+
+def _open_store(settings: WorkerSettings) -> tuple[QdrantClient, bool]:
+    place = settings.embedded_path or ":memory:"
+    if place.startswith(("http://", "https://")):
+        return open_store(settings.model_copy(update={"qdrant_url": place})), False
+    return open_local_store(place), True
 
 
 class ThreadDispatcher:

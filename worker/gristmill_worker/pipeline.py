@@ -114,6 +114,9 @@ class Pipeline:
                 self._give_up(claim)
                 return Handled.DONE
             with self._gate.alone() if claim.attempts > 1 else self._gate.shared():
+                # Counted here and not when claimed: if the process dies, those that waited at the gate are innocent.
+                if not self._patience.call(lambda: self._ledger.begin(claim)):
+                    return Handled.DONE
                 verdict = self._work(claim)
             self._finish(claim, verdict)
         except ShuttingDown:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import Error as ProtobufError
 from qdrant_client import QdrantClient, models
 
 from gristmill.store import store_errors
@@ -101,7 +102,7 @@ class Sink:
                     update_filter=older_than(version),
                 ),
             )
-        except (StoreRefused, ValueError) as error:  # ValueError: the client could not put it on the wire
+        except (StoreRefused, ValueError, ProtobufError) as error:  # the latter two: it does not even fit on the wire
             if len(points) == 1:
                 return {points[0].id: str(error)}
             half = len(points) // 2

@@ -65,7 +65,7 @@ class Repairer:
         for version, group in groupby(sorted(damaged, key=lambda pair: pair[0]), key=lambda pair: pair[0]):
             ids = [each for _, held in group for each in chunk_ids(held)]
             mark = {"version": version - 1, "text_hash": ""}
-            chosen = _still(ids, models.FieldCondition(key=VERSION_PATH, match=models.MatchValue(value=version)))
+            chosen = _still(ids, _version_is(version))
             operations.append(
                 models.SetPayloadOperation(set_payload=models.SetPayload(payload=mark, key=SYSTEM_KEY, filter=chosen))
             )
@@ -82,7 +82,7 @@ class Repairer:
         for chunk, each in zip(chunks, ids, strict=True):
             chosen = _still(
                 [each],
-                models.FieldCondition(key=VERSION_PATH, match=models.MatchValue(value=chunk.version)),
+                _version_is(chunk.version),
                 models.FieldCondition(key=ETAG_PATH, match=models.MatchValue(value=chunk.etag)),
             )
             operations.append(models.DeleteOperation(delete=models.FilterSelector(filter=chosen)))
@@ -102,3 +102,8 @@ def _start(payload: dict[str, object]) -> int:
 
 def _still(ids: Sequence[str], *conditions: models.Condition) -> models.Filter:
     return models.Filter(must=[models.HasIdCondition(has_id=list(ids)), *conditions])
+
+
+def _version_is(version: int) -> models.FieldCondition:
+    # As a range: that is what the index on versions serves.
+    return models.FieldCondition(key=VERSION_PATH, range=models.Range(gte=version, lte=version))

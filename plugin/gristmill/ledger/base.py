@@ -2,14 +2,15 @@
 
 One parcel's life:
 
-    accept ──► waiting ──claim──► held ──finish──► gone, counted            (stored, skipped, superseded, deleted, dead)
-                  ▲                │ ├──split───► its items, one parcel each, waiting
-                  └────release─────┘ └─(lease runs out: waiting again, one attempt spent)
+    accept ──► waiting ──claim──► held ──begin──► at work ──finish──► gone, counted   (stored, skipped, …, dead)
+                  ▲                 │                │ └──────split───► its items, one parcel each, waiting
+                  └─────release─────┴────release─────┴─(lease runs out: waiting again)
 
 Laws, for every implementation:
 
 - `accept` of the same (job, sequence number) twice counts once, even if the first has long been finished.
-- Attempts are counted by `claim`, before work starts: whoever kills the process is still counted.
+- Attempts are counted by `begin`, right before work starts: whoever kills the process is counted, and whoever only
+  waited in it for its turn is not.
 - Only the holder of the newest claim may finish, split or release; anybody else is told no and changes nothing.
 - Of every job, accepted = stored + skipped + superseded + deleted + dead + pending, after every single call.
 - Time is the ledger's own clock, so producers and workers need not agree on theirs.
@@ -49,7 +50,7 @@ class Claim:
     """The right to work on one parcel until the lease runs out; `renew` extends it."""
 
     parcel: Parcel
-    #: How often this parcel has been claimed, this time included.
+    #: Which attempt this is: those already spent, and this one.
     attempts: int
     #: Proof of holding, unique to this claim.
     token: str
@@ -125,6 +126,9 @@ class Ledger(Protocol):
     # worker
     def claim(self, parcel_id: str, lease_s: float) -> Claim | Unclaimed:
         """Take a parcel to work on it. Raises UnreadableParcel for bytes that are no parcel."""
+
+    def begin(self, claim: Claim) -> bool:
+        """Count the attempt; work may start. False: no longer the holder."""
 
     def renew(self, claims: Sequence[Claim], lease_s: float) -> None:
         """Extend the leases of claims still held."""

@@ -118,11 +118,10 @@ class MemoryLedger:
                 return Unclaimed.GONE
             if kept.token and kept.lease_end > self.now():
                 return Unclaimed.HELD
-            kept.attempts += 1
             kept.token = uuid.uuid4().hex
             kept.lease_end = self.now() + lease_s
             try:
-                return Claim(unpack(kept.body), kept.attempts, kept.token, kept.last_error)
+                return Claim(unpack(kept.body), kept.attempts + 1, kept.token, kept.last_error)
             except InvalidInput as error:
                 del self._parcels[parcel_id]
                 raise UnreadableParcel(f"{parcel_id}: {error}") from error
@@ -130,6 +129,13 @@ class MemoryLedger:
     def _held(self, claim: Claim) -> _Parcel | None:
         kept = self._parcels.get(claim.parcel.id)
         return kept if kept is not None and kept.token == claim.token else None
+
+    def begin(self, claim: Claim) -> bool:
+        with self._lock:
+            kept = self._held(claim)
+            if kept is not None:
+                kept.attempts = claim.attempts
+            return kept is not None
 
     def renew(self, claims: Sequence[Claim], lease_s: float) -> None:
         with self._lock:
@@ -143,7 +149,8 @@ class MemoryLedger:
             if kept is None:
                 return False
             kept.token = ""
-            kept.attempts -= int(refund)
+            if refund:
+                kept.attempts = claim.attempts - 1
             kept.last_error = error or kept.last_error
             return True
 

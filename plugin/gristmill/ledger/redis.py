@@ -157,13 +157,17 @@ class RedisLedger:
         except InvalidInput as error:
             self._park(parcel_id, answer[0])
             raise UnreadableParcel(f"{parcel_id}: {error}") from error
-        return Claim(parcel=parcel, attempts=int(answer[1]), token=token, last_error=answer[2].decode())
+        return Claim(parcel=parcel, attempts=int(answer[1]) + 1, token=token, last_error=answer[2].decode())
 
     def _park(self, parcel_id: str, body: bytes) -> None:
         # Out of the way of the reconciler, but kept for whoever wants to know what was written over it.
         self._redis.hset(self._key("unreadable"), parcel_id, body)
         for index in ("held", "waiting"):
             self._redis.zrem(self._key(index), parcel_id)
+
+    @_translated
+    def begin(self, claim: Claim) -> bool:
+        return bool(self._run("begin", claim.parcel.id, claim.token, claim.attempts))
 
     @_translated
     def renew(self, claims: Sequence[Claim], lease_s: float) -> None:
@@ -173,7 +177,8 @@ class RedisLedger:
 
     @_translated
     def release(self, claim: Claim, *, refund: bool, error: str = "") -> bool:
-        return bool(self._run("release", claim.parcel.id, claim.token, int(refund), error[:500]))
+        spent = claim.attempts - 1 if refund else ""
+        return bool(self._run("release", claim.parcel.id, claim.token, spent, error[:500]))
 
     @_translated
     def finish(self, claim: Claim, verdict: Verdict) -> bool:

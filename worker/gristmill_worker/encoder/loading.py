@@ -101,8 +101,17 @@ def quiet_loading() -> Iterator[None]:
             hf_logging.enable_progress_bar()
 
 
-def cpu_name() -> str:
-    """What the processor calls itself, for caches and reports."""
+def machine(device: str) -> dict[str, str | int]:
+    """What throughput on this device depends on, for the cache of measurements."""
+    facts: dict[str, str | int] = {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    if device.startswith("cuda"):
+        card = torch.cuda.get_device_properties(device)
+        return {**facts, "card": card.name, "memory": card.total_memory}
+    return {**facts, "processor": _cpu_name()}
+
+
+def _cpu_name() -> str:
+    """What the processor calls itself."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

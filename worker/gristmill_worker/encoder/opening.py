@@ -12,8 +12,11 @@ from gristmill_worker.encoder.recipe import Overrides, read_info
 
 if TYPE_CHECKING:
     from gristmill_worker.encoder.choosing import Loaded
+    from gristmill_worker.encoder.transformers_encoder import TransformersEncoder
 
 _QWEN3_WINDOW: Final = 32_768
+#: Tokens per pass while the start-up check runs, before anything is measured.
+_FIRST_BUDGET: Final = 1_024
 
 
 def open_encoder(
@@ -63,12 +66,24 @@ def open_encoder(
     loaded = load(model, revision=revision, device=device, dtype=dtype, overrides=chosen, progress=progress)
     from gristmill_worker.encoder.transformers_encoder import TransformersEncoder
 
-    return TransformersEncoder(loaded, budget_tokens or default_budget(loaded.device.type), packed=packed)
+    encoder = TransformersEncoder(loaded, budget_tokens or _FIRST_BUDGET, packed=packed)
+    if budget_tokens is None:
+        encoder.budget_tokens = _measured_budget(encoder)
+    return encoder
 
 
-def default_budget(device_type: str) -> int:
-    """Tokens per pass where nothing was measured: small on CPU, whose caches hold the activations then."""
-    return 1_024 if device_type == "cpu" else 16_384
+def _measured_budget(encoder: TransformersEncoder) -> int:
+    from gristmill_worker.encoder import calibration, loading
+
+    kind = encoder.device.partition(":")[0]
+    key = {
+        "model": encoder.info.digest,
+        "dtype": encoder.dtype,
+        "packed": encoder.packed,
+        "max_tokens": encoder.info.max_tokens,
+        **loading.machine(encoder.device),
+    }
+    return calibration.remembered(key, lambda: calibration.calibrate(encoder, kind))
 
 
 def load(

@@ -120,24 +120,31 @@ class RemoteEncoder:
             wait=_Wait(self._wait_s),
             reraise=True,
         )
-        return retrying(self._post, texts)
-
-    def _post(self, texts: Sequence[str]) -> Vectors:
-        body = {"model": self._name, "input": list(texts), "encoding_format": "base64"}
-        try:
-            response = self._client.post("embeddings", json=body)
-        except httpx.TransportError as error:
-            raise Unavailable(f"{self._client.base_url} cannot be reached: {error}") from error
-        if response.status_code in _TRANSIENT:
-            raise Unavailable(f"{self._client.base_url}: {_reason(response)}", _retry_after(response))
-        if response.is_error:
-            raise EncodingFailed(f"{self._client.base_url}: {_reason(response)}")
-        return _vectors(response, len(texts))
+        return retrying(post, self._client, self._name, texts)
 
     def close(self) -> None:
         """Finish what is under way and hang up."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._client.close()
+
+
+def post(client: httpx.Client, name: str, texts: Sequence[str]) -> Vectors:
+    """One attempt at one request; float32 (B, D).
+
+    Raises:
+        Unavailable: the server is away or overloaded: worth another attempt.
+        EncodingFailed: it refuses the input or answers nonsense.
+    """
+    body = {"model": name, "input": list(texts), "encoding_format": "base64"}
+    try:
+        response = client.post("embeddings", json=body)
+    except httpx.TransportError as error:
+        raise Unavailable(f"{client.base_url} cannot be reached: {error}") from error
+    if response.status_code in _TRANSIENT:
+        raise Unavailable(f"{client.base_url}: {_reason(response)}", _retry_after(response))
+    if response.is_error:
+        raise EncodingFailed(f"{client.base_url}: {_reason(response)}")
+    return _vectors(response, len(texts))
 
 
 class _Wait(wait_random_exponential):
@@ -196,16 +203,21 @@ def open_remote(
     base, _, name = url.partition("#")
     key = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     client = httpx.Client(base_url=base.rstrip("/") + "/", headers=key, timeout=httpx.Timeout(300.0, connect=5.0))
-    name = name or _only_model(client)
-    probe = RemoteEncoder(client, name, _info(name, 1, overrides or Overrides()))
     try:
-        size = probe.request(["probe"]).shape[1]
+        name = name or _only_model(client)
+        info = _info(name, _probe(client, name), overrides or Overrides())
+    except Exception:
+        client.close()
+        raise
+    return RemoteEncoder(client, name, info, budget_tokens=budget_tokens or 8_192)
+
+
+def _probe(client: httpx.Client, name: str) -> int:
+    """The size of the model's vectors, found by asking for one."""
+    try:
+        return int(post(client, name, ["probe"]).shape[1])
     except (Unavailable, EncodingFailed) as error:
-        raise ModelUnavailable(f"{name} at {base}: {error}") from error
-    probe.info = _info(name, size, overrides or Overrides())
-    if budget_tokens:
-        probe.budget_tokens, probe._request_tokens = budget_tokens * CONCURRENCY, budget_tokens
-    return probe
+        raise ModelUnavailable(f"{name} at {client.base_url}: {error}") from error
 
 
 def _info(name: str, dimensions: int, overrides: Overrides) -> EncoderInfo:

@@ -1,0 +1,117 @@
+"""What must hold afterwards, counted against what was asked for: nothing lost, stale, revived or twice."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+from gristmill import Client, JobReport, JobState
+from gristmill_schemas import PointSystem
+from gristmill_schemas.validation import SYSTEM_KEY
+
+
+@dataclass
+class Verdict:
+    """The last line of a chaos run, as JSON."""
+
+    accepted: int = 0
+    stored: int = 0
+    skipped: int = 0
+    superseded: int = 0
+    dead: int = 0
+    lost: int = 0
+    stale: int = 0
+    revived: int = 0
+    duplicates: int = 0
+    kills: int = 0
+    redis_restarts: int = 0
+    qdrant_restarts: int = 0
+    seconds: float = 0.0
+
+    def add(self, other: Verdict) -> None:
+        """Sum up several scenarios."""
+        for name, value in asdict(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
+    @property
+    def sound(self) -> bool:
+        """Whether every promise held."""
+        return self.lost == self.stale == self.revived == self.duplicates == 0
+
+
+def settled(client: Client, job_ids: Iterable[str], deadline_s: float) -> list[JobReport]:
+    """Reports of jobs that have all come to their end; fails with what is still open at the deadline."""
+    open_ids, reports = set(job_ids), {}
+    until = time.monotonic() + deadline_s
+    while open_ids:
+        for job_id in list(open_ids):
+            report = client.job(job_id).report()
+            reports[job_id] = report
+            if report.state is JobState.DONE:
+                open_ids.discard(job_id)
+        if open_ids and time.monotonic() > until:
+            unfinished = [reports[job_id] for job_id in open_ids]
+            raise AssertionError(f"{len(open_ids)} jobs did not end: {unfinished[:3]}; workers: {workers(client)}")
+        if open_ids:
+            time.sleep(0.2)
+    return list(reports.values())
+
+
+def workers(client: Client) -> dict[str, dict[str, object]]:
+    """Heartbeats, for messages."""
+    return client._parts.ledger.workers()
+
+
+def points(client: Client, collection: str) -> Iterator[tuple[str, PointSystem, str]]:
+    """Every point of a collection: id, system payload, text."""
+    page = None
+    while True:
+        found, page = client._parts.store.scroll(collection, limit=2000, offset=page, with_payload=True)
+        for point in found:
+            payload = point.payload or {}
+            yield str(point.id), PointSystem.model_validate(payload[SYSTEM_KEY]), payload["text"]
+        if page is None:
+            return
+
+
+def judge(client: Client, collection: str, expected: Mapping[str, str | None], dead: Iterable[str] = ()) -> Verdict:
+    """Compare the collection with the text that each document must have (None: it must be absent)."""
+    verdict = Verdict()
+    texts: dict[str, dict[int, tuple[PointSystem, str]]] = {}
+    for _, system, text in points(client, collection):
+        chunks = texts.setdefault(system.id, {})
+        verdict.duplicates += system.chunk in chunks
+        chunks[system.chunk] = (system, text)
+    verdict.duplicates += len(set(texts) - set(expected))
+    for document_id, wanted in expected.items():
+        chunks = texts.get(document_id, {})
+        if wanted is None:
+            verdict.revived += bool(chunks)
+        elif not chunks:
+            verdict.lost += document_id not in set(dead)
+        elif not _is(chunks, wanted):
+            verdict.stale += 1
+    return verdict
+
+
+def _is(chunks: Mapping[int, tuple[PointSystem, str]], text: str) -> bool:
+    """Whether these chunks are all chunks of this text, and nothing else."""
+    systems = [system for system, _ in chunks.values()]
+    whole = sorted(chunks) == list(range(systems[0].chunks))
+    one_content = len({system.etag for system in systems}) == 1
+    return whole and one_content and all(text[slice(*system.span)] == part for system, part in chunks.values())
+
+
+def add_up(verdict: Verdict, reports: Iterable[JobReport], done: Counter[str], started: float) -> Verdict:
+    """Fill in the counters; every job's must add up."""
+    for report in reports:
+        assert report.accepted == report.finished, f"counters do not add up: {report}"
+        for name in ("accepted", "stored", "skipped", "superseded", "dead"):
+            setattr(verdict, name, getattr(verdict, name) + getattr(report, name))
+    verdict.kills, verdict.redis_restarts, verdict.qdrant_restarts = (
+        done[name] for name in ("kills", "redis_restarts", "qdrant_restarts")
+    )
+    verdict.seconds = round(time.monotonic() - started, 1)
+    return verdict

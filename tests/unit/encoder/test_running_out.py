@@ -1,0 +1,191 @@
+"""Memory that runs out, models that fail, and modules that come out different: what happens instead."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gristmill_schemas.errors import AcceleratorOutOfMemory, EncodingFailed
+from gristmill_worker.encoder import open_encoder
+from gristmill_worker.encoder.calibration import calibrate, remembered
+from gristmill_worker.encoder.forward import Forward, Ids
+from gristmill_worker.encoder.known_checks import KNOWN_MODELS, check_known_model, run_check
+from gristmill_worker.encoder.transformers_encoder import TransformersEncoder
+
+from .conftest import TEXTS
+
+
+class Cramped:
+    """A forward pass on a device with room for so many tokens; it raises what torch raises."""
+
+    def __init__(self, inner: Forward, room: int, error: type[Exception], words: str = "") -> None:
+        self.inner, self.room, self.error, self.words = inner, room, error, words
+        self.padded = inner.padded
+        self.passes: list[int] = []
+
+    def __call__(self, texts: Sequence[Ids]) -> torch.Tensor:
+        tokens = sum(len(ids) for ids in texts)
+        self.passes.append(tokens)
+        if tokens > self.room:
+            raise self.error(self.words)
+        return self.inner(texts)
+
+
+@pytest.fixture
+def encoder(qwen3: Path) -> TransformersEncoder:
+    opened = open_encoder(str(qwen3), device="cpu", dtype="float32", budget_tokens=10_000)
+    assert isinstance(opened, TransformersEncoder)
+    return opened
+
+
+OUT_OF_MEMORY = [
+    (torch.OutOfMemoryError, "CUDA out of memory"),
+    (RuntimeError, "DefaultCPUAllocator: can't allocate memory"),
+]
+
+
+@pytest.mark.parametrize(("error", "words"), OUT_OF_MEMORY)
+def test_out_of_memory_halves_the_batch_and_the_budget_and_goes_on(
+    encoder: TransformersEncoder, error: type[Exception], words: str
+) -> None:
+    batch = encoder.tokenize(TEXTS * 4)
+    expected = encoder.encode(batch)
+    longest = max(item.n_tokens for item in batch)
+    encoder._forward = cramped = Cramped(encoder._forward, 2 * longest, error, words)
+    np.testing.assert_allclose(encoder.encode(batch), expected, atol=1e-6)
+    assert encoder.budget_tokens < 10_000
+    cramped.passes.clear()
+    encoder.encode(batch)
+    assert max(cramped.passes) <= 2 * longest, "the lowered budget stays"
+
+
+@pytest.mark.parametrize(("error", "words"), OUT_OF_MEMORY)
+def test_one_text_that_does_not_fit_is_out_of_memory(
+    encoder: TransformersEncoder, error: type[Exception], words: str
+) -> None:
+    encoder._forward = Cramped(encoder._forward, 1, error, words)
+    with pytest.raises(AcceleratorOutOfMemory):
+        encoder.encode(encoder.tokenize(["a long enough text"]))
+
+
+def test_whatever_else_a_model_raises_is_a_failed_encoding(encoder: TransformersEncoder) -> None:
+    encoder._forward = Cramped(encoder._forward, 0, IndexError, "index out of range")
+    with pytest.raises(EncodingFailed, match="IndexError: index out of range") as caught:
+        encoder.encode(encoder.tokenize(["a", "b"]))
+    assert not isinstance(caught.value, AcceleratorOutOfMemory)
+
+
+def test_insisting_on_packing_a_model_that_cannot_be_packed_says_why(
+    model_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from gristmill_worker.encoder import forward
+
+    monkeypatch.setattr(forward, "positions", lambda lengths, first=0: np.arange(sum(lengths)))
+    with pytest.raises(EncodingFailed, match="cannot be packed: its vectors differ from one-by-one"):
+        open_encoder(str(model_root / "bert"), device="cpu", dtype="float32", budget_tokens=64, packed=True)
+    fallen_back = open_encoder(str(model_root / "bert"), device="cpu", dtype="float32", budget_tokens=64)
+    assert isinstance(fallen_back, TransformersEncoder)
+    assert not fallen_back.packed
+
+
+def test_attention_that_leaks_between_texts_is_refused(model_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gristmill_worker.encoder import packed
+
+    whole = packed.Layout.of
+
+    def leaky(lengths: Sequence[int], device: torch.device) -> packed.Layout:
+        right, one = whole(lengths, device), whole([sum(lengths)], device)
+        return packed.Layout(right.lengths, one.runs, right.offsets, one.longest)
+
+    monkeypatch.setattr(packed.Layout, "of", leaky)
+    with pytest.raises(EncodingFailed, match="cannot be packed"):
+        open_encoder(str(model_root / "xlm-roberta"), device="cpu", dtype="float32", budget_tokens=64, packed=True)
+
+
+def test_the_budget_is_the_smallest_that_is_as_good_as_the_best(encoder: TransformersEncoder) -> None:
+    clock = Clock(encoder, seconds_per_batch=0.010, seconds_per_token=1e-5, slow_beyond=2_048)
+    assert calibrate(encoder, "cpu", clock=clock) == 2_048
+    assert encoder.budget_tokens == 2_048
+
+
+def test_calibration_stops_where_memory_ends(encoder: TransformersEncoder) -> None:
+    encoder._forward = Cramped(encoder._forward, 1_100, torch.OutOfMemoryError)
+    clock = Clock(encoder, seconds_per_batch=0.010, seconds_per_token=1e-5, slow_beyond=10**9)
+    assert calibrate(encoder, "cpu", clock=clock) == 1_024
+
+
+class Clock:
+    """Time that passes with the work a batch would be, instead of with the machine's mood."""
+
+    def __init__(
+        self, encoder: TransformersEncoder, *, seconds_per_batch: float, seconds_per_token: float, slow_beyond: int
+    ) -> None:
+        self.now = 0.0
+        run = encoder.encode
+
+        def encode(batch: Sequence[Any]) -> Any:
+            tokens = sum(item.n_tokens for item in batch)
+            pace = seconds_per_token * (1 if tokens <= slow_beyond else 2)
+            self.now += seconds_per_batch + tokens * pace
+            return run(batch)
+
+        encoder.encode = encode  # type: ignore[method-assign]  # the real work, on our time
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_measured_budget_is_remembered_per_key(tmp_path: Path) -> None:
+    measured: list[int] = []
+
+    def measure() -> int:
+        measured.append(1)
+        return 2_048
+
+    assert [remembered({"model": "a"}, measure, tmp_path) for _ in range(3)] == [2_048] * 3
+    assert len(measured) == 1
+    remembered({"model": "b"}, measure, tmp_path)
+    assert len(measured) == 2
+
+
+def test_a_broken_memory_is_measured_again(tmp_path: Path) -> None:
+    remembered({"model": "a"}, lambda: 512, tmp_path)
+    for path in tmp_path.iterdir():
+        path.write_text("{")
+    assert remembered({"model": "a"}, lambda: 1_024, tmp_path) == 1_024
+
+
+def test_an_unwritable_cache_costs_nothing_but_time(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert remembered({"model": "a"}, lambda: 512, tmp_path / "file" / "under") == 512
+
+
+def test_a_model_without_a_published_check_has_none(encoder: TransformersEncoder) -> None:
+    assert check_known_model(encoder) is None
+
+
+def test_random_weights_fail_the_published_check(encoder: TransformersEncoder) -> None:
+    check = run_check(encoder, KNOWN_MODELS[0])
+    assert not check.ok
+    assert "NOT as published" in check.describe()
+
+
+def test_long_heads_in_bfloat16_take_the_blocked_attention_and_stay_right() -> None:
+    from gristmill_worker.encoder.packed import Layout, packed_attention
+
+    torch.manual_seed(0)
+    lengths = [2_200, 300, 150, 150, 1]
+    layout = Layout.of(lengths, torch.device("cpu"))
+    query, key, value = (torch.randn(1, heads, sum(lengths), 64).bfloat16() for heads in (4, 2, 2))
+    for causal in (True, False):
+        module = torch.nn.Identity()
+        got, _ = packed_attention(module, query, key, value, None, is_causal=causal, packed=layout)
+        parts = [torch.tensor_split(x.float(), layout.offsets[1:-1].tolist(), dim=2) for x in (query, key, value)]
+        for index, out in enumerate(torch.tensor_split(got.float(), layout.offsets[1:-1].tolist(), dim=1)):
+            expected = torch.nn.functional.scaled_dot_product_attention(
+                parts[0][index], parts[1][index], parts[2][index], is_causal=causal, enable_gqa=True
+            )
+            torch.testing.assert_close(out.transpose(1, 2), expected, atol=0.05, rtol=0.05)
