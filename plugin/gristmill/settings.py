@@ -53,7 +53,7 @@ class ClientSettings(BaseSettings):
     )
     roster: bool = Field(
         True,
-        description="Keep id and version of every accepted document in Redis (about 60 bytes each), so that "
+        description="Keep id and version of every accepted document in Redis (40 to 70 bytes each), so that "
         "`gristmill audit` can name what is missing",
     )
     query_timeout_s: float = Field(10.0, gt=0, le=600, description="Longest wait for a query's vector, seconds")

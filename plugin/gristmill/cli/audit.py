@@ -69,7 +69,7 @@ def _show(report: AuditReport) -> None:
     counts = [getattr(report, column) for column in _COLUMNS]
     shown = [(column, count) for column, count in zip(_COLUMNS, counts, strict=True) if count]
     table(
-        f"{report.collection}: {report.left} gaps left" if report.left else f"{report.collection}: no gaps",
+        f"{report.collection}: {report.left} gaps left" if report.left else f"{report.collection}: no gaps left",
         ["expected", "documents", "points", *(column for column, _ in shown), "repaired"],
         [(report.expected, report.documents, report.points, *(count for _, count in shown), report.repaired)],
     )
