@@ -1,20 +1,26 @@
 """Gristmill for applications: hand documents over, search them with an instruction. Loads no model and no Celery."""
 
+from gristmill.async_client import AsyncClient
 from gristmill.client import Client
 from gristmill.jobs import Job
 from gristmill.settings import ClientSettings
 from gristmill_schemas import (
+    AuditReport,
     Chunking,
     CollectionSpec,
     DeadLetter,
     Deletion,
     Distance,
     Document,
+    Finding,
+    Gap,
     Instruction,
     JobReport,
     JobState,
     LongTexts,
     Receipt,
+    ReceiptState,
+    RefusedMessage,
     Rejection,
     SearchHit,
     VectorSpace,
@@ -43,6 +49,8 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AcceleratorOutOfMemory",
+    "AsyncClient",
+    "AuditReport",
     "BrokerUnavailable",
     "Chunking",
     "Client",
@@ -56,6 +64,8 @@ __all__ = [
     "Document",
     "DocumentsRejected",
     "EncodingFailed",
+    "Finding",
+    "Gap",
     "GristmillError",
     "Instruction",
     "InvalidInput",
@@ -67,6 +77,8 @@ __all__ = [
     "NoWorker",
     "QueueFull",
     "Receipt",
+    "ReceiptState",
+    "RefusedMessage",
     "Rejection",
     "SearchHit",
     "ServerTooOld",

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Literal
@@ -16,14 +15,17 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from qdrant_client import models
 
+from gristmill.asking import Asking
+from gristmill.audit.points import scroll
 from gristmill.dead import DeadLetters
 from gristmill.enqueue import Producer
 from gristmill.filters import Where, compile_filter
 from gristmill.jobs import Job
 from gristmill.packing import parse
 from gristmill.search import Searcher
+from gristmill.serving import served
 from gristmill.settings import ClientSettings, load_settings
-from gristmill.store import require_server, store_errors
+from gristmill.store import require_server
 from gristmill.wiring import Parts, open_parts
 from gristmill_schemas import (
     Chunking,
@@ -31,19 +33,17 @@ from gristmill_schemas import (
     Deletion,
     Distance,
     Document,
-    EncoderInfo,
     Instruction,
-    JobReport,
     Rejection,
     SearchHit,
     VectorSpace,
 )
-from gristmill_schemas.errors import DocumentsRejected, InvalidInput, NoWorker
-from gristmill_schemas.point import CHUNK_PATH, ID_PATH, JOB_PATH, TENANT_PATH
-from gristmill_schemas.validation import SYSTEM_KEY, explain
+from gristmill_schemas.errors import DocumentsRejected, InvalidInput
+from gristmill_schemas.point import CHUNK_PATH, JOB_PATH
+from gristmill_schemas.validation import explain
 
 
-class Client:
+class Client(Asking):
     """Enqueue, search and manage. Safe to share between threads; open it once per process, after forking."""
 
     def __init__(self, settings: ClientSettings | None = None, **overrides: Any) -> None:
@@ -60,7 +60,9 @@ class Client:
         self.collections = self._parts.collections
         self._producer = Producer(self._parts.ledger, self._parts.dispatcher, self._parts.high_water)
         self._searcher = Searcher(self._parts.store, self.collections, self._parts.queries)
-        self.dead = DeadLetters(self._parts.ledger, lambda name, items: self._feed(name, items, []))
+        self.dead = DeadLetters(
+            self._parts.ledger, self._parts.evidence, lambda name, items: self._feed(name, items, [])
+        )
         self._server_checked = self._parts.local
 
     @classmethod
@@ -123,7 +125,9 @@ class Client:
             DimensionsNotSupported: the model has not declared this size.
         """
         self._check_server()
-        wanted = space or self._served(model, wait_s).space(dimensions, force=force_dimensions)
+        wanted = space or served(self._parts.ledger, self._parts.settings, model, wait_s).space(
+            dimensions, force=force_dimensions
+        )
         try:
             spec = CollectionSpec(
                 name=name,
@@ -137,38 +141,10 @@ class Client:
             raise InvalidInput(f"collection: {explain(error)}") from error
         return self.collections.create(spec)
 
-    def _served(self, model: str | None, wait_s: float) -> EncoderInfo:
-        """What a worker says about the model; waits for one to say it."""
-        settings = self._parts.settings
-        wanted = model or (settings.model if "model" in settings.model_fields_set else None)
-        until = time.monotonic() + wait_s
-        while (found := self._announced(wanted)) is None:
-            if time.monotonic() >= until:
-                known = ", ".join(info.model for info in self._parts.ledger.models()) or "none"
-                name = wanted or settings.model
-                raise NoWorker(
-                    f"model: no worker has announced {name!r} (announced: {known}); "
-                    f"start one: `gristmill worker --model {name}`"
-                )
-            time.sleep(0.2)
-        return found
-
-    def _announced(self, wanted: str | None) -> EncoderInfo | None:
-        infos = self._parts.ledger.models()
-        if wanted is not None:
-            return next((info for info in infos if wanted in (info.model, info.digest)), None)
-        live = {status.get("model_digest") for status in self._parts.ledger.workers().values()}
-        serving = [info for info in infos if info.digest in live]
-        return serving[0] if len(serving) == 1 else None
-
     def _check_server(self) -> None:
         if not self._server_checked:
             require_server(self._parts.store)
             self._server_checked = True
-
-    def announced_models(self) -> list[EncoderInfo]:
-        """Every model that a worker has announced, newest first."""
-        return self._parts.ledger.models()
 
     # writing
 
@@ -254,18 +230,12 @@ class Client:
         return self.delete_where(collection, {JOB_PATH: job_id})
 
     def _matching(self, collection: str, conditions: models.Filter) -> Iterator[Deletion]:
-        first_chunks = models.Filter(must=[conditions, *(compile_filter({CHUNK_PATH: 0}) or models.Filter()).must])  # type: ignore[misc]
-        page: Any = None
-        while True:
-            with store_errors(collection):
-                points, page = self._parts.store.scroll(
-                    collection, scroll_filter=first_chunks, limit=1000, offset=page, with_payload=[ID_PATH, TENANT_PATH]
-                )
-            for point in points:
-                system = (point.payload or {})[SYSTEM_KEY]
-                yield Deletion(id=system["id"], tenant=system.get("tenant"))
-            if page is None:
-                return
+        # By chunk 0 alone, so that each document comes once. Deleting behind the scroll does not disturb it: pages go by id.
+        first_chunk = models.FieldCondition(key=CHUNK_PATH, match=models.MatchValue(value=0))
+        for page in scroll(self._parts.store, collection, models.Filter(must=[conditions, first_chunk])):
+            for seen in page:
+                if seen.system is not None:
+                    yield Deletion(id=seen.system.id, tenant=seen.system.tenant)
 
     def _feed(self, collection: str, items: Iterable[Any], rejections: list[Rejection], **how: Any) -> Job:
         self._check_server()
@@ -277,16 +247,6 @@ class Client:
             # Also on Ctrl-C and on errors of the caller's own iterable: a job that nobody closes never ends.
             self._parts.ledger.close_job(ticket.job_id, rejected=len(rejections))
         return Job(self._parts.ledger, ticket.job_id, rejections)
-
-    # jobs
-
-    def job(self, job_id: str) -> Job:
-        """A handle on a job that any process opened."""
-        return Job(self._parts.ledger, job_id)
-
-    def jobs(self, limit: int = 20) -> list[JobReport]:
-        """The newest jobs, newest first."""
-        return self._parts.ledger.jobs(limit)
 
     # searching
 

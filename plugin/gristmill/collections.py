@@ -6,7 +6,7 @@ and goes where the collection goes, snapshots included.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pydantic import ValidationError
@@ -43,9 +43,13 @@ _INDEXES: dict[str, models.KeywordIndexParams | models.IntegerIndexParams] = {
 class Collections:
     """Create, find, list and delete collections."""
 
-    def __init__(self, store: QdrantClient, *, local: bool = False) -> None:
+    def __init__(
+        self, store: QdrantClient, *, local: bool = False, deleted: Callable[[str], None] | None = None
+    ) -> None:
+        """`deleted` is told the name of every collection that is deleted here."""
         self._store = store
         self._local = local
+        self._deleted = deleted
 
     def create(self, spec: CollectionSpec) -> CollectionSpec:
         """Create a collection, or return the existing one if it has the same space.
@@ -123,6 +127,8 @@ class Collections:
         self.get(name)
         with store_errors(name):
             self._store.delete_collection(name)
+        if self._deleted is not None:
+            self._deleted(name)
 
 
 def _parse(name: str, record: Any) -> CollectionSpec:

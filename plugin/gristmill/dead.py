@@ -8,15 +8,17 @@ from typing import Any
 
 from gristmill.jobs import Job
 from gristmill.ledger import Ledger
-from gristmill_schemas import DeadLetter
+from gristmill.ledger.evidence import Evidence
+from gristmill_schemas import DeadLetter, RefusedMessage
 from gristmill_schemas.errors import InvalidInput
 
 
 class DeadLetters:
     """`client.dead`."""
 
-    def __init__(self, ledger: Ledger, feed: Callable[[str, Iterable[Any]], Job]) -> None:
+    def __init__(self, ledger: Ledger, evidence: Evidence, feed: Callable[[str, Iterable[Any]], Job]) -> None:
         self._ledger = ledger
+        self._evidence = evidence
         self._feed = feed
 
     def list(self, collection: str | None = None, limit: int = 100) -> builtins.list[DeadLetter]:
@@ -51,5 +53,30 @@ class DeadLetters:
                 yield job
 
     def drop(self, letter_ids: Iterable[str]) -> int:
-        """Forget letters; returns how many there were."""
-        return self._ledger.drop_dead(letter_ids)
+        """Forget letters, and that their documents were accepted: audits miss them no more. Returns how many."""
+        ids = builtins.list(letter_ids)
+        for letter_id in ids:
+            letter = self._ledger.dead_letter(letter_id)
+            if letter is not None and letter.document is not None:
+                document = letter.document
+                self._evidence.strike(letter.collection, document.id, document.tenant, letter.version)
+        return self._ledger.drop_dead(ids)
+
+
+class RefusedMessages:
+    """`client.refused`: what lay in the queue and was no pointer to a parcel. Never executed; the newest 1,000 are kept."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+
+    def list(self, limit: int = 100) -> builtins.list[RefusedMessage]:
+        """Newest first."""
+        return self._evidence.refused(limit)
+
+    def unreadable(self) -> builtins.list[str]:
+        """Ids of parcels that were parked because something had overwritten their bytes."""
+        return self._evidence.unreadable()
+
+    def drop(self) -> int:
+        """Forget the refused messages; returns how many there were."""
+        return self._evidence.drop_refused()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from typing import cast
 
 from gristmill.ledger import Ledger
 from gristmill_schemas import JobReport, JobState, Rejection
@@ -45,6 +46,17 @@ class Job:
         Raises:
             WaitTimeout: the time is over; the work itself goes on.
         """
+        looks = self._looks(timeout_s, progress)
+        while True:
+            try:
+                time.sleep(next(looks))
+            except StopIteration as done:
+                return cast("JobReport", done.value)
+
+    def _looks(
+        self, timeout_s: float | None, progress: Callable[[JobReport], None] | None
+    ) -> Generator[float, None, JobReport]:
+        """Look once per step; yields how long to pause, and returns the last report. Who pauses, and how, is not ours."""
         until = None if timeout_s is None else time.monotonic() + timeout_s
         pause = _FIRST_LOOK_S
         while True:
@@ -58,5 +70,5 @@ class Job:
                     f"job {self.id}: {report.pending} of {report.accepted} documents unfinished after {timeout_s:g} s; "
                     "they go on. If nothing moves, see `gristmill doctor`: is a worker for this model running?"
                 )
-            time.sleep(pause)
+            yield pause
             pause = min(pause * 1.3, _LAST_LOOK_S)

@@ -88,7 +88,7 @@ class SeenKeys:
 
     def add(self, key: str) -> bool:
         """Remember the key; false if it was there already."""
-        digest = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")
+        digest = _digest(key)
         if digest in self._recent or self._in_sorted(digest):
             return False
         self._recent.add(digest)
@@ -98,7 +98,15 @@ class SeenKeys:
             self._recent.clear()
         return True
 
+    def __contains__(self, key: str) -> bool:
+        digest = _digest(key)
+        return digest in self._recent or self._in_sorted(digest)
+
     def _in_sorted(self, digest: int) -> bool:
         value = np.uint64(digest)
         at = int(np.searchsorted(self._sorted, value))
         return at < len(self._sorted) and self._sorted[at] == value
+
+
+def _digest(key: str) -> int:
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")

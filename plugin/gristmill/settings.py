@@ -51,6 +51,11 @@ class ClientSettings(BaseSettings):
     queue_max_bytes: int = Field(
         256 * 1024 * 1024, ge=65_536, description="High-water mark in bytes of compressed parcels in Redis"
     )
+    roster: bool = Field(
+        True,
+        description="Keep id and version of every accepted document in Redis (40 to 70 bytes each), so that "
+        "`gristmill audit` can name what is missing",
+    )
     query_timeout_s: float = Field(10.0, gt=0, le=600, description="Longest wait for a query's vector, seconds")
     job_ttl_s: int = Field(7 * 86_400, ge=60, description="How long a job's counters are kept after its last change")
     tombstone_ttl_s: int = Field(

@@ -13,6 +13,7 @@ from qdrant_client import QdrantClient
 from gristmill.broker import CeleryDispatcher, Dispatcher
 from gristmill.collections import Collections
 from gristmill.ledger import HighWater, Ledger, RedisLedger
+from gristmill.ledger.evidence import Evidence, RedisEvidence
 from gristmill.queries import QueryEncoder, WorkerQueryEncoder
 from gristmill.settings import ClientSettings
 from gristmill.store import open_store
@@ -28,6 +29,7 @@ class Parts:
     dispatcher: Dispatcher
     store: QdrantClient
     queries: QueryEncoder
+    evidence: Evidence
     #: Qdrant's local mode instead of a server.
     local: bool = False
     #: Closes all of the above, in reverse order of opening.
@@ -36,7 +38,7 @@ class Parts:
     @property
     def collections(self) -> Collections:
         """Collections of this store."""
-        return Collections(self.store, local=self.local)
+        return Collections(self.store, local=self.local, deleted=self.evidence.forget)
 
     @property
     def high_water(self) -> HighWater:
@@ -60,7 +62,9 @@ def open_parts(settings: ClientSettings, overrides: Mapping[str, Any]) -> Parts:
     closing.callback(store.close)
     queries = WorkerQueryEncoder(settings, ledger)
     closing.callback(queries.close)
-    return Parts(settings, ledger, dispatcher, store, queries, closing=closing)
+    evidence = RedisEvidence(settings)
+    closing.callback(evidence.close)
+    return Parts(settings, ledger, dispatcher, store, queries, evidence, closing=closing)
 
 
 def _embedded() -> Callable[[ClientSettings, Mapping[str, Any]], Parts]:

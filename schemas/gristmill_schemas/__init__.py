@@ -1,8 +1,9 @@
 """The contract between applications and workers: records, limits and errors. Depends on pydantic alone."""
 
+from gristmill_schemas.audit import AuditReport, Finding, Gap, RefusedMessage
 from gristmill_schemas.collection import Chunking, CollectionSpec, Distance, Instruction, LongTexts
 from gristmill_schemas.document import Deletion, Document
-from gristmill_schemas.job import DeadLetter, JobReport, JobState, Outcome, Receipt, Rejection
+from gristmill_schemas.job import DeadLetter, JobReport, JobState, Outcome, Receipt, ReceiptState, Rejection
 from gristmill_schemas.parcel import Parcel
 from gristmill_schemas.point import PointSystem, point_id
 from gristmill_schemas.query import QueryRequest
@@ -10,6 +11,7 @@ from gristmill_schemas.search import SearchHit
 from gristmill_schemas.space import EncoderInfo, Pooling, Templates, VectorSpace
 
 __all__ = [
+    "AuditReport",
     "Chunking",
     "CollectionSpec",
     "DeadLetter",
@@ -17,6 +19,8 @@ __all__ = [
     "Distance",
     "Document",
     "EncoderInfo",
+    "Finding",
+    "Gap",
     "Instruction",
     "JobReport",
     "JobState",
@@ -27,6 +31,8 @@ __all__ = [
     "Pooling",
     "QueryRequest",
     "Receipt",
+    "ReceiptState",
+    "RefusedMessage",
     "Rejection",
     "SearchHit",
     "Templates",

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
+from gristmill_schemas.audit import AuditReport, RefusedMessage
 from gristmill_schemas.collection import CollectionSpec, Instruction
 from gristmill_schemas.document import Deletion, Document
 from gristmill_schemas.job import DeadLetter, JobReport, Receipt, Rejection
@@ -17,6 +18,7 @@ from gristmill_schemas.space import EncoderInfo, VectorSpace
 from gristmill_schemas.validation import Record
 
 EXPORTED: tuple[type[Record], ...] = (
+    AuditReport,
     CollectionSpec,
     DeadLetter,
     Deletion,
@@ -28,6 +30,7 @@ EXPORTED: tuple[type[Record], ...] = (
     PointSystem,
     QueryRequest,
     Receipt,
+    RefusedMessage,
     Rejection,
     SearchHit,
     VectorSpace,

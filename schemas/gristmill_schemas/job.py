@@ -98,18 +98,33 @@ class DeadLetter(Record):
     died_at: float
 
 
+class ReceiptState(StrEnum):
+    """Where a document stands: the fate of the newest version that is known."""
+
+    STORED = "stored"  #: Qdrant holds it
+    PENDING = "pending"  #: accepted, and on its way
+    DEAD = "dead"  #: among the dead letters
+    DELETED = "deleted"  #: deleted, and the deletion is still remembered
+    LOST = "lost"  #: accepted, and nowhere: `gristmill audit` says more
+    UNKNOWN = "unknown"  #: nothing is known of it
+
+
 class Receipt(Record):
     """What became of one document, as far as ledger and store know."""
 
     collection: str
     id: str
     tenant: str | None = None
-    #: `stored`, `dead`, `deleted` or `unknown`.
-    state: str
+    state: ReceiptState
+    #: Version that the state is about.
     version: int | None = None
+    #: Version that Qdrant holds; an older one may still be searched while a newer one is pending or dead.
+    stored_version: int | None = None
     fingerprint: str | None = None
     tokens: int | None = None
     truncated: bool = False
+    #: Points that it was cut into.
+    chunks: int | None = None
     #: Document instruction it was encoded with, where its lens has one.
     instruction: str | None = None
     attempts: int | None = None
@@ -117,4 +132,5 @@ class Receipt(Record):
     enqueued_at: float | None = None
     stored_at: float | None = None
     point_ids: tuple[str, ...] = ()
+    #: Why it is dead, or what to do.
     reason: str | None = None

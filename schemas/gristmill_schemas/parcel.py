@@ -35,6 +35,11 @@ class Parcel(Record):
     def __len__(self) -> int:
         return len(self.documents) + len(self.deletions)
 
+    @property
+    def items(self) -> tuple[Document | Deletion, ...]:
+        """Everything in it."""
+        return (*self.documents, *self.deletions)
+
     def version_of(self, item: Document | Deletion) -> int:
         """The item's own version, or the parcel's where it brings none."""
         return self.version if item.version is None else item.version

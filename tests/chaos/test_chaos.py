@@ -221,6 +221,28 @@ def test_points_deleted_behind_its_back_are_stored_again_by_the_same_call(mill: 
 
 
 @pytest.mark.soak
+def test_redis_restarts_cost_at_most_a_process_each(mill: MakeMill, conclude: Conclude) -> None:
+    """How often the pinned Celery dies when Redis restarts under load, for `docs/celery.md`; work goes on either way."""
+    import celery
+
+    made, started, jobs = mill(workers=2), time.monotonic(), []  # type: tuple[Mill, float, list[str]]
+    restarts = 10
+    with made.running(), made.client(queue_max_documents=2_000) as client:
+        client.create_collection("c", made.model, wait_s=60)
+        producer = threading.Thread(target=ingest, args=(client, 60_000, jobs, sizes_of(made)))
+        producer.start()
+        made.wreak(["restart_redis"] * restarts, (1.0, 2.0))
+        producer.join(300)
+        reports = settled(client, jobs, deadline_s=120)
+        verdict = judge(client, "c", {str(n): f"text of document {n}" for n in range(60_000)})
+        sys.stdout.write(
+            f"celery {celery.__version__}: {made.done['restarts']} exits of 2 workers in {restarts} restarts\n"
+        )
+        client.collections.delete("c")
+    conclude(add_up(verdict, reports, made.done, started))
+
+
+@pytest.mark.soak
 def test_a_million_documents_stay_below_the_high_water_mark(mill: MakeMill, conclude: Conclude) -> None:
     """Producer and Redis memory are bounded by the mark, not by the number of documents."""
     import resource

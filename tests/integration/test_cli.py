@@ -1,42 +1,15 @@
 """The command line as users and scripts see it: messages, exit codes, one JSON object on stdout."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gristmill.cli.root import main
 from services import QdrantServer, free_port
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
-    """Run `gristmill` with arguments in this process; gives exit code, stdout and stderr."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["gristmill", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return call
-
-
-@pytest.fixture
-def embedded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Every command of this test works on one folder, without servers."""
-    monkeypatch.setenv("GRISTMILL_EMBEDDED_PATH", str(tmp_path / "store"))
-    monkeypatch.setenv("GRISTMILL_MODEL", "hash:64")
-    return tmp_path
 
 
 def as_json(out: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from celery.exceptions import Reject, SecurityWarning
 from gristmill.broker import PARCEL_TASK, CeleryDispatcher, create_celery, queue_name
 from gristmill.collections import Collections
 from gristmill.ledger import RedisLedger
+from gristmill.ledger.evidence import Evidence, RedisEvidence
 from gristmill.store import open_store, require_server
 from gristmill_worker.encoder import Encoder
 from gristmill_worker.engine import Engine, load_encoder
@@ -29,6 +30,7 @@ from gristmill_worker.pipeline import Handled, Pipeline
 from gristmill_worker.query_lane import QueryLane
 from gristmill_worker.queue import BrokerQueue
 from gristmill_worker.reconciler import Reconciler
+from gristmill_worker.refused import guarded_transport, park_in
 from gristmill_worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -95,11 +97,14 @@ def run_worker(
         closing.callback(lane.close)
         if ready is not None:
             ready(engine)
-        _consume(settings, engine)
+        evidence = RedisEvidence(settings)
+        closing.callback(evidence.close)
+        _consume(settings, engine, evidence)
 
 
-def _consume(settings: WorkerSettings, engine: Engine) -> None:
+def _consume(settings: WorkerSettings, engine: Engine, evidence: Evidence) -> None:
     app = create_celery(settings)
+    app.conf.broker_transport = guarded_transport(park_in(evidence))
     register_task(app, engine.pipeline)
 
     def on_shutdown(**_: Any) -> None:

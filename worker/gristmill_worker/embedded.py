@@ -20,6 +20,7 @@ from qdrant_client import QdrantClient
 
 from gristmill.collections import Collections
 from gristmill.ledger import MemoryLedger
+from gristmill.ledger.evidence import MemoryEvidence
 from gristmill.settings import ClientSettings, load_settings
 from gristmill.store import open_local_store, open_store
 from gristmill.wiring import Parts
@@ -36,7 +37,7 @@ def open_embedded(settings: ClientSettings, overrides: Mapping[str, Any]) -> Par
     given = {name: getattr(settings, name) for name in settings.model_fields_set} | dict(overrides)
     worker_settings = load_settings(WorkerSettings, **given)
     encoder = load_encoder(worker_settings)
-    ledger = MemoryLedger()
+    ledger = MemoryLedger(roster=worker_settings.roster)
     closing = ExitStack()
     store, local = _open_store(worker_settings)
     closing.callback(store.close)
@@ -53,7 +54,8 @@ def open_embedded(settings: ClientSettings, overrides: Mapping[str, Any]) -> Par
     dispatcher.start(engine)
     closing.callback(dispatcher.close)
     engine.start()
-    return Parts(worker_settings, ledger, dispatcher, store, _EngineQueries(engine), local=local, closing=closing)
+    queries, evidence = _EngineQueries(engine), MemoryEvidence(ledger)
+    return Parts(worker_settings, ledger, dispatcher, store, queries, evidence, local=local, closing=closing)
 
 
 def _open_store(settings: WorkerSettings) -> tuple[QdrantClient, bool]:

@@ -46,7 +46,7 @@ def show(letter_id: str, as_json: JsonFlag = False) -> None:
         return
     record = letter.model_dump(mode="json", exclude_none=True)
     for key in ("enqueued_at", "died_at"):
-        record[key] = datetime.fromtimestamp(record[key], tz=UTC).isoformat(timespec="seconds")
+        record[key] = _when(record[key])
     table(letter.id, ["field", "value"], list(record.items()))
 
 
@@ -89,6 +89,33 @@ def drop(
         print_json({"dropped": dropped})
     else:
         console.print(f"dropped {dropped}")
+
+
+@commands.command()
+def refused(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 50,
+    drop: Annotated[bool, typer.Option("--drop", help="Forget them.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Messages in the workers' queue that were none of ours: never executed, only kept. Also parcels turned unreadable."""
+    with Client() as client:
+        messages = client.refused.list(limit)
+        unreadable = client.refused.unreadable()
+        dropped = client.refused.drop() if drop else 0
+    if as_json:
+        found = [message.model_dump(mode="json") for message in messages]
+        print_json({"refused": found, "unreadable": unreadable, "dropped": dropped})
+        return
+    rows = [(_when(message.refused_at), message.queue, message.reason, message.message[:80]) for message in messages]
+    table("", ["refused", "queue", "reason", "message"], rows)
+    if unreadable:
+        console.print(f"parcels whose bytes were overwritten: {', '.join(unreadable)}", markup=False)
+    if drop:
+        console.print(f"dropped {dropped}")
+
+
+def _when(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, tz=UTC).isoformat(timespec="seconds")
 
 
 def _chosen(client: Client, ids: list[str] | None, all_: bool, collection: str | None) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from rich.markup import escape
 from gristmill import ClientSettings
 from gristmill.cli.output import JsonFlag, console, print_json, table
 from gristmill.ledger import RedisLedger
+from gristmill.ledger.evidence import MAX_REFUSED, RedisEvidence
 from gristmill.ledger.redis import connect
 from gristmill.settings import hide_password, load_settings, provenance
 from gristmill.store import open_store, require_server
@@ -77,6 +79,7 @@ def _settings() -> ClientSettings:
 def _checks(settings: ClientSettings, model: str | None) -> Iterator[Check]:
     yield _guarded("redis", lambda: _redis(settings))
     yield _guarded("policy", lambda: _redis_policy(settings))
+    yield _guarded("refused", lambda: _refused(settings))
     yield _guarded("qdrant", lambda: f"{settings.qdrant_url}, version {require_server(open_store(settings))}")
     yield _guarded("workers", lambda: _workers(settings))
     for entry in importlib.metadata.entry_points(group="gristmill.checks"):
@@ -111,6 +114,14 @@ def _redis_policy(settings: ClientSettings) -> str:
         raise GristmillError(f"Redis may throw work away: set `maxmemory-policy noeviction` (it is {policy})")
     durable = "AOF on" if info.get("aof_enabled") else "AOF off: what is queued does not survive a restart of Redis"
     return f"{policy}, {durable}"
+
+
+def _refused(settings: ClientSettings) -> str:
+    with closing(RedisEvidence(settings)) as evidence:
+        messages, parcels = evidence.refused(MAX_REFUSED), evidence.unreadable()
+    if not messages and not parcels:
+        return "no message was refused"
+    return f"{len(messages)} messages and {len(parcels)} parcels were none of ours: `gristmill dead refused` lists them"
 
 
 def _workers(settings: ClientSettings) -> str:

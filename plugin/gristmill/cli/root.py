@@ -13,7 +13,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from gristmill.cli import collections, dead, doctor, ingest, jobs, schema, search
+from gristmill.cli import audit, collections, dead, doctor, ingest, jobs, schema, search
 from gristmill.cli.output import notes, print_json
 from gristmill_schemas.errors import GristmillError, InvalidInput, ModelUnavailable
 
@@ -27,7 +27,7 @@ def build() -> typer.Typer:
         pretty_exceptions_enable=False,
         add_completion=True,
     )
-    for part in (ingest, search, collections, jobs, dead, doctor, schema):
+    for part in (ingest, search, collections, jobs, dead, audit, doctor, schema):
         root.add_typer(part.app)
     for entry in importlib.metadata.entry_points(group="gristmill.commands"):
         try:

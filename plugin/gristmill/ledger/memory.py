@@ -21,6 +21,7 @@ from gristmill.ledger.base import (
     UnreadableParcel,
     Verdict,
 )
+from gristmill.ledger.roster import MemoryRoster
 from gristmill_schemas import DeadLetter, EncoderInfo, JobReport, JobState, Parcel
 from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.parcel import pack, unpack
@@ -54,8 +55,9 @@ class _Parcel:
 class MemoryLedger:
     """`Ledger` in memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, roster: bool = True) -> None:
         self._lock = threading.RLock()
+        self._roster = MemoryRoster() if roster else None
         self._jobs: dict[str, _Job] = {}
         self._parcels: dict[str, _Parcel] = {}
         self._tombs: dict[tuple[str, str], int] = {}
@@ -92,6 +94,8 @@ class MemoryLedger:
             job.next_sequence = sequence + 1
             job.counters["accepted"] += len(parcel)
             job.open_parcels += 1
+            if self._roster is not None:
+                self._roster.enrol(parcel)
             return Accepted.YES
 
     def close_job(self, job_id: str, rejected: int = 0) -> None:

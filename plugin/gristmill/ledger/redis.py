@@ -29,6 +29,7 @@ from gristmill.ledger.base import (
     UnreadableParcel,
     Verdict,
 )
+from gristmill.ledger.roster import enrolment
 from gristmill.settings import ClientSettings, hide_password
 from gristmill_schemas import DeadLetter, EncoderInfo, JobReport, JobState, Parcel
 from gristmill_schemas.errors import BrokerUnavailable, InvalidInput
@@ -96,6 +97,7 @@ class RedisLedger:
         self._prefix = f"{{{settings.key_prefix}}}"
         self._job_ttl_s = settings.job_ttl_s
         self._tombstone_ttl_s = settings.tombstone_ttl_s
+        self._roster = settings.roster
         folder = resources.files("gristmill.ledger") / "scripts"
         common = (folder / "_common.lua").read_text()
         self._scripts = {
@@ -131,6 +133,8 @@ class RedisLedger:
             high_water.documents,
             high_water.bytes,
             self._job_ttl_s,
+            parcel.collection,
+            *(enrolment(parcel) if self._roster else ()),
         )
         if answer == -1:
             raise InvalidInput(f"job {parcel.job_id}: unknown or expired; `enqueue` again")

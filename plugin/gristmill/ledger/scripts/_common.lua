@@ -11,6 +11,10 @@
 --   {P}:letters       hash    letter id    -> JSON
 --   {P}:tomb:<coll>:<point>   string version, with a time to live
 --   {P}:clock         string  highest version given out
+--   {P}:roster:<coll>           bitmap  which buckets of the roster hold anything
+--   {P}:roster:<coll>:<bucket>  hash    "<length of tenant>:<tenant><document id>" -> highest version accepted
+--   {P}:refused       list    JSON of refused messages, newest first, capped
+--   {P}:unreadable    hash    parcel id    -> bytes that are no parcel
 local P = KEYS[1]
 
 local function now_us()
@@ -49,4 +53,16 @@ local function settle(job, ttl_s, now)
     redis.call('HSET', job, 'finished_at', string.format('%.0f', now))
   end
   redis.call('EXPIRE', job, ttl_s)
+end
+
+-- The roster says what each collection should hold. A deletion strikes off what it deletes.
+local function enrol(collection, bucket, name, version, is_document)
+  local key = P .. ':roster:' .. collection .. ':' .. bucket
+  local known = tonumber(redis.call('HGET', key, name) or '-1')
+  if is_document and tonumber(version) > known then
+    redis.call('HSET', key, name, version)
+    redis.call('SETBIT', P .. ':roster:' .. collection, bucket, 1)
+  elseif not is_document and known >= 0 and tonumber(version) >= known then
+    redis.call('HDEL', key, name)
+  end
 end

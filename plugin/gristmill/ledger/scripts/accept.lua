@@ -1,5 +1,6 @@
 -- ARGV: job id, parcel id, sequence, queue, items, body, max documents, max bytes,
---       time to live of the job in seconds.
+--       time to live of the job in seconds, collection, then for the roster, where one is kept,
+--       (bucket, name, version, '1' for a document or '0' for a deletion)...
 -- Returns 1 accepted (now or before), 0 full, -1 unknown job.
 local job = P .. ':job:' .. ARGV[1]
 local next_seq = tonumber(redis.call('HGET', job, 'next_seq') or '-1')
@@ -16,4 +17,5 @@ redis.call('HSET', job, 'next_seq', ARGV[3] + 1)
 redis.call('HINCRBY', job, 'accepted', items)
 redis.call('HINCRBY', job, 'open', 1)
 redis.call('EXPIRE', job, ARGV[9])
+for i = 11, #ARGV, 4 do enrol(ARGV[10], ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3] == '1') end
 return 1

@@ -1,0 +1,112 @@
+"""`gristmill audit NAME [FILES…]` and `gristmill receipt NAME ID`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from gristmill import AuditReport, Client
+from gristmill.cli.jobs import watch_job
+from gristmill.cli.output import JsonFlag, console, notes, print_json, progress_bar, table
+from gristmill.readers import Format, read
+
+app = typer.Typer()
+
+#: Gaps shown to people; `--json` gives the first 1,000.
+_SHOWN = 20
+_COLUMNS = ("missing", "stale", "incomplete", "wrong_space", "leftover", "foreign", "in_flight", "dead", "deleted")
+
+
+@app.command()
+def audit(
+    name: Annotated[str, typer.Argument(help="The collection.")],
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Documents that should be there; as `gristmill ingest` takes them.")
+    ] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Enqueue exactly the gap; delete leftover chunks.")] = False,
+    format: Annotated[Format | None, typer.Option(help="Instead of going by each file's suffix.")] = None,
+    id_field: Annotated[str, typer.Option(help="Field or column of the id.")] = "id",
+    text_field: Annotated[str, typer.Option(help="Field or column of the text.")] = "text",
+    paragraphs: Annotated[bool, typer.Option(help="Text files: one document per paragraph.")] = False,
+    sections: Annotated[bool, typer.Option(help="Markdown: one document per section, not per file.")] = True,
+    as_json: JsonFlag = False,
+) -> None:
+    """Compare what was accepted with what Qdrant holds. Exit code 1 where gaps remain.
+
+    Without FILES the ledger's roster says what should be there; that names what is missing, but has no texts to restore.
+    """
+    expected = None
+    if files:
+        expected = read(
+            files,
+            format=format,
+            id_field=id_field,
+            text_field=text_field,
+            paragraphs=paragraphs,
+            sections=sections,
+        )
+    with Client() as client:
+        with progress_bar(hidden=as_json) as bar:
+            line = bar.add_task("comparing", total=None, note="")
+            report = client.audit(name, expected, repair=repair, progress=lambda done: bar.update(line, completed=done))
+        failed = 0
+        if report.job_id is not None:
+            job = watch_job(client.job(report.job_id), hidden=as_json)
+            failed = job.dead
+    if as_json:
+        print_json(report.model_dump(mode="json") | {"gaps": report.gaps, "left": report.left})
+    else:
+        _show(report)
+    if report.left or failed:
+        raise typer.Exit(1)
+
+
+def _show(report: AuditReport) -> None:
+    counts = [getattr(report, column) for column in _COLUMNS]
+    shown = [(column, count) for column, count in zip(_COLUMNS, counts, strict=True) if count]
+    table(
+        f"{report.collection}: {report.left} gaps left" if report.left else f"{report.collection}: no gaps left",
+        ["expected", "documents", "points", *(column for column, _ in shown), "repaired"],
+        [(report.expected, report.documents, report.points, *(count for _, count in shown), report.repaired)],
+    )
+    for item in report.findings[:_SHOWN]:
+        mark = "[green]repaired[/]" if item.repaired else "[red]gap[/]"
+        console.print(f"{mark} {item.gap} {escape(item.id or item.point_id)}: {escape(item.detail)}", highlight=False)
+    if (more := report.gaps - min(len(report.findings), _SHOWN)) > 0:
+        notes.print(f"… and {more} more; --json lists the first 1,000")
+    if report.left:
+        notes.print(_advice(report))
+
+
+def _advice(report: AuditReport) -> str:
+    if report.foreign == report.left:
+        return "foreign points are never touched: find out what wrote them, and delete them in Qdrant"
+    if not report.job_id and not report.repaired:
+        return "`gristmill audit NAME FILES… --repair` enqueues exactly what is missing"
+    return "the rest has no text at hand: name the FILES that hold it"
+
+
+@app.command()
+def receipt(
+    name: Annotated[str, typer.Argument(help="The collection.")],
+    id: Annotated[str, typer.Argument(help="The document's id.")],
+    tenant: Annotated[str | None, typer.Option(help="Whose document.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """What became of one document. Exit code 1 where it is lost, dead or unknown."""
+    with Client() as client:
+        found = client.receipt(name, id, tenant=tenant)
+    if as_json:
+        print_json(found)
+    else:
+        record = found.model_dump(mode="json", exclude_none=True)
+        for key in ("enqueued_at", "stored_at"):
+            if key in record:
+                record[key] = datetime.fromtimestamp(record[key], tz=UTC).isoformat(timespec="seconds")
+        table(f"{name} {id}: {found.state}", ["field", "value"], list(record.items()))
+    if found.state in ("lost", "dead", "unknown"):
+        raise typer.Exit(1)

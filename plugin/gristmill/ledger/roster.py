@@ -1,0 +1,87 @@
+"""The roster: id and highest accepted version of every document, per collection. What a collection should hold.
+
+Written by `accept` itself, in the same atomic step that counts the documents: an audit must not rest on what workers say
+about their own work. Small hashes, because Redis packs those: a bucket stays below its limit of 128 entries up to some
+16 million documents per collection.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from gristmill_schemas import Document, Parcel
+
+#: Buckets per collection: one bit each in the collection's bitmap of used buckets (16 KiB).
+BUCKETS = 1 << 17
+
+
+@dataclass(frozen=True, slots=True)
+class Rostered:
+    """One document that a collection should hold."""
+
+    id: str
+    tenant: str | None
+    version: int
+
+
+def name_of(document_id: str, tenant: str | None) -> str:
+    """A document's name on the roster; the tenant's length goes first, so that no two documents share one."""
+    return f"{len(tenant or '')}:{tenant or ''}{document_id}"
+
+
+def parse_name(name: str) -> tuple[str, str | None]:
+    """Document id and tenant of a name."""
+    length, _, rest = name.partition(":")
+    return rest[int(length) :], rest[: int(length)] or None
+
+
+def bucket_of(name: str) -> int:
+    """The bucket that a name lies in."""
+    return zlib.crc32(name.encode()) % BUCKETS
+
+
+def used_buckets(bitmap: bytes) -> Iterator[int]:
+    """Numbers of the bits that are set, as Redis counts them: the first bit is the first byte's highest."""
+    for position, byte in enumerate(bitmap):
+        if byte:
+            yield from (position * 8 + bit for bit in range(8) if byte & (0x80 >> bit))
+
+
+def enrolment(parcel: Parcel) -> Iterator[str | int]:
+    """The parcel's items as `accept.lua` takes them: bucket, name, version, 1 for a document or 0 for a deletion."""
+    for item in parcel.items:
+        name = name_of(item.id, item.tenant)
+        yield from (bucket_of(name), name, parcel.version_of(item), int(isinstance(item, Document)))
+
+
+class MemoryRoster:
+    """The same law in this process."""
+
+    def __init__(self) -> None:
+        self._collections: dict[str, dict[str, int]] = {}
+
+    def enrol(self, parcel: Parcel) -> None:
+        """Note what a parcel brings and takes."""
+        known = self._collections.setdefault(parcel.collection, {})
+        for document in parcel.documents:
+            name = name_of(document.id, document.tenant)
+            known[name] = max(parcel.version_of(document), known.get(name, -1))
+        for deletion in parcel.deletions:
+            self.strike(parcel.collection, deletion.id, deletion.tenant, parcel.version_of(deletion))
+
+    def strike(self, collection: str, document_id: str, tenant: str | None, through: int) -> None:
+        """Forget a document, unless a version above `through` was accepted."""
+        known = self._collections.get(collection, {})
+        name = name_of(document_id, tenant)
+        if known.get(name, through + 1) <= through:
+            del known[name]
+
+    def versions(self, collection: str) -> Mapping[str, int]:
+        """Name to version."""
+        return self._collections.get(collection, {})
+
+    def forget(self, collection: str) -> None:
+        """Forget a whole collection."""
+        self._collections.pop(collection, None)

@@ -1,0 +1,93 @@
+"""What an audit finds: where the documents that were accepted and those that Qdrant holds differ; and refused messages."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import Field
+
+from gristmill_schemas.validation import Record
+
+
+class Gap(StrEnum):
+    """What can be wrong with one document, or one point."""
+
+    MISSING = "missing"  #: accepted, and nothing of it is there
+    STALE = "stale"  #: an older version is there, or another content
+    INCOMPLETE = "incomplete"  #: some of its chunks are not there, or not of its version
+    WRONG_SPACE = "wrong_space"  #: its vectors are of another space than the collection's
+    LEFTOVER = "leftover"  #: a chunk that its document no longer has
+    FOREIGN = "foreign"  #: a point that Gristmill did not write: no valid system payload, or not under its own id
+
+
+class Finding(Record):
+    """One gap."""
+
+    gap: Gap
+    #: The document; None for a point that belongs to none.
+    id: str | None = None
+    tenant: str | None = None
+    #: Version that should be there, where it is known.
+    version: int | None = None
+    point_id: str
+    #: What was found and what was expected.
+    detail: str
+    #: `--repair` enqueued its document again, or deleted the leftover.
+    repaired: bool = False
+
+
+class AuditReport(Record):
+    """What was accepted against what Qdrant holds, document by document."""
+
+    collection: str
+    #: Fingerprint that every point must carry.
+    fingerprint: str
+    #: Documents and points found in Qdrant.
+    documents: int = 0
+    points: int = 0
+    #: Documents that were looked for: the caller's, then those on the ledger's roster.
+    expected: int = 0
+    #: Whether the ledger keeps a roster. Without one, only the caller's documents can be found to be missing.
+    roster: bool = False
+    #: Documents of the caller that are none: refused, not looked for.
+    rejected: int = 0
+    #: Not as expected, with a good reason: still on their way; among the dead letters; deleted.
+    in_flight: int = 0
+    dead: int = 0
+    deleted: int = 0
+    #: Not as expected, for no known reason. Each document counts once; leftovers and foreign points count as points.
+    missing: int = 0
+    stale: int = 0
+    incomplete: int = 0
+    wrong_space: int = 0
+    leftover: int = 0
+    foreign: int = 0
+    #: Documents enqueued again, and leftovers deleted, by this audit.
+    repaired: int = 0
+    #: Job of the documents that were enqueued again.
+    job_id: str | None = None
+    #: The first 1,000 gaps; the counters count all.
+    findings: tuple[Finding, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def gaps(self) -> int:
+        """Everything that is not as it should be."""
+        return self.missing + self.stale + self.incomplete + self.wrong_space + self.leftover + self.foreign
+
+    @property
+    def left(self) -> int:
+        """Gaps that this audit has not repaired."""
+        return self.gaps - self.repaired
+
+
+class RefusedMessage(Record):
+    """A broker message that is no pointer to a parcel: never executed, kept for whoever wants to know who sent it."""
+
+    reason: str
+    #: Queue it came from.
+    queue: str
+    #: The beginning of the raw message, with unprintable bytes escaped.
+    message: str
+    #: Seconds since 1970.
+    refused_at: float = Field(ge=0)
