@@ -12,12 +12,13 @@ A batch that fails is halved until the culprit is alone: with k culprits among n
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -127,6 +128,8 @@ class Batcher:
 
     def _next_window(self) -> list[_Entry] | None:
         with self._news:
+            # A launch that failed has left its time here; the watchdog must not take an idle thread for a hung one.
+            self.busy_since = None
             while not any(self._lanes.values()) and not self._closed:
                 self._idle.set_idle(True)
                 self._news.wait()
@@ -173,6 +176,8 @@ class Batcher:
         self.busy_since = time.monotonic()
         try:
             rows = result()
+            if len(rows) != len(batch):
+                raise EncodingFailed(f"the model gave {len(rows)} vectors for {len(batch)} texts")
         except Exception as error:  # noqa: BLE001 - see _launch
             self._isolate(batch, error)
             return
@@ -205,5 +210,6 @@ def _abandon(batches: list[list[_Entry]]) -> None:
 
 
 def _fail(submission: _Submission, error: Exception) -> None:
-    if not submission.future.done():
+    # `close` and the model thread may both come upon a caller whose texts are partly in work, partly waiting.
+    with contextlib.suppress(InvalidStateError):
         submission.future.set_exception(error)

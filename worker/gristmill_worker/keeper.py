@@ -84,6 +84,9 @@ class Keeper:
             self._ledger.heartbeat(self._worker_id, self._status(), ttl_s=max(3 * self._interval_s, 10.0))
         except Unavailable as error:
             log.warning("heartbeat: %s", error)
+        except Exception:
+            # This thread is all that keeps this worker's leases: it must outlive whatever goes wrong here.
+            log.exception("leases could not be renewed; trying again")
         for name, (period_s, duty) in self._duties.items():
             if time.monotonic() >= self._due[name]:
                 self._due[name] = time.monotonic() + period_s

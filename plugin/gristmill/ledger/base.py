@@ -66,7 +66,25 @@ class Unclaimed(StrEnum):
 
 
 class UnreadableParcel(Exception):
-    """The ledger holds bytes under this id that are no parcel; they have been parked."""
+    """The ledger holds bytes under this id that are no parcel; its items have been counted as dead."""
+
+
+def unreadable_letter(
+    parcel_id: str, job_id: str, collection: str, model_digest: str, reason: str, now: float
+) -> DeadLetter:
+    """The one letter for all items of a parcel that nobody can read, such as one from a newer Gristmill."""
+    return DeadLetter(
+        id=f"{parcel_id}-unreadable",
+        job_id=job_id,
+        collection=collection,
+        model_digest=model_digest,
+        version=0,
+        error="UnreadableParcel",
+        reason=f"no document can be shown: {reason}",
+        attempts=0,
+        enqueued_at=now,
+        died_at=now,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from gristmill.ledger.base import (
     Unclaimed,
     UnreadableParcel,
     Verdict,
+    unreadable_letter,
 )
 from gristmill.ledger.roster import MemoryRoster
 from gristmill_schemas import DeadLetter, EncoderInfo, JobReport, JobState, Parcel
@@ -123,8 +124,17 @@ class MemoryLedger:
             try:
                 return Claim(unpack(kept.body), kept.attempts + 1, kept.token, kept.last_error)
             except InvalidInput as error:
-                del self._parcels[parcel_id]
+                self._park(parcel_id, kept, str(error))
                 raise UnreadableParcel(f"{parcel_id}: {error}") from error
+
+    def _park(self, parcel_id: str, kept: _Parcel, reason: str) -> None:
+        del self._parcels[parcel_id]
+        job = self._jobs[kept.job_id]
+        letter = unreadable_letter(parcel_id, kept.job_id, job.collection, kept.queue, reason, self.now())
+        self._letters[letter.id] = letter
+        job.counters["dead"] += kept.items
+        job.open_parcels -= 1
+        self._settle(job)
 
     def _held(self, claim: Claim) -> _Parcel | None:
         kept = self._parcels.get(claim.parcel.id)
@@ -174,10 +184,9 @@ class MemoryLedger:
             if kept is None:
                 return False
             del self._parcels[claim.parcel.id]
+            now = self.now()
             for part in parts:
-                self._parcels[part.id] = _Parcel(
-                    pack(part), kept.job_id, kept.queue, len(part), self.now(), attempts=attempts
-                )
+                self._parcels[part.id] = _Parcel(pack(part), kept.job_id, kept.queue, len(part), now, attempts=attempts)
             self._jobs[kept.job_id].open_parcels += len(parts) - 1
             return True
 

@@ -28,6 +28,7 @@ from gristmill.ledger.base import (
     Unclaimed,
     UnreadableParcel,
     Verdict,
+    unreadable_letter,
 )
 from gristmill.ledger.roster import enrolment
 from gristmill.settings import ClientSettings, hide_password
@@ -51,6 +52,16 @@ _COUNTERS = (
     "truncated",
 )
 _MICROS = 1_000_000
+#: Answers that change when the server does: it is full, or a replica, or its cluster or its disk is in trouble, or the
+#: user's rights were changed.
+_NOT_NOW = (
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.ClusterDownError,
+    redis.exceptions.TryAgainError,
+    redis.exceptions.NoPermissionError,
+)
+_NOT_NOW_CODES = ("MISCONF", "NOREPLICAS")
 
 
 def connect(settings: ClientSettings) -> redis.Redis:
@@ -71,10 +82,14 @@ def broker_errors(url: str) -> Iterator[None]:
     """Translate Redis's connection errors into ours, with the way out."""
     try:
         yield
-    except (redis.ConnectionError, redis.TimeoutError, redis.exceptions.ReadOnlyError) as error:
+    except (redis.ConnectionError, redis.TimeoutError) as error:
         raise BrokerUnavailable(
             f"Redis at {hide_password(url)} cannot be used: {error}. Start one, or set GRISTMILL_REDIS_URL."
         ) from error
+    except redis.ResponseError as error:
+        if not isinstance(error, _NOT_NOW) and not str(error).startswith(_NOT_NOW_CODES):
+            raise
+        raise BrokerUnavailable(f"Redis at {hide_password(url)} takes no writes now: {error}") from error
 
 
 def _translated(
@@ -155,15 +170,16 @@ class RedisLedger:
         try:
             parcel = unpack(answer[0])
         except InvalidInput as error:
-            self._park(parcel_id, answer[0])
+            self._park(parcel_id, token, str(error))
             raise UnreadableParcel(f"{parcel_id}: {error}") from error
         return Claim(parcel=parcel, attempts=int(answer[1]) + 1, token=token, last_error=answer[2].decode())
 
-    def _park(self, parcel_id: str, body: bytes) -> None:
-        # Out of the way of the reconciler, but kept for whoever wants to know what was written over it.
-        self._redis.hset(self._key("unreadable"), parcel_id, body)
-        for index in ("held", "waiting"):
-            self._redis.zrem(self._key(index), parcel_id)
+    def _park(self, parcel_id: str, token: str, reason: str) -> None:
+        fields = self._redis.hmget(self._key("parcel", parcel_id), ["job", "queue"])
+        job_id, queue = ((value or b"").decode() for value in cast("list[bytes | None]", fields))
+        collection = cast("bytes | None", self._redis.hget(self._key("job", job_id), "collection")) or b""
+        letter = unreadable_letter(parcel_id, job_id, collection.decode(), queue, reason, self.now())
+        self._run("park", parcel_id, token, self._job_ttl_s, letter.id, letter.model_dump_json())
 
     @_translated
     def begin(self, claim: Claim) -> bool:

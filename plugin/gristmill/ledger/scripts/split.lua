@@ -9,5 +9,7 @@ for i = 4, #ARGV, 3 do
   store_parcel(ARGV[i], owner[1], owner[2], tonumber(ARGV[i + 1]), ARGV[i + 2], ARGV[3], now)
   parts = parts + 1
 end
-redis.call('HINCRBY', P .. ':job:' .. owner[1], 'open', parts - 1)
+-- A job that was forgotten must not come back as a ghost (see finish.lua).
+local job = P .. ':job:' .. owner[1]
+if redis.call('EXISTS', job) == 1 then redis.call('HINCRBY', job, 'open', parts - 1) end
 return 1

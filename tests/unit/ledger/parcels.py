@@ -1,0 +1,78 @@
+"""Parcels for the ledger's tests, and both ledgers behind one handle that can let a lease run out."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from gristmill.ledger import HighWater, Ledger, MemoryLedger, RedisLedger, Ticket, Verdict
+from gristmill.settings import ClientSettings, load_settings
+from gristmill_schemas import DeadLetter, Document, Outcome, Parcel
+
+ROOMY = HighWater(documents=100_000, bytes=100_000_000)
+LONG_S = 3600.0
+
+
+def parcel_of(ticket: Ticket, parcel_id: str = "p", items: int = 2, *, text: str = "text", queue: str = "m") -> Parcel:
+    """A parcel of so many documents."""
+    return Parcel(
+        id=parcel_id,
+        job_id=ticket.job_id,
+        collection="c",
+        model_digest=queue,
+        documents=tuple(Document(id=f"{parcel_id}-{n}", text=f"{text} {n}") for n in range(items)),
+        version=ticket.version,
+        enqueued_at=ticket.opened_at,
+    )
+
+
+def verdict_of(parcel: Parcel, dead: int = 0, tokens: int = 7) -> Verdict:
+    """All stored, but for the first few, which are dead and have their letters."""
+    letters = tuple(letter_of(parcel, number) for number in range(dead))
+    outcomes = Counter({Outcome.STORED: len(parcel) - dead, Outcome.DEAD: dead})
+    return Verdict(outcomes, tokens=tokens, chunks=len(parcel) - dead, letters=letters)
+
+
+def letter_of(parcel: Parcel, number: int) -> DeadLetter:
+    """The letter of one of a parcel's documents."""
+    return DeadLetter(
+        id=f"{parcel.id}-{number}",
+        job_id=parcel.job_id,
+        collection=parcel.collection,
+        model_digest=parcel.model_digest,
+        document=parcel.documents[number],
+        version=parcel.version,
+        error="EncodingFailed",
+        reason="bad",
+        attempts=1,
+        enqueued_at=parcel.enqueued_at,
+        died_at=1.0,
+    )
+
+
+def redis_ledger(redis_url: str, **settings: Any) -> RedisLedger:
+    """A ledger under a prefix of its own, unless one is given."""
+    chosen = {"key_prefix": f"t-{uuid.uuid4().hex[:8]}", **settings}
+    return RedisLedger(load_settings(ClientSettings, redis_url=redis_url, **chosen))
+
+
+def lapse(ledger: Ledger, parcel_id: str) -> None:
+    """The parcel's lease runs out now, as after `lease_s` seconds of silence."""
+    if isinstance(ledger, MemoryLedger):
+        if (kept := ledger._parcels.get(parcel_id)) is not None and kept.token:
+            kept.lease_end = 1.0
+    elif isinstance(ledger, RedisLedger):
+        ledger._redis.zadd(ledger._key("held"), {parcel_id: 1_000_000}, xx=True)
+
+
+def corrupt(ledger: Ledger, parcel_id: str) -> None:
+    """Something overwrites the parcel's bytes."""
+    if isinstance(ledger, MemoryLedger):
+        ledger._parcels[parcel_id].body = b"no parcel"
+    elif isinstance(ledger, RedisLedger):
+        ledger._redis.hset(ledger._key("parcel", parcel_id), "body", b"no parcel")
+
+
+MakeLedger = Callable[..., Ledger]

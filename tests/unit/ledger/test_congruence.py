@@ -1,0 +1,234 @@
+"""Both ledgers, driven by the same operations in any order, give the same answers; and every job always adds up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from gristmill.ledger import Claim, HighWater, Ledger, MemoryLedger, Overdue, Ticket, Verdict
+from gristmill_schemas import JobReport, Outcome, Parcel
+from unit.ledger.parcels import LONG_S, lapse, letter_of, parcel_of, redis_ledger
+
+MARK = HighWater(documents=12, bytes=10**9)
+REPORTED = (
+    "accepted",
+    "stored",
+    "skipped",
+    "superseded",
+    "deleted",
+    "dead",
+    "rejected",
+    "tokens",
+    "state",
+    "collection",
+)
+
+
+@dataclass(frozen=True)
+class JobOf:
+    """One job, as each ledger knows it."""
+
+    tickets: tuple[Ticket, Ticket]
+    #: Sequence numbers given out so far.
+    parcels: list[str]
+
+
+@dataclass(frozen=True)
+class ClaimOf:
+    """One claim, as each ledger knows it."""
+
+    claims: tuple[Claim, Claim]
+
+    @property
+    def parcel(self) -> Parcel:
+        return self.claims[0].parcel
+
+
+class TwoLedgers(RuleBasedStateMachine):
+    """`redis_url` is set by the test."""
+
+    redis_url = ""
+    jobs = Bundle("jobs")
+    claims = Bundle("claims")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledgers: tuple[Ledger, Ledger] = (MemoryLedger(), redis_ledger(self.redis_url))
+        self.known: list[JobOf] = []
+        self.parcel_ids: set[str] = set()
+
+    def teardown(self) -> None:
+        for ledger in self.ledgers:
+            ledger.close()
+
+    def both(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Call both; they must agree."""
+        memory, other = (getattr(ledger, name)(*args, **kwargs) for ledger in self.ledgers)
+        assert memory == other, name
+        return memory
+
+    @rule(target=jobs, collection=st.sampled_from(["c", "d"]))
+    def open_job(self, collection: str) -> JobOf:
+        first, second = (ledger.open_job(collection) for ledger in self.ledgers)
+        job = JobOf((first, second), [])
+        self.known.append(job)
+        return job
+
+    @rule(job=jobs, items=st.integers(1, 4), again=st.booleans())
+    def accept(self, job: JobOf, items: int, again: bool) -> None:
+        sequence = max(0, len(job.parcels) - 1) if again else len(job.parcels)
+        name = job.parcels[sequence] if sequence < len(job.parcels) else f"p{len(self.parcel_ids)}"
+        answers = {
+            ledger.accept(parcel_of(ticket, name, items), sequence, MARK)
+            for ledger, ticket in zip(self.ledgers, job.tickets, strict=True)
+        }
+        (answer,) = answers
+        if answer == "yes" and sequence == len(job.parcels):
+            job.parcels.append(name)
+            self.parcel_ids.add(name)
+
+    @rule(job=jobs, rejected=st.integers(0, 2))
+    def close_job(self, job: JobOf, rejected: int) -> None:
+        for ledger, ticket in zip(self.ledgers, job.tickets, strict=True):
+            ledger.close_job(ticket.job_id, rejected)
+
+    @rule(target=claims, data=st.data())
+    def claim(self, data: st.DataObject) -> Any:
+        if not self.parcel_ids:
+            return multiple()
+        name = data.draw(st.sampled_from(sorted(self.parcel_ids)))
+        memory, other = (ledger.claim(name, LONG_S) for ledger in self.ledgers)
+        if not isinstance(memory, Claim) or not isinstance(other, Claim):
+            assert memory == other
+            return multiple()
+        assert (memory.attempts, memory.last_error) == (other.attempts, other.last_error)
+        assert memory.parcel.documents == other.parcel.documents
+        return ClaimOf((memory, other))
+
+    def with_claims(self, name: str, held: ClaimOf, *args: Any, **kwargs: Any) -> bool:
+        memory, other = (
+            getattr(ledger, name)(claim, *args, **kwargs)
+            for ledger, claim in zip(self.ledgers, held.claims, strict=True)
+        )
+        assert memory == other, name
+        return bool(memory)
+
+    @rule(held=claims)
+    def begin(self, held: ClaimOf) -> None:
+        self.with_claims("begin", held)
+
+    @rule(held=claims)
+    def renew(self, held: ClaimOf) -> None:
+        for ledger, claim in zip(self.ledgers, held.claims, strict=True):
+            ledger.renew([claim], LONG_S)
+
+    @rule(held=claims, refund=st.booleans(), error=st.sampled_from(["", "broken"]))
+    def release(self, held: ClaimOf, refund: bool, error: str) -> None:
+        self.with_claims("release", held, refund=refund, error=error)
+
+    @rule(held=claims, outcomes=st.lists(st.sampled_from(list(Outcome)), min_size=4, max_size=4), twice=st.booleans())
+    def finish(self, held: ClaimOf, outcomes: list[Outcome], twice: bool) -> None:
+        counts = Counter(outcomes[: len(held.parcel)])
+        letters = tuple(letter_of(held.parcel, number) for number in range(counts[Outcome.DEAD]))
+        for _ in range(2 if twice else 1):
+            self.with_claims("finish", held, Verdict(counts, tokens=3, chunks=1, truncated=0, letters=letters))
+
+    @rule(held=consumes(claims))
+    def split(self, held: ClaimOf) -> None:
+        answers = [
+            ledger.split(claim, claim.parcel.split(), attempts=1)
+            for ledger, claim in zip(self.ledgers, held.claims, strict=True)
+        ]
+        assert answers[0] == answers[1]
+        if answers[0]:
+            self.parcel_ids.update(part.id for part in held.parcel.split())
+
+    @rule(held=claims)
+    def fall_silent(self, held: ClaimOf) -> None:
+        for ledger in self.ledgers:
+            lapse(ledger, held.parcel.id)
+
+    @rule(data=st.data())
+    def publish(self, data: st.DataObject) -> None:
+        names = data.draw(st.lists(st.sampled_from(sorted(self.parcel_ids)), max_size=3)) if self.parcel_ids else []
+        for ledger in self.ledgers:
+            ledger.published([*names, "unknown"])
+
+    @rule(versions=st.dictionaries(st.sampled_from("xyz"), st.integers(0, 2**53 - 1)))
+    def bury(self, versions: dict[str, int]) -> None:
+        self.both("bury", "c", versions)
+
+    @rule(names=st.lists(st.sampled_from("xyzw"), max_size=4))
+    def tombstones(self, names: list[str]) -> None:
+        self.both("tombstones", "c", names)
+
+    @rule(data=st.data())
+    def drop_dead(self, data: st.DataObject) -> None:
+        letters = [letter.id for letter in self.ledgers[0].dead_letters(100)]
+        if letters:
+            self.both("drop_dead", data.draw(st.lists(st.sampled_from(letters), unique=True)))
+
+    @invariant()
+    def jobs_agree_and_add_up(self) -> None:
+        for job in self.known:
+            reports = [ledger.report(ticket.job_id) for ledger, ticket in zip(self.ledgers, job.tickets, strict=True)]
+            memory, other = (self.visible(report) for report in reports)
+            assert memory == other
+            report = reports[0]
+            assert report is not None
+            assert 0 <= report.pending <= report.accepted
+
+    @staticmethod
+    def visible(report: JobReport | None) -> list[Any]:
+        assert report is not None
+        return [getattr(report, name) for name in REPORTED]
+
+    @invariant()
+    def what_waits_is_what_is_owed(self) -> None:
+        loads = [ledger.load() for ledger in self.ledgers]
+        assert (loads[0].parcels, loads[0].documents) == (loads[1].parcels, loads[1].documents)
+        assert loads[1].documents <= MARK.documents or loads[1].parcels == 1
+        owed = sum(report.pending for report in self.ledgers[1].jobs(1000))
+        assert loads[1].documents == owed
+        assert (loads[1].bytes == 0) == (loads[1].parcels == 0)
+
+    @invariant()
+    def the_reconciler_sees_the_same(self) -> None:
+        memory, other = (self.shown(ledger.overdue(1000)) for ledger in self.ledgers)
+        assert memory == other
+
+    @staticmethod
+    def shown(overdue: list[Overdue]) -> list[tuple[str, bool]]:
+        lapsed = sorted((item.parcel_id, True) for item in overdue if item.lapsed)
+        return [*lapsed, *((item.parcel_id, False) for item in overdue if not item.lapsed)]
+
+    @invariant()
+    def the_dead_are_the_same(self) -> None:
+        memory, other = ({letter.id for letter in ledger.dead_letters(1000)} for ledger in self.ledgers)
+        assert memory == other
+
+
+@pytest.mark.server
+def test_both_ledgers_answer_alike(redis_url: str) -> None:
+    class Machine(TwoLedgers):
+        pass
+
+    Machine.redis_url = redis_url
+    limits = settings(
+        max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    run_state_machine_as_test(Machine, settings=limits)

@@ -1,0 +1,304 @@
+"""The ledger's laws, for the one in memory and the one in Redis."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from gristmill.ledger import Accepted, Claim, HighWater, Ledger, Ticket, Unclaimed, UnreadableParcel, Verdict
+from gristmill_schemas import EncoderInfo, JobReport, JobState, Outcome, Pooling
+from gristmill_schemas.errors import InvalidInput
+from unit.ledger.parcels import LONG_S, ROOMY, corrupt, lapse, letter_of, parcel_of, verdict_of
+from waiting import eventually
+
+
+def taken(ledger: Ledger, parcel_id: str = "p") -> Claim:
+    claim = ledger.claim(parcel_id, LONG_S)
+    assert isinstance(claim, Claim)
+    return claim
+
+
+def begun(ledger: Ledger, parcel_id: str = "p") -> Claim:
+    claim = taken(ledger, parcel_id)
+    assert ledger.begin(claim)
+    return claim
+
+
+def report_of(ledger: Ledger, ticket: Ticket) -> JobReport:
+    report = ledger.report(ticket.job_id)
+    assert report is not None
+    return report
+
+
+class Opened:
+    """A ledger with one open job and one waiting parcel `p` of two documents."""
+
+    @pytest.fixture(autouse=True)
+    def opened(self, ledger: Ledger) -> None:
+        self.ticket = ledger.open_job("c")
+        self.parcel = parcel_of(self.ticket)
+        assert ledger.accept(self.parcel, 0, ROOMY) is Accepted.YES
+
+
+class TestAccepting(Opened):
+    def test_the_same_sequence_number_twice_counts_once(self, ledger: Ledger) -> None:
+        assert ledger.accept(self.parcel, 0, ROOMY) is Accepted.YES
+        assert report_of(ledger, self.ticket).accepted == 2
+        assert ledger.load().parcels == 1
+
+    def test_a_finished_parcel_is_not_taken_a_second_time(self, ledger: Ledger) -> None:
+        ledger.finish(taken(ledger), verdict_of(self.parcel))
+        assert ledger.accept(self.parcel, 0, ROOMY) is Accepted.YES
+        assert ledger.load().parcels == 0
+        assert report_of(ledger, self.ticket).pending == 0
+
+    def test_above_the_mark_in_documents_nothing_changes(self, ledger: Ledger) -> None:
+        more = parcel_of(self.ticket, "q")
+        assert ledger.accept(more, 1, HighWater(documents=3, bytes=10**9)) is Accepted.FULL
+        assert report_of(ledger, self.ticket).accepted == 2
+        assert ledger.claim("q", LONG_S) is Unclaimed.GONE
+        assert ledger.accept(more, 1, HighWater(documents=4, bytes=10**9)) is Accepted.YES
+
+    def test_above_the_mark_in_bytes_nothing_changes(self, ledger: Ledger) -> None:
+        held = ledger.load().bytes
+        assert ledger.accept(parcel_of(self.ticket, "q"), 1, HighWater(10**9, held)) is Accepted.FULL
+        assert ledger.load().bytes == held
+
+    def test_an_empty_ledger_takes_a_parcel_above_every_mark(self, ledger: Ledger) -> None:
+        ledger.finish(taken(ledger), verdict_of(self.parcel))
+        assert ledger.accept(parcel_of(self.ticket, "q", 5), 1, HighWater(documents=1, bytes=1)) is Accepted.YES
+
+    def test_an_unknown_job_takes_nothing(self, ledger: Ledger) -> None:
+        stranger = Ticket("unknown", version=1, opened_at=1.0)
+        with pytest.raises(InvalidInput, match="unknown or expired"):
+            ledger.accept(parcel_of(stranger, "q"), 0, ROOMY)
+
+
+class TestHolding(Opened):
+    def test_a_held_parcel_is_nobody_elses(self, ledger: Ledger) -> None:
+        taken(ledger)
+        assert ledger.claim("p", LONG_S) is Unclaimed.HELD
+
+    def test_a_parcel_of_a_silent_holder_is_free(self, ledger: Ledger) -> None:
+        first = begun(ledger)
+        lapse(ledger, "p")
+        second = taken(ledger)
+        assert (first.attempts, second.attempts) == (1, 2)
+        assert second.token != first.token
+
+    def test_who_only_waited_has_spent_no_attempt(self, ledger: Ledger) -> None:
+        for _ in range(3):
+            assert taken(ledger).attempts == 1
+            lapse(ledger, "p")
+
+    def test_renewing_keeps_a_claim_that_is_still_held(self, ledger: Ledger) -> None:
+        claim = taken(ledger)
+        lapse(ledger, "p")
+        ledger.renew([claim], LONG_S)
+        assert ledger.claim("p", LONG_S) is Unclaimed.HELD
+
+    def test_renewing_does_not_take_back_what_another_holds(self, ledger: Ledger) -> None:
+        old = taken(ledger)
+        lapse(ledger, "p")
+        new = taken(ledger)
+        lapse(ledger, "p")
+        ledger.renew([old], LONG_S)
+        assert isinstance(ledger.claim("p", LONG_S), Claim)
+        assert not ledger.finish(new, verdict_of(self.parcel))
+
+    def test_a_predecessor_can_neither_begin_finish_split_nor_release(self, ledger: Ledger) -> None:
+        old = begun(ledger)
+        lapse(ledger, "p")
+        new = taken(ledger)
+        assert not ledger.begin(old)
+        assert not ledger.finish(old, verdict_of(self.parcel))
+        assert not ledger.split(old, self.parcel.split(), attempts=1)
+        assert not ledger.release(old, refund=True)
+        assert report_of(ledger, self.ticket).pending == 2
+        assert ledger.finish(new, verdict_of(self.parcel))
+
+    def test_finishing_twice_counts_once(self, ledger: Ledger) -> None:
+        claim = begun(ledger)
+        assert ledger.finish(claim, verdict_of(self.parcel, dead=1))
+        assert not ledger.finish(claim, verdict_of(self.parcel, dead=1))
+        report = report_of(ledger, self.ticket)
+        assert (report.stored, report.dead, report.tokens, report.chunks) == (1, 1, 7, 1)
+        assert len(ledger.dead_letters(10)) == 1
+
+    def test_a_finished_parcel_is_gone(self, ledger: Ledger) -> None:
+        ledger.finish(taken(ledger), verdict_of(self.parcel))
+        assert ledger.claim("p", LONG_S) is Unclaimed.GONE
+        assert ledger.published_at("p") is None
+        assert ledger.load() == type(ledger.load())(0, 0, 0)
+
+    def test_giving_back_with_a_refund_costs_no_attempt(self, ledger: Ledger) -> None:
+        assert ledger.release(begun(ledger), refund=True)
+        assert taken(ledger).attempts == 1
+
+    def test_giving_back_without_a_refund_keeps_attempt_and_reason(self, ledger: Ledger) -> None:
+        assert ledger.release(begun(ledger), refund=False, error="it burned")
+        claim = taken(ledger)
+        assert (claim.attempts, claim.last_error) == (2, "it burned")
+
+    def test_giving_back_twice_refunds_once(self, ledger: Ledger) -> None:
+        ledger.release(begun(ledger), refund=False)
+        claim = begun(ledger)
+        assert ledger.release(claim, refund=True)
+        assert not ledger.release(claim, refund=True)
+        assert taken(ledger).attempts == 2
+
+    def test_parts_take_the_place_of_their_parcel(self, ledger: Ledger) -> None:
+        claim = begun(ledger)
+        parts = claim.parcel.split()
+        assert ledger.split(claim, parts, attempts=1)
+        assert not ledger.split(claim, parts, attempts=1)
+        assert ledger.claim("p", LONG_S) is Unclaimed.GONE
+        assert ledger.load().documents == 2
+        for part in parts:
+            assert taken(ledger, part.id).attempts == 2
+        assert report_of(ledger, self.ticket).pending == 2
+
+    def test_bytes_that_are_no_parcel_die_with_a_reason_and_end_their_job(self, ledger: Ledger) -> None:
+        ledger.close_job(self.ticket.job_id)
+        corrupt(ledger, "p")
+        with pytest.raises(UnreadableParcel, match="zlib"):
+            ledger.claim("p", LONG_S)
+        report = report_of(ledger, self.ticket)
+        assert (report.state, report.dead, report.pending) == (JobState.DONE, 2, 0)
+        (letter,) = ledger.dead_letters(10)
+        assert (letter.collection, letter.error, letter.document) == ("c", "UnreadableParcel", None)
+        assert ledger.load().parcels == 0
+        assert ledger.claim("p", LONG_S) is Unclaimed.GONE
+
+
+class TestCounting(Opened):
+    def test_a_job_is_open_then_running_then_done(self, ledger: Ledger) -> None:
+        assert report_of(ledger, self.ticket).state is JobState.OPEN
+        ledger.close_job(self.ticket.job_id, rejected=3)
+        assert report_of(ledger, self.ticket).state is JobState.RUNNING
+        ledger.finish(taken(ledger), verdict_of(self.parcel))
+        report = report_of(ledger, self.ticket)
+        assert (report.state, report.rejected, report.pending) == (JobState.DONE, 3, 0)
+
+    def test_a_job_without_documents_is_done_at_once(self, ledger: Ledger) -> None:
+        empty = ledger.open_job("c")
+        ledger.close_job(empty.job_id)
+        assert report_of(ledger, empty).state is JobState.DONE
+
+    def test_a_job_that_was_split_ends_with_its_last_part(self, ledger: Ledger) -> None:
+        ledger.close_job(self.ticket.job_id)
+        claim = begun(ledger)
+        parts = claim.parcel.split()
+        ledger.split(claim, parts, attempts=1)
+        for part in parts:
+            assert report_of(ledger, self.ticket).state is JobState.RUNNING
+            ledger.finish(taken(ledger, part.id), verdict_of(part))
+        assert report_of(ledger, self.ticket).state is JobState.DONE
+
+    def test_every_outcome_has_its_counter(self, ledger: Ledger) -> None:
+        parcel = parcel_of(self.ticket, "five", 5)
+        ledger.accept(parcel, 1, ROOMY)
+        outcomes = Counter(dict.fromkeys(Outcome, 1))
+        ledger.finish(taken(ledger, "five"), Verdict(outcomes, letters=(letter_of(parcel, 0),)))
+        report = report_of(ledger, self.ticket)
+        assert [getattr(report, outcome) for outcome in Outcome] == [1] * 5
+
+    def test_closing_an_unknown_job_makes_none(self, ledger: Ledger) -> None:
+        ledger.close_job("unknown")
+        assert ledger.report("unknown") is None
+
+    def test_jobs_are_listed_newest_first(self, ledger: Ledger) -> None:
+        second = ledger.open_job("c")
+        assert [report.job_id for report in ledger.jobs(10)] == [second.job_id, self.ticket.job_id]
+        assert [report.job_id for report in ledger.jobs(1)] == [second.job_id]
+
+    def test_versions_of_jobs_ascend(self, ledger: Ledger) -> None:
+        versions = [ledger.open_job("c").version for _ in range(50)]
+        assert versions == sorted(set(versions))
+        assert versions[0] > self.ticket.version
+
+
+class TestReconciling(Opened):
+    def test_a_held_parcel_is_not_overdue(self, ledger: Ledger) -> None:
+        taken(ledger)
+        assert ledger.overdue(10) == []
+
+    def test_a_waiting_parcel_is_listed_and_not_lapsed(self, ledger: Ledger) -> None:
+        (item,) = ledger.overdue(10)
+        assert (item.parcel_id, item.model_digest, item.lapsed) == ("p", "m", False)
+        assert item.published_at == ledger.published_at("p")
+
+    def test_a_lapsed_parcel_is_listed_until_it_is_published(self, ledger: Ledger) -> None:
+        taken(ledger)
+        lapse(ledger, "p")
+        assert [item.lapsed for item in ledger.overdue(10)] == [True]
+        ledger.published(["p"])
+        assert [item.lapsed for item in ledger.overdue(10)] == [False]
+
+    def test_publishing_again_moves_a_parcel_behind_younger_ones(self, ledger: Ledger) -> None:
+        ledger.accept(parcel_of(self.ticket, "q"), 1, ROOMY)
+        ledger.published(["p"])
+        assert [item.parcel_id for item in ledger.overdue(10)] == ["q", "p"]
+
+    def test_publishing_a_held_or_finished_parcel_changes_nothing(self, ledger: Ledger) -> None:
+        claim = begun(ledger)
+        ledger.published(["p", "unknown"])
+        assert ledger.finish(claim, verdict_of(self.parcel))
+        ledger.published(["p"])
+        assert ledger.overdue(10) == []
+        assert ledger.claim("p", LONG_S) is Unclaimed.GONE
+
+    def test_a_backlog_does_not_hide_what_a_killed_worker_held(self, ledger: Ledger) -> None:
+        for number in range(1, 6):
+            ledger.accept(parcel_of(self.ticket, f"q{number}"), number, ROOMY)
+        taken(ledger, "q5")
+        lapse(ledger, "q5")
+        assert ledger.overdue(1)[0].parcel_id == "q5"
+
+    def test_one_holder_has_the_turn_until_it_runs_out(self, ledger: Ledger) -> None:
+        assert ledger.take_turn("duty", "a", LONG_S)
+        assert not ledger.take_turn("duty", "b", LONG_S)
+        assert ledger.take_turn("other duty", "b", LONG_S)
+        assert ledger.take_turn("duty", "a", 0.001)
+        eventually(lambda: ledger.take_turn("duty", "b", LONG_S))
+        assert not ledger.take_turn("duty", "a", LONG_S)
+
+
+class TestRemembering(Opened):
+    def test_the_highest_tombstone_stays(self, ledger: Ledger) -> None:
+        ledger.bury("c", {"x": 10, "y": 2**52})
+        ledger.bury("c", {"x": 9, "y": 2**53 - 1})
+        ledger.bury("c", {})
+        assert ledger.tombstones("c", ["x", "y", "z"]) == {"x": 10, "y": 2**53 - 1}
+        assert ledger.tombstones("other", ["x"]) == {}
+        assert ledger.tombstones("c", []) == {}
+
+    def test_letters_are_listed_newest_first_and_dropped_by_id(self, ledger: Ledger) -> None:
+        ledger.finish(taken(ledger), verdict_of(self.parcel, dead=2))
+        assert [letter.id for letter in ledger.dead_letters(10)] == ["p-1", "p-0"]
+        assert ledger.dead_letters(1)[0].id == "p-1"
+        assert ledger.dead_letters(10, collection="other") == []
+        letter = ledger.dead_letter("p-0")
+        assert letter is not None
+        assert letter.document == self.parcel.documents[0]
+        assert ledger.drop_dead(["p-0", "unknown"]) == 1
+        assert ledger.dead_letter("p-0") is None
+        assert [letter.id for letter in ledger.dead_letters(10)] == ["p-1"]
+        assert ledger.drop_dead([]) == 0
+
+    def test_announced_models_are_listed_newest_first(self, ledger: Ledger) -> None:
+        def info(name: str) -> EncoderInfo:
+            return EncoderInfo(
+                model=name, digest=name, pooling=Pooling.MEAN, dimensions=8, min_dimensions=1, max_tokens=9
+            )
+
+        for name in ("one", "two", "one"):
+            ledger.announce(info(name))
+        assert [each.model for each in ledger.models()] == ["one", "two"]
+
+    def test_heartbeats_end_with_their_time(self, ledger: Ledger) -> None:
+        ledger.heartbeat("alive", {"parcels": 3}, ttl_s=LONG_S)
+        ledger.heartbeat("silent", {}, ttl_s=0.001)
+        eventually(lambda: list(ledger.workers()) == ["alive"])
+        assert ledger.workers() == {"alive": {"parcels": 3}}

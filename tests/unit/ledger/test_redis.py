@@ -1,0 +1,212 @@
+"""What only the ledger in Redis has: keys in one slot, answers lost on the way, prefixes, TLS, passwords, full servers."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from redis.crc import key_slot
+
+from gristmill.ledger import Accepted, Claim, HighWater, RedisLedger, Unclaimed
+from gristmill_schemas import JobState
+from gristmill_schemas.errors import BrokerUnavailable
+from services import RedisServer
+from unit.ledger.parcels import LONG_S, ROOMY, lapse, parcel_of, redis_ledger, verdict_of
+
+pytestmark = pytest.mark.server
+MakeRedis = Callable[..., RedisServer]
+
+
+@pytest.fixture
+def ledger(redis_url: str) -> Iterator[RedisLedger]:
+    with contextlib.closing(redis_ledger(redis_url, key_prefix="mill")) as made:
+        yield made
+
+
+def use_everything(ledger: RedisLedger) -> None:
+    """Touch every key that the ledger has."""
+    ticket = ledger.open_job("c")
+    for number in range(3):
+        ledger.accept(parcel_of(ticket, f"p{number}"), number, ROOMY)
+    claims = [ledger.claim(f"p{number}", LONG_S) for number in range(2)]
+    first, second = (claim for claim in claims if isinstance(claim, Claim))
+    ledger.begin(first)
+    ledger.finish(first, verdict_of(first.parcel, dead=1))
+    ledger.split(second, second.parcel.split(), attempts=1)
+    ledger.bury("c", {"x": 1})
+    ledger.take_turn("duty", "me", LONG_S)
+    ledger.heartbeat("w", {}, ttl_s=LONG_S)
+
+
+def test_all_keys_share_one_hash_slot(ledger: RedisLedger, redis_url: str) -> None:
+    use_everything(ledger)
+    with contextlib.closing(redis.Redis.from_url(redis_url)) as client:
+        keys = [bytes(key) for key in client.scan_iter(count=1000)]
+    assert len(keys) > 10
+    assert len({key_slot(key) for key in keys}) == 1
+
+
+def test_two_prefixes_on_one_redis_do_not_see_each_other(ledger: RedisLedger, redis_url: str) -> None:
+    use_everything(ledger)
+    with contextlib.closing(redis_ledger(redis_url, key_prefix="other")) as other:
+        assert (other.jobs(10), other.overdue(10), other.dead_letters(10), other.workers()) == ([], [], [], {})
+        assert other.claim("p2", LONG_S) is Unclaimed.GONE
+        assert other.tombstones("c", ["x"]) == {}
+        assert other.load().documents == 0
+        assert other.take_turn("duty", "you", LONG_S)
+
+
+class Twice:
+    """Runs every script two times, as the connection does when the first answer is lost on the way."""
+
+    def __init__(self, script: Any) -> None:
+        self._script = script
+
+    def __call__(self, **kwargs: Any) -> Any:
+        self._script(**kwargs)
+        return self._script(**kwargs)
+
+
+def test_a_script_that_runs_again_after_a_lost_answer_counts_once(ledger: RedisLedger) -> None:
+    ledger._scripts = {name: Twice(script) for name, script in ledger._scripts.items()}  # type: ignore[misc]  # a stand-in
+    ticket = ledger.open_job("c")
+    for number in range(2):
+        assert ledger.accept(parcel_of(ticket, f"p{number}"), number, ROOMY) is Accepted.YES
+    whole, parted = (ledger.claim(f"p{number}", LONG_S) for number in range(2))
+    assert isinstance(whole, Claim)
+    assert isinstance(parted, Claim)
+    assert whole.attempts == 1
+    ledger.begin(whole)
+    ledger.release(whole, refund=False)
+    whole = ledger.claim("p0", LONG_S)
+    assert isinstance(whole, Claim)
+    assert whole.attempts == 2
+    ledger.finish(whole, verdict_of(whole.parcel, dead=1))
+    parts = parted.parcel.split()
+    ledger.split(parted, parts, attempts=1)
+    for part in parts:
+        claim = ledger.claim(part.id, LONG_S)
+        assert isinstance(claim, Claim)
+        ledger.finish(claim, verdict_of(part))
+    ledger.close_job(ticket.job_id)
+    report = ledger.report(ticket.job_id)
+    assert report is not None
+    assert (report.state, report.accepted, report.stored, report.dead) == (JobState.DONE, 4, 3, 1)
+    assert ledger.load().parcels == 0
+    assert len(ledger.dead_letters(10)) == 1
+
+
+def test_a_forgotten_job_does_not_come_back_as_a_ghost(ledger: RedisLedger, redis_url: str) -> None:
+    ticket = ledger.open_job("c")
+    for number in range(2):
+        ledger.accept(parcel_of(ticket, f"p{number}"), number, ROOMY)
+    first, second = (ledger.claim(f"p{number}", LONG_S) for number in range(2))
+    assert isinstance(first, Claim)
+    assert isinstance(second, Claim)
+    with contextlib.closing(redis.Redis.from_url(redis_url)) as client:
+        client.delete(ledger._key("job", ticket.job_id))
+    assert ledger.finish(first, verdict_of(first.parcel))
+    assert ledger.split(second, second.parcel.split(), attempts=1)
+    assert ledger.report(ticket.job_id) is None
+    assert ledger.forget_expired() == 1
+    assert ledger.jobs(10) == []
+
+
+def test_many_claim_one_parcel_and_one_gets_it(ledger: RedisLedger) -> None:
+    ticket = ledger.open_job("c")
+    ledger.accept(parcel_of(ticket), 0, ROOMY)
+    start, answers = threading.Barrier(8), []
+
+    def claim() -> None:
+        start.wait()
+        answers.append(ledger.claim("p", LONG_S))
+
+    threads = [threading.Thread(target=claim) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(isinstance(answer, Claim) for answer in answers) == 1
+    assert answers.count(Unclaimed.HELD) == 7
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_password_and_tls(make_redis: MakeRedis, tls: bool) -> None:
+    server = make_redis(password="miller", tls=tls)
+    with contextlib.closing(redis_ledger(server.url)) as ledger:
+        use_everything(ledger)
+    with (
+        contextlib.closing(redis_ledger(server.url.replace(":miller@", ""))) as stranger,
+        pytest.raises(BrokerUnavailable, match="authenticat"),
+    ):
+        stranger.open_job("c")
+
+
+def test_messages_about_a_server_that_is_away_hide_its_password() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"redis://:secret@127.0.0.1:{taken.getsockname()[1]}/0"
+        with contextlib.closing(redis_ledger(url)) as ledger, pytest.raises(BrokerUnavailable) as caught:
+            ledger.open_job("c")
+    assert "secret" not in str(caught.value)
+    assert "GRISTMILL_REDIS_URL" in str(caught.value)
+
+
+def test_a_full_redis_asks_for_patience_and_lets_running_work_finish(make_redis: MakeRedis) -> None:
+    """`noeviction`: nothing is thrown away, writes are refused; `finish` frees memory and so must be let through."""
+    server = make_redis(appendfsync=None)
+    with contextlib.closing(redis_ledger(server.url)) as ledger, contextlib.closing(server.client()) as client:
+        ticket = ledger.open_job("c")
+        ledger.accept(parcel_of(ticket), 0, ROOMY)
+        claim = ledger.claim("p", LONG_S)
+        assert isinstance(claim, Claim)
+        client.config_set("maxmemory", "1mb")
+        client.config_set("maxmemory", client.info("memory")["used_memory"] - 1)
+        with pytest.raises(BrokerUnavailable, match="maxmemory"):
+            ledger.accept(parcel_of(ticket, "q"), 1, ROOMY)
+        assert ledger.finish(claim, verdict_of(claim.parcel))
+        client.config_set("maxmemory", 0)
+        report = ledger.report(ticket.job_id)
+        assert report is not None
+        assert (report.accepted, report.stored) == (2, 2)
+        assert ledger.load().documents == 0
+
+
+def test_a_redis_that_was_restarted_knows_everything_again(make_redis: MakeRedis) -> None:
+    server = make_redis(appendfsync="always")
+    with contextlib.closing(redis_ledger(server.url)) as ledger:
+        ticket = ledger.open_job("c")
+        ledger.accept(parcel_of(ticket), 0, ROOMY)
+        claim = ledger.claim("p", LONG_S)
+        assert isinstance(claim, Claim)
+        ledger.begin(claim)
+        server.kill()
+        server.start()
+        assert ledger.claim("p", LONG_S) is Unclaimed.HELD
+        lapse(ledger, "p")
+        again = ledger.claim("p", LONG_S)
+        assert isinstance(again, Claim)
+        assert again.attempts == 2
+
+
+def test_the_high_water_mark_holds_against_many_producers(ledger: RedisLedger) -> None:
+    mark = HighWater(documents=20, bytes=10**9)
+    tickets = [ledger.open_job("c") for _ in range(8)]
+
+    def produce(number: int) -> None:
+        sequence = 0
+        while ledger.accept(parcel_of(tickets[number], f"{number}.{sequence}"), sequence, mark) is Accepted.YES:
+            sequence += 1
+
+    threads = [threading.Thread(target=produce, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ledger.load().documents == 20
+    assert sum(report.accepted for report in ledger.jobs(10)) == 20
