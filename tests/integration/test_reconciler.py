@@ -28,15 +28,13 @@ class Yard:
         self.dispatcher = CeleryDispatcher(self.settings)
         self.queue = BrokerQueue(self.settings, "m")
         self.reconciler = self.rival("me")
-        for each in (self.reconciler, self.queue, self.dispatcher, self.ledger):
+        for each in (self.queue, self.dispatcher, self.ledger):
             closing.callback(each.close)
 
     def rival(self, holder: str) -> Reconciler:
-        return Reconciler(
-            self.ledger, self.dispatcher, lambda digest: BrokerQueue(self.settings, digest), holder, period_s=3600
-        )
+        return Reconciler(self.ledger, self.dispatcher, self.queue, "m", holder, period_s=3600)
 
-    def accept(self, count: int) -> list[str]:
+    def accept(self, count: int, model: str = "m") -> list[str]:
         ticket = self.ledger.open_job("c")
         names = [f"{ticket.job_id}.{number}" for number in range(count)]
         for number, name in enumerate(names):
@@ -44,7 +42,7 @@ class Yard:
                 id=name,
                 job_id=ticket.job_id,
                 collection="c",
-                model_digest="m",
+                model_digest=model,
                 documents=(Document(id=name, text="t"),),
                 version=1,
                 enqueued_at=1,
@@ -114,6 +112,15 @@ def test_what_a_killed_worker_held_is_published_past_a_backlog(yard: Yard) -> No
     assert isinstance(yard.ledger.claim(names[0], 0.0), Claim)
     yard.reconciler()
     assert yard.waiting() == [*names[1:], names[0]]
+
+
+def test_the_backlog_of_a_model_without_workers_hides_nothing(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconciler, "_PAGE", 3)
+    yard.accept(10, model="retired")
+    (lost,) = yard.accept(1)
+    yard.accept(10, model="retired")
+    yard.reconciler()
+    assert yard.waiting() == [lost]
 
 
 def test_duplicates_of_finished_parcels_at_the_head_hide_nothing(yard: Yard) -> None:

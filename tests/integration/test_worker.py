@@ -111,8 +111,8 @@ def test_sigterm_drains_and_another_worker_goes_on(site: Site) -> None:
     eventually(lambda: job.report().finished > 0, 60)
     first.terminate()
     assert first.wait(timeout=60) == 0
-    ledger = site.client._parts.ledger
-    assert not [item for item in ledger.overdue(10_000) if item.lapsed], "nothing is left behind in its hands"
+    ledger, digest = site.client._parts.ledger, site.client.collections.get("c").space.model_digest
+    assert not [item for item in ledger.overdue(digest, 10_000) if item.lapsed], "nothing is left behind in its hands"
     site.alone()
     report = job.wait(60)
     assert (report.stored, report.pending) == (6_000, 0)
