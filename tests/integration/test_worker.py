@@ -29,13 +29,16 @@ Servers = tuple[RedisServer, QdrantServer]
 class Site:
     """Two servers, an application, and as many workers as a test starts."""
 
-    def __init__(self, redis: RedisServer, qdrant: QdrantServer, folder: Path, closing: ExitStack) -> None:
+    def __init__(
+        self, redis: RedisServer, qdrant: QdrantServer, folder: Path, closing: ExitStack, **settings: object
+    ) -> None:
         self.redis, self.qdrant = redis, qdrant
         self.settings: dict[str, Any] = {
             "redis_url": redis.url,
             "qdrant_url": qdrant.url,
             "qdrant_grpc_port": qdrant.grpc_port,
             "model": MODEL,
+            **settings,
         }
         if qdrant.api_key:
             self.settings["qdrant_api_key"] = qdrant.api_key
@@ -93,8 +96,8 @@ def open_site(
 ) -> Iterator[Callable[..., Site]]:
     with ExitStack() as closing:
 
-        def make(**qdrant: object) -> Site:
-            return Site(make_redis(), make_qdrant(**qdrant), tmp_path, closing)
+        def make(redis: dict[str, object] | None = None, **qdrant: object) -> Site:
+            return Site(make_redis(**redis or {}), make_qdrant(**qdrant), tmp_path, closing)
 
         yield make
 
@@ -240,6 +243,27 @@ def test_a_worker_that_pulls_nothing_though_work_waits_gives_up(site: Site, tmp_
     site.enqueue(10)
     assert look(in_hand=1) == 0, "it is busy"
     assert look(in_hand=0) == EXIT_HUNG
+
+
+def test_a_redis_with_password_and_tls_serves_ledger_queue_and_queries(open_site: Callable[..., Site]) -> None:
+    site = open_site(redis={"password": "miller", "tls": True})
+    site.alone()
+    site.create()
+    assert site.enqueue(300).wait(60).stored == 300
+    assert [hit.id for hit in site.client.search("c", "text 7", limit=1)] == ["7"]
+
+
+def test_two_installations_share_one_redis_and_never_each_others_work(site: Site, tmp_path: Path) -> None:
+    with ExitStack() as closing:
+        other = Site(site.redis, site.qdrant, tmp_path, closing, key_prefix="other")
+        site.alone()
+        site.create()
+        theirs = other.enqueue(200)
+        assert site.enqueue(200, "mine").wait(60).stored == 200
+        assert (theirs.report().finished, other.workers()) == (0, [])
+        other.alone()
+        report = theirs.wait(60)
+        assert report.stored + report.superseded == 200
 
 
 def test_a_query_does_not_wait_behind_bulk_work(site: Site) -> None:
