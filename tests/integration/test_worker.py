@@ -203,7 +203,8 @@ def state_of(pid: int) -> str:
         return "Z"
 
 
-def test_work_goes_on_after_redis_was_killed_and_started_again(site: Site) -> None:
+def test_work_goes_on_after_redis_was_killed_and_started_again(open_site: Callable[..., Site]) -> None:
+    site = open_site(redis={"appendfsync": "always"})
     site.start("--processes", "1")
     site.create()
     first = site.enqueue(3_000)
