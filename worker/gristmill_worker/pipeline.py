@@ -244,7 +244,9 @@ class Pipeline:
         """Read back what became of each document; returns those that were overtaken midway."""
         open_plans = [plan for plan in plans if plan.action is not Action.ENCODE or plan.task.key in prepared]
         again: list[Task] = []
-        after = self._look(spec, [plan.task for plan in open_plans], leftovers=True)
+        # Only what has been written anew can have left something behind that nobody else will clear.
+        written = any(plan.action is Action.ENCODE for plan in open_plans)
+        after = self._look(spec, [plan.task for plan in open_plans], leftovers=written)
         for plan, held in zip(open_plans, after, strict=True):
             became = outcome(plan.task, plan.action, held, spec.space.fingerprint)
             if became is None:
