@@ -1,4 +1,7 @@
-"""What becomes of documents on their way through the whole mill, on local mode and on the real server alike."""
+"""What an application sees become of its documents: through the client, on local mode and on the real server alike.
+
+What the pipeline does with one parcel is in `test_pipeline.py`; here it is fed by `enqueue`, `delete` and `replay`.
+"""
 
 from __future__ import annotations
 
@@ -94,49 +97,6 @@ def texts(client: Client, name: str) -> list[str]:
 # versions
 
 
-def test_a_new_document_is_stored_and_says_where_it_comes_from(
-    client: Client, collection_name: str, write: Write
-) -> None:
-    report = write("one two", 7, lang="en")
-    assert (report.accepted, report.stored, report.tokens, report.chunks) == (1, 1, 2, 1)
-    (payload,) = payloads(client, collection_name)
-    system = payload.pop("_gristmill")
-    assert payload == {"text": "one two", "lang": "en"}
-    assert (system["id"], system["version"], system["job"], system["attempts"]) == ("a", 7, report.job_id, 1)
-    assert client._parts.store.retrieve(collection_name, [point_id("a", None)])
-
-
-def test_the_same_document_again_is_skipped_and_never_meets_the_model(
-    client: Client, collection_name: str, encoder: Poisonable, write: Write
-) -> None:
-    write("same", 1, k=1)
-    before = list(encoder.encoded)
-    report = write("same", 2, k=1)
-    assert (report.skipped, report.stored, report.tokens) == (1, 0, 0)
-    assert encoder.encoded == before
-    (payload,) = payloads(client, collection_name)
-    assert payload["_gristmill"]["version"] == 2, "so that late work of version 1 stays fenced off"
-
-
-def test_after_a_skip_work_between_the_two_versions_is_superseded(
-    client: Client, collection_name: str, write: Write
-) -> None:
-    write("same", 1)
-    write("same", 5)
-    assert write("between", 3).superseded == 1
-    assert texts(client, collection_name) == ["same"]
-
-
-def test_a_newer_version_replaces_and_an_older_one_is_superseded(
-    client: Client, collection_name: str, write: Write
-) -> None:
-    assert write("two", 2).stored == 1
-    assert write("three", 3).stored == 1
-    late = write("one", 1)
-    assert (late.superseded, late.stored, late.tokens) == (1, 0, 0)
-    assert texts(client, collection_name) == ["three"]
-
-
 def test_of_two_texts_under_one_version_the_first_stays(client: Client, collection_name: str, write: Write) -> None:
     assert write("first", 4).stored == 1
     assert write("second", 4).superseded == 1
@@ -172,27 +132,7 @@ def test_older_metadata_does_not_come_back(client: Client, collection_name: str,
     assert payloads(client, collection_name)[0]["tag"] == "new"
 
 
-def test_a_shorter_version_leaves_nothing_of_the_longer_one(client: Client, collection_name: str, write: Write) -> None:
-    write(LONG, 1)
-    assert len(texts(client, collection_name)) > 3
-    write("short", 2)
-    assert texts(client, collection_name) == ["short"]
-    write(LONG, 3)
-    assert " ".join(texts(client, collection_name)) == LONG
-
-
 # deletions
-
-
-def test_nothing_older_comes_back_after_a_deletion_and_something_newer_does(
-    client: Client, collection_name: str, write: Write
-) -> None:
-    write(LONG, 1)
-    assert client.delete(collection_name, ["a"], version=5).wait(30).deleted == 1
-    assert texts(client, collection_name) == []
-    assert [write(LONG, version).superseded for version in (1, 4, 5)] == [1, 1, 1]
-    assert texts(client, collection_name) == []
-    assert write("again", 6).stored == 1
 
 
 def test_deleting_one_document_twice_in_one_call_counts_both(
@@ -248,26 +188,6 @@ def test_two_tenants_may_have_the_same_id_in_one_parcel(client: Client, collecti
 def dead_of(client: Client, name: str) -> list[tuple[str, str]]:
     letters = client.dead.list(collection=name)
     return sorted((letter.document.id, letter.error) for letter in letters if letter.document is not None)
-
-
-def test_a_document_that_breaks_the_model_dies_alone_with_its_reason(
-    client: Client, collection_name: str, encoder: Poisonable
-) -> None:
-    encoder.poison = {"arsenic"}
-    documents = [Document(id=str(n), text="arsenic" if n in (7, 20) else f"text {n}") for n in range(40)]
-    report = client.enqueue(collection_name, documents).wait(30)
-    assert (report.stored, report.dead, report.pending) == (38, 2, 0)
-    assert dead_of(client, collection_name) == [("20", "EncodingFailed"), ("7", "EncodingFailed")]
-    assert all("a kernel failed on arsenic" in each.reason for each in client.dead.list(collection_name))
-    assert len(texts(client, collection_name)) == 38
-
-
-def test_one_bad_chunk_keeps_its_whole_document_out(
-    client: Client, collection_name: str, encoder: Poisonable, write: Write
-) -> None:
-    encoder.poison = {"word50"}
-    assert write(LONG).dead == 1
-    assert texts(client, collection_name) == []
 
 
 def test_a_bad_version_leaves_the_one_before_it_in_place(
