@@ -18,14 +18,24 @@ from qdrant_client import QdrantClient
 from gristmill.collections import Collections
 from gristmill.ledger import HighWater, Ledger, MemoryLedger
 from gristmill.store import open_local_store
-from gristmill_schemas import Chunking, CollectionSpec, Deletion, Document, JobReport, Parcel, PointSystem
+from gristmill_schemas import (
+    Chunking,
+    CollectionSpec,
+    Deletion,
+    Document,
+    JobReport,
+    LongTexts,
+    Parcel,
+    PointSystem,
+)
 from gristmill_schemas.validation import SYSTEM_KEY
 from gristmill_worker.batcher import Batcher
+from gristmill_worker.encoder.base import Encoder
 from gristmill_worker.encoder.hash_encoder import HashEncoder
 from gristmill_worker.idle import IdleClock
 from gristmill_worker.keeper import Keeper
 from gristmill_worker.patience import Patience
-from gristmill_worker.pipeline import Pipeline
+from gristmill_worker.pipeline import Handled, Pipeline
 from gristmill_worker.sink import Sink
 
 #: Words per chunk of the test's collection.
@@ -128,29 +138,72 @@ class _Staged:
 class Stage:
     """One store, one ledger, one collection; actors are added by `play`."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        store: QdrantClient | None = None,
+        *,
+        name: str = "c",
+        encoder: Encoder | None = None,
+        long_texts: LongTexts = LongTexts.CHUNK,
+        max_attempts: int = 1000,
+    ) -> None:
+        """In Qdrant's local mode, unless a server's client is given; then `name` should be the test's own."""
         self.ledger = MemoryLedger()
-        self.store = open_local_store(":memory:")
-        self.encoder = HashEncoder(4)
-        self.collections = Collections(self.store, local=True)
-        chunking = Chunking(size=CHUNK_WORDS, overlap=0)
+        self.store = store or open_local_store(":memory:")
+        self.encoder = encoder or HashEncoder(4)
+        self.collections = Collections(self.store, local=store is None)
+        self.name = name
+        self.max_attempts = max_attempts
+        chunking = Chunking(size=CHUNK_WORDS, overlap=0, long_texts=long_texts)
         self.spec = self.collections.create(
-            CollectionSpec(name="c", space=self.encoder.info.space(), chunking=chunking)
+            CollectionSpec(name=name, space=self.encoder.info.space(), chunking=chunking)
         )
         self._batcher = Batcher(self.encoder)
+        self.published: list[str] = []
         self.jobs: list[str] = []
 
     def close(self) -> None:
         self._batcher.close()
         self.store.close()
 
+    def pipeline(
+        self, store: QdrantClient | None = None, ledger: Ledger | None = None, draining: threading.Event | None = None
+    ) -> Pipeline:
+        """A worker's pipeline, its gate and keeper included."""
+        patience, idle = Patience(draining or threading.Event()), IdleClock()
+        ledger = ledger or self.ledger
+        return Pipeline(
+            ledger,
+            self.collections,
+            self.encoder,
+            self._batcher,
+            Sink(store or self.store, patience, idle),
+            Keeper(ledger, "w", 3600, dict, {}),
+            patience,
+            idle,
+            lease_s=3600,
+            max_attempts=self.max_attempts,
+            publish=lambda parcel: self.published.append(parcel.id),
+        )
+
+    def deliver(self, *items: Document | Deletion) -> JobReport:
+        """One job of one parcel, worked on until nothing of it is left; returns its report."""
+        waiting, pipeline = [self.accept(items)], self.pipeline()
+        while waiting:
+            parcel_id = waiting.pop()
+            if pipeline.process(parcel_id) is Handled.LATER:
+                waiting.append(parcel_id)
+            waiting += self.published
+            self.published.clear()
+        return self.reports()[-1]
+
     def accept(self, items: Sequence[Document | Deletion]) -> str:
         """Take one parcel of a job of its own; returns its id."""
-        ticket = self.ledger.open_job("c")
+        ticket = self.ledger.open_job(self.name)
         parcel = Parcel(
             id=f"{ticket.job_id}.0",
             job_id=ticket.job_id,
-            collection="c",
+            collection=self.name,
             model_digest=self.encoder.info.digest,
             documents=tuple(item for item in items if isinstance(item, Document)),
             deletions=tuple(item for item in items if isinstance(item, Deletion)),
@@ -167,20 +220,7 @@ class Stage:
         actor = Actor(parcel_id)
         store = cast("QdrantClient", _Staged(self.store, actor))
         ledger = cast("Ledger", _Staged(self.ledger, actor))
-        patience, idle = Patience(threading.Event()), IdleClock()
-        pipeline = Pipeline(
-            ledger,
-            self.collections,
-            self.encoder,
-            self._batcher,
-            Sink(store, patience, idle),
-            Keeper(ledger, "w", 3600, dict, {}),
-            patience,
-            idle,
-            lease_s=3600,
-            max_attempts=1000,
-            publish=lambda parcel: None,
-        )
+        pipeline = self.pipeline(store, ledger)
         actor.start(lambda: pipeline.process(parcel_id))
         return actor
 
@@ -196,7 +236,7 @@ class Stage:
 
     def points(self) -> dict[tuple[str, int], tuple[PointSystem, str]]:
         """Everything in the collection, by document and chunk."""
-        found, _ = self.store.scroll("c", limit=10_000, with_payload=True)
+        found, _ = self.store.scroll(self.name, limit=10_000, with_payload=True)
         systems = [PointSystem.model_validate((point.payload or {})[SYSTEM_KEY]) for point in found]
         texts = [(point.payload or {})["text"] for point in found]
         return {(system.id, system.chunk): (system, text) for system, text in zip(systems, texts, strict=True)}

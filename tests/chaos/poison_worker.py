@@ -1,7 +1,8 @@
 """A worker whose encoder can be poisoned by the text: `POISON-RAISE` raises, `POISON-KILL` ends the process.
 
-`POISON-REFUSE` makes the store's client refuse the point: its payload is nested deeper than the wire allows, as if the
-contract had a hole. A file named by GRISTMILL_TEST_CURE takes the poison away. Run: `poison_worker.py MODEL`.
+`POISON-REFUSE` gives the point one dimension too many, so that Qdrant itself refuses it; `POISON-WIRE` nests its payload
+deeper than the wire allows, so that it never gets there: as if the contract had a hole. A file named by
+GRISTMILL_TEST_CURE takes the poison away. Run: `poison_worker.py MODEL`.
 """
 
 import logging
@@ -11,13 +12,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gristmill.settings import load_settings
-from gristmill_schemas import CollectionSpec, PointSystem
 from gristmill_worker import preparing, sink
 from gristmill_worker.app import run_worker
 from gristmill_worker.encoder import Encoder, TokenizedText, Vectors
 from gristmill_worker.engine import load_encoder
-from gristmill_worker.fence import Task
 from gristmill_worker.settings import WorkerSettings
 
 CURE = Path(os.environ.get("GRISTMILL_TEST_CURE", "/nonexistent"))
@@ -41,24 +42,25 @@ class PoisonEncoder:
         return self._encoder.launch(batch)
 
 
-def poison_the_payload() -> None:
-    """Nest the payload of marked documents deeper than protobuf allows."""
-    honest = sink.payload_of
+def poison_the_points() -> None:
+    """Make marked documents unacceptable to Qdrant, or to the client's wire format."""
 
-    def payload_of(spec: CollectionSpec, task: Task, system: PointSystem) -> dict[str, Any]:
-        payload = honest(spec, task, system)
-        if "POISON-REFUSE" in task.document.text and not CURE.exists():
+    def point(point_id: str, vector: Vectors, payload: dict[str, Any], version: int, chunk: int) -> sink.Point:
+        text = str(payload.get("text"))
+        if "POISON-REFUSE" in text and not CURE.exists():
+            vector = np.append(vector, np.float32(1))
+        if "POISON-WIRE" in text and not CURE.exists():
             deep: Any = 1
             for _ in range(64):
                 deep = {"deeper": deep}
-            payload["deep"] = deep
-        return payload
+            payload = {**payload, "deep": deep}
+        return sink.Point(point_id, vector, payload, version, chunk)
 
-    setattr(preparing, "payload_of", payload_of)  # noqa: B010 - mypy knows the name only where it is defined
+    setattr(preparing, "Point", point)  # noqa: B010 - mypy knows the name only where it is defined
 
 
 if __name__ == "__main__":
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s")
     settings = load_settings(WorkerSettings, model=sys.argv[1])
-    poison_the_payload()
+    poison_the_points()
     run_worker(settings, encoder=PoisonEncoder(load_encoder(settings)))

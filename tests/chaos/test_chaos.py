@@ -128,8 +128,13 @@ def test_poison_fails_alone_and_can_be_replayed(scale: int, mill: MakeMill, conc
     cure = tmp_path / "cure"
     made = mill(workers=2 if scale == 1 else 4, environment={"GRISTMILL_TEST_CURE": str(cure)})
     count, started = 1_000 * scale, time.monotonic()
-    kinds = {"POISON-RAISE": "EncodingFailed", "POISON-REFUSE": "StoreRefused", "POISON-KILL": "AttemptsExhausted"}
-    poison = _poison(made, count, list(kinds), 3 if scale == 1 else 20)
+    kinds = {
+        "POISON-RAISE": ("EncodingFailed", "poisoned"),
+        "POISON-REFUSE": ("StoreRefused", "dimension"),
+        "POISON-WIRE": ("StoreRefused", ""),
+        "POISON-KILL": ("AttemptsExhausted", "its worker died"),
+    }
+    poison = _poison(made, count, list(kinds), 4 if scale == 1 else 20)
     texts = {str(n): f"document {n} {poison.get(n, 'is fine')}" for n in range(count)}
     with made.running(), made.client() as client:
         client.create_collection("c", made.model, wait_s=60)
@@ -138,7 +143,9 @@ def test_poison_fails_alone_and_can_be_replayed(scale: int, mill: MakeMill, conc
         letters = {letter.document.id: letter for letter in client.dead.list(limit=100) if letter.document}
         assert set(letters) == {str(n) for n in poison}, "exactly the poisoned ones are dead"
         for number, kind in poison.items():
-            assert letters[str(number)].error == kinds[kind], letters[str(number)]
+            error, reason = kinds[kind]
+            assert letters[str(number)].error == error, letters[str(number)]
+            assert reason in letters[str(number)].reason
         assert report.stored == count - len(poison)
         dead = judge(client, "c", {key: text for key, text in texts.items() if int(key) not in poison})
         assert dead.sound, dead

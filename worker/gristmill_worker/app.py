@@ -71,11 +71,11 @@ def run_worker(
         reconciler = Reconciler(
             ledger,
             dispatcher,
-            lambda digest: BrokerQueue(settings, digest),
+            queue,
+            encoder.info.digest,
             f"{os.getpid()}-{time.time_ns()}",
             settings.reconcile_every_s,
         )
-        closing.callback(reconciler.close)
         engine = Engine(
             settings,
             encoder,

@@ -1,6 +1,6 @@
 """The reconciler: finds parcels whose pointer got lost, and publishes it again.
 
-Runs in every worker; a turn in the ledger makes one of them act. Two kinds of parcels need it:
+Runs in every worker; a turn in the ledger makes one of each model's workers act. Two kinds of parcels need it:
 
 - *lapsed*: its holder stopped renewing. Killed, or cut off. Published at once.
 - *lost*: nobody holds it and its message is gone (a kill between pop and claim, a flushed broker, a failed publish).
@@ -13,10 +13,9 @@ more. Publishing everything that is old would instead add a copy of the whole ba
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
 
 from gristmill.broker import Dispatcher
-from gristmill.ledger import Ledger, Overdue
+from gristmill.ledger import Ledger
 from gristmill_worker.queue import BrokerQueue
 
 log = logging.getLogger(__name__)
@@ -30,53 +29,41 @@ _GRACE_S = 5.0
 
 
 class Reconciler:
-    """Publishes lapsed and lost parcels of every model again."""
+    """Publishes lapsed and lost parcels of its model again."""
 
     def __init__(
         self,
         ledger: Ledger,
         dispatcher: Dispatcher,
-        open_queue: Callable[[str], BrokerQueue],
+        queue: BrokerQueue,
+        model_digest: str,
         holder: str,
         period_s: float,
     ) -> None:
         self._ledger = ledger
         self._dispatcher = dispatcher
-        self._open_queue = open_queue
-        self._queues: dict[str, BrokerQueue] = {}
+        self._queue = queue
+        self._model_digest = model_digest
         self._holder = holder
         self._period_s = period_s
 
     def __call__(self) -> None:
-        """One look, if it is this worker's turn."""
-        if not self._ledger.take_turn("reconcile", self._holder, lease_s=3 * self._period_s):
+        """One look, if it is this worker's turn among those of its model."""
+        if not self._ledger.take_turn(f"reconcile.{self._model_digest}", self._holder, lease_s=3 * self._period_s):
             return
-        overdue = self._ledger.overdue(_PAGE)
-        by_model: dict[str, list[Overdue]] = {}
-        for parcel in overdue:
-            by_model.setdefault(parcel.model_digest, []).append(parcel)
-        for digest, parcels in by_model.items():
-            self._publish(digest, parcels)
-        self._ledger.forget_expired()
-
-    def _publish(self, digest: str, parcels: Sequence[Overdue]) -> None:
-        reached = self._reached(digest)
-        due = [item.parcel_id for item in parcels if item.lapsed or item.published_at < reached - _GRACE_S]
+        overdue = self._ledger.overdue(self._model_digest, _PAGE)
+        reached = self._reached() - _GRACE_S
+        due = [item.parcel_id for item in overdue if item.lapsed or item.published_at < reached]
         if due:
             log.warning("publishing %d parcels again whose message or holder is gone", len(due))
-            self._dispatcher.publish(digest, due)
+            self._dispatcher.publish(self._model_digest, due)
             self._ledger.published(due)
+        self._ledger.forget_expired()
 
-    def _reached(self, digest: str) -> float:
+    def _reached(self) -> float:
         """Publication time of the parcel at the queue's head; now for an empty queue; 0 where it cannot be told."""
-        queue = self._queues.setdefault(digest, self._open_queue(digest))
-        head = queue.head(_HEAD)
+        head = self._queue.head(_HEAD)
         for parcel_id in head:
             if (published_at := self._ledger.published_at(parcel_id)) is not None:
                 return published_at
-        return 0.0 if head or queue.length() else self._ledger.now()
-
-    def close(self) -> None:
-        """Give connections back."""
-        for queue in self._queues.values():
-            queue.close()
+        return 0.0 if head or self._queue.length() else self._ledger.now()

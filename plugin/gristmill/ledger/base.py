@@ -121,7 +121,6 @@ class Overdue:
     """A parcel that nobody holds, as the reconciler sees it."""
 
     parcel_id: str
-    model_digest: str
     #: When its pointer was last handed to the broker; seconds since 1970.
     published_at: float
     #: Its holder stopped renewing: killed, or cut off.
@@ -161,8 +160,11 @@ class Ledger(Protocol):
         """Replace a parcel by its parts, which start with `attempts` attempts already spent."""
 
     # reconciler
-    def overdue(self, limit: int) -> list[Overdue]:
-        """Up to `limit` whose holder let the lease run out, then up to `limit` that wait; each oldest first."""
+    def overdue(self, model_digest: str, limit: int) -> list[Overdue]:
+        """Of one model's parcels, up to `limit` whose holder let the lease run out, then up to `limit` that wait.
+
+        Each oldest first.
+        """
 
     def published(self, parcel_ids: Sequence[str]) -> None:
         """Note that their pointers have just been handed to the broker."""

@@ -192,13 +192,14 @@ class MemoryLedger:
 
     # reconciler
 
-    def overdue(self, limit: int) -> list[Overdue]:
+    def overdue(self, model_digest: str, limit: int) -> list[Overdue]:
         with self._lock:
             now = self.now()
-            lapsed = [(p.lease_end, pid, p) for pid, p in self._parcels.items() if p.token and p.lease_end <= now]
-            waiting = [(p.published_at, pid, p) for pid, p in self._parcels.items() if not p.token]
-            found = sorted(lapsed)[:limit] + sorted(waiting)[:limit]
-            return [Overdue(pid, p.queue, p.published_at, lapsed=bool(p.token)) for _, pid, p in found]
+            theirs = [(pid, p) for pid, p in self._parcels.items() if p.queue == model_digest]
+            lapsed = sorted((p.lease_end, pid) for pid, p in theirs if p.token and p.lease_end <= now)
+            waiting = sorted((p.published_at, pid) for pid, p in theirs if not p.token)
+            found = [(pid, self._parcels[pid]) for _, pid in lapsed[:limit] + waiting[:limit]]
+            return [Overdue(pid, p.published_at, lapsed=bool(p.token)) for pid, p in found]
 
     def published(self, parcel_ids: Sequence[str]) -> None:
         with self._lock:

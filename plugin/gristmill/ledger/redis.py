@@ -213,11 +213,11 @@ class RedisLedger:
     # reconciler
 
     @_translated
-    def overdue(self, limit: int) -> list[Overdue]:
-        flat = iter(self._run("overdue", limit))
+    def overdue(self, model_digest: str, limit: int) -> list[Overdue]:
+        flat = iter(self._run("overdue", model_digest, limit))
         return [
-            Overdue(parcel_id.decode(), queue.decode(), int(published_at) / _MICROS, lapsed == b"1")
-            for parcel_id, queue, published_at, lapsed in zip(flat, flat, flat, flat, strict=True)
+            Overdue(parcel_id.decode(), int(published_at) / _MICROS, lapsed == b"1")
+            for parcel_id, published_at, lapsed in zip(flat, flat, flat, strict=True)
         ]
 
     @_translated

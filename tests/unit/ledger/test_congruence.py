@@ -208,7 +208,7 @@ class TwoLedgers(RuleBasedStateMachine):
 
     @invariant()
     def the_reconciler_sees_the_same(self) -> None:
-        memory, other = (self.shown(ledger.overdue(1000)) for ledger in self.ledgers)
+        memory, other = (self.shown(ledger.overdue("m", 1000)) for ledger in self.ledgers)
         assert memory == other
 
     @staticmethod

@@ -222,31 +222,31 @@ class TestCounting(Opened):
 class TestReconciling(Opened):
     def test_a_held_parcel_is_not_overdue(self, ledger: Ledger) -> None:
         taken(ledger)
-        assert ledger.overdue(10) == []
+        assert ledger.overdue("m", 10) == []
 
     def test_a_waiting_parcel_is_listed_and_not_lapsed(self, ledger: Ledger) -> None:
-        (item,) = ledger.overdue(10)
-        assert (item.parcel_id, item.model_digest, item.lapsed) == ("p", "m", False)
+        (item,) = ledger.overdue("m", 10)
+        assert (item.parcel_id, item.lapsed) == ("p", False)
         assert item.published_at == ledger.published_at("p")
 
     def test_a_lapsed_parcel_is_listed_until_it_is_published(self, ledger: Ledger) -> None:
         taken(ledger)
         lapse(ledger, "p")
-        assert [item.lapsed for item in ledger.overdue(10)] == [True]
+        assert [item.lapsed for item in ledger.overdue("m", 10)] == [True]
         ledger.published(["p"])
-        assert [item.lapsed for item in ledger.overdue(10)] == [False]
+        assert [item.lapsed for item in ledger.overdue("m", 10)] == [False]
 
     def test_publishing_again_moves_a_parcel_behind_younger_ones(self, ledger: Ledger) -> None:
         ledger.accept(parcel_of(self.ticket, "q"), 1, ROOMY)
         ledger.published(["p"])
-        assert [item.parcel_id for item in ledger.overdue(10)] == ["q", "p"]
+        assert [item.parcel_id for item in ledger.overdue("m", 10)] == ["q", "p"]
 
     def test_publishing_a_held_or_finished_parcel_changes_nothing(self, ledger: Ledger) -> None:
         claim = begun(ledger)
         ledger.published(["p", "unknown"])
         assert ledger.finish(claim, verdict_of(self.parcel))
         ledger.published(["p"])
-        assert ledger.overdue(10) == []
+        assert ledger.overdue("m", 10) == []
         assert ledger.claim("p", LONG_S) is Unclaimed.GONE
 
     def test_a_backlog_does_not_hide_what_a_killed_worker_held(self, ledger: Ledger) -> None:
@@ -254,7 +254,14 @@ class TestReconciling(Opened):
             ledger.accept(parcel_of(self.ticket, f"q{number}"), number, ROOMY)
         taken(ledger, "q5")
         lapse(ledger, "q5")
-        assert ledger.overdue(1)[0].parcel_id == "q5"
+        assert ledger.overdue("m", 1)[0].parcel_id == "q5"
+
+    def test_other_models_are_passed_over(self, ledger: Ledger) -> None:
+        for number in range(1, 8):
+            ledger.accept(parcel_of(self.ticket, f"q{number}", queue="other" if number % 2 else "m"), number, ROOMY)
+        assert [item.parcel_id for item in ledger.overdue("m", 2)] == ["p", "q2"]
+        assert [item.parcel_id for item in ledger.overdue("other", 9)] == ["q1", "q3", "q5", "q7"]
+        assert ledger.overdue("unknown", 2) == []
 
     def test_one_holder_has_the_turn_until_it_runs_out(self, ledger: Ledger) -> None:
         assert ledger.take_turn("duty", "a", LONG_S)

@@ -54,7 +54,7 @@ def test_all_keys_share_one_hash_slot(ledger: RedisLedger, redis_url: str) -> No
 def test_two_prefixes_on_one_redis_do_not_see_each_other(ledger: RedisLedger, redis_url: str) -> None:
     use_everything(ledger)
     with contextlib.closing(redis_ledger(redis_url, key_prefix="other")) as other:
-        assert (other.jobs(10), other.overdue(10), other.dead_letters(10), other.workers()) == ([], [], [], {})
+        assert (other.jobs(10), other.overdue("m", 10), other.dead_letters(10), other.workers()) == ([], [], [], {})
         assert other.claim("p2", LONG_S) is Unclaimed.GONE
         assert other.tombstones("c", ["x"]) == {}
         assert other.load().documents == 0

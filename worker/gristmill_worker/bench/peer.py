@@ -14,6 +14,7 @@ from gristmill_schemas.errors import InvalidInput
 from gristmill_worker.encoder.base import Vectors
 from gristmill_worker.encoder.choosing import Loaded
 from gristmill_worker.encoder.loading import quiet_loading
+from gristmill_worker.encoder.locate import locate
 from gristmill_worker.encoder.recipe import write_sentence_transformers
 
 Peer = Callable[[Sequence[str]], Vectors]
@@ -38,7 +39,8 @@ def sentence_transformers_peer(plain: Loaded, model: str, dtype: str) -> Iterato
     import torch
 
     with tempfile.TemporaryDirectory() as scratch:
-        source = _written(plain, Path(scratch)) if model.startswith("random:") else model
+        # The very files that we load, whatever name they go by.
+        source = _written(plain, Path(scratch)) if model.startswith("random:") else str(locate(model).folder)
         kwargs = {"dtype": getattr(torch, dtype)}
         with quiet_loading():
             peer: Any = SentenceTransformer(source, device=str(plain.device), model_kwargs=kwargs)

@@ -1,0 +1,285 @@
+"""Real worker processes on real servers: they share, drain, wait, recover, and start again when they die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gristmill import Client, ClientSettings, Document, Job
+from gristmill.settings import load_settings, variable
+from gristmill_schemas import PointSystem
+from gristmill_schemas.validation import SYSTEM_KEY
+from gristmill_worker.keeper import EXIT_HUNG
+from services import QdrantServer, RedisServer
+from waiting import eventually
+
+pytestmark = pytest.mark.server
+MODEL = "hash:16"
+Servers = tuple[RedisServer, QdrantServer]
+
+
+class Site:
+    """Two servers, an application, and as many workers as a test starts."""
+
+    def __init__(
+        self, redis: RedisServer, qdrant: QdrantServer, folder: Path, closing: ExitStack, **settings: object
+    ) -> None:
+        self.redis, self.qdrant = redis, qdrant
+        self.settings: dict[str, Any] = {
+            "redis_url": redis.url,
+            "qdrant_url": qdrant.url,
+            "qdrant_grpc_port": qdrant.grpc_port,
+            "model": MODEL,
+            **settings,
+        }
+        if qdrant.api_key:
+            self.settings["qdrant_api_key"] = qdrant.api_key
+        self._log = closing.enter_context((folder / "workers.log").open("ab"))
+        self._closing = closing
+        self.client = closing.enter_context(Client(load_settings(ClientSettings, **self.settings)))
+        self.jobs: list[Job] = []
+
+    def start(self, *options: str, **settings: object) -> subprocess.Popen[bytes]:
+        """`gristmill worker`, killed at the end of the test if it still runs."""
+        chosen = {"lease_s": 2, "reconcile_every_s": 0.5, "qdrant_timeout_s": 2, **self.settings, **settings}
+        environment = {**os.environ, **{variable(name): str(value) for name, value in chosen.items()}}
+        command = [sys.executable, "-m", "gristmill", "worker", *options]
+        process = subprocess.Popen(command, env=environment, stdout=self._log, stderr=self._log)
+        self._closing.callback(_end, process)
+        return process
+
+    def alone(self, **settings: object) -> subprocess.Popen[bytes]:
+        """One worker process without a supervisor."""
+        return self.start("--no-supervise", **settings)
+
+    def create(self) -> None:
+        self.client.create_collection("c", wait_s=60)
+
+    def enqueue(self, count: int, text: str = "text") -> Job:
+        job = self.client.enqueue("c", [{"id": str(n), "text": f"{text} {n}"} for n in range(count)])
+        self.jobs.append(job)
+        return job
+
+    def workers(self) -> list[dict[str, object]]:
+        return list(self.client._parts.ledger.workers().values())
+
+    def waits_for(self, words: str) -> bool:
+        return any(words in str(status["waiting_for"]) for status in self.workers())
+
+    def attempts(self) -> set[int]:
+        points, _ = self.client._parts.store.scroll("c", limit=100_000, with_payload=[SYSTEM_KEY])
+        return {PointSystem.model_validate((point.payload or {})[SYSTEM_KEY]).attempts for point in points}
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """However the test went. A supervisor that is killed leaves orphans, which notice and drain by themselves."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def open_site(
+    make_redis: Callable[..., RedisServer], make_qdrant: Callable[..., QdrantServer], tmp_path: Path
+) -> Iterator[Callable[..., Site]]:
+    with ExitStack() as closing:
+
+        def make(redis: dict[str, object] | None = None, **qdrant: object) -> Site:
+            return Site(make_redis(**redis or {}), make_qdrant(**qdrant), tmp_path, closing)
+
+        yield make
+
+
+@pytest.fixture
+def site(open_site: Callable[..., Site]) -> Site:
+    return open_site()
+
+
+def test_sigterm_drains_and_another_worker_goes_on(site: Site) -> None:
+    first = site.alone()
+    site.create()
+    job = site.enqueue(6_000)
+    eventually(lambda: job.report().finished > 0, 60)
+    first.terminate()
+    assert first.wait(timeout=60) == 0
+    ledger, digest = site.client._parts.ledger, site.client.collections.get("c").space.model_digest
+    assert not [item for item in ledger.overdue(digest, 10_000) if item.lapsed], "nothing is left behind in its hands"
+    site.alone()
+    report = job.wait(60)
+    assert (report.stored, report.pending) == (6_000, 0)
+    assert site.attempts() == {1}, "draining costs nobody an attempt"
+
+
+def test_two_workers_share_one_queue(site: Site) -> None:
+    for _ in range(2):
+        site.alone(threads=2)
+    site.create()
+    eventually(lambda: len(site.workers()) == 2, 60)
+    site.enqueue(10_000).wait(120)
+    eventually(lambda: sum(int(str(status["texts"])) for status in site.workers()) == 10_000)
+    assert all(int(str(status["texts"])) > 500 for status in site.workers())
+
+
+@pytest.mark.parametrize("away", ["paused", "killed"])
+def test_without_qdrant_a_worker_waits_says_so_and_goes_on(site: Site, away: str) -> None:
+    site.alone()
+    site.create()
+    site.enqueue(100).wait(60)
+    ledger, spec = site.client._parts.ledger, site.client.collections.get("c")
+    if away == "paused":
+        site.qdrant.pause()
+    else:
+        site.qdrant.kill()
+    # What `enqueue` does, once it has asked Qdrant what the collection is.
+    ticket = ledger.open_job("c")
+    site.client._producer.feed(spec, ticket, [Document(id=f"d{n}", text=f"text {n}") for n in range(500)])
+    ledger.close_job(ticket.job_id)
+    eventually(lambda: site.waits_for("Qdrant cannot be used"), 30)
+    if away == "paused":
+        site.qdrant.resume()
+    else:
+        site.qdrant.start()
+    report = site.client.job(ticket.job_id).wait(60)
+    assert (report.stored, report.dead) == (500, 0)
+    assert site.attempts() == {1}
+    eventually(lambda: not site.waits_for("Qdrant"), 30)
+
+
+@pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
+def test_a_key_that_may_not_write_makes_a_worker_wait_and_costs_nothing(open_site: Callable[..., Site]) -> None:
+    site = open_site(api_key="miller", read_only_key="visitor")
+    powerless = site.alone(qdrant_api_key="visitor")
+    site.create()
+    job = site.enqueue(200)
+    eventually(lambda: site.waits_for("PERMISSION_DENIED"), 60)
+    powerless.terminate()
+    assert powerless.wait(timeout=60) == 0
+    site.alone()
+    assert job.wait(60).stored == 200
+    assert site.attempts() == {1}
+
+
+def test_a_killed_worker_is_started_again_and_its_work_taken_up(site: Site) -> None:
+    supervisor = site.start("--processes", "1")
+    site.create()
+    job = site.enqueue(5_000)
+    eventually(lambda: job.report().finished > 0, 60)
+    (child,) = children_of(supervisor.pid)
+    os.kill(child, signal.SIGKILL)
+    assert job.wait(90).stored == 5_000
+    assert children_of(supervisor.pid) != [child]
+    supervisor.terminate()
+    assert supervisor.wait(timeout=60) == 0
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_worker_whose_supervisor_was_killed_drains_and_leaves(site: Site) -> None:
+    supervisor = site.start("--processes", "1")
+    site.create()
+    (child,) = children_of(supervisor.pid)
+    supervisor.kill()
+    eventually(lambda: not Path(f"/proc/{child}").exists() or "Z" in state_of(child), 60)
+
+
+def state_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return "Z"
+
+
+def test_work_goes_on_after_redis_was_killed_and_started_again(site: Site) -> None:
+    site.start("--processes", "1")
+    site.create()
+    first = site.enqueue(3_000)
+    eventually(lambda: first.report().finished > 0, 60)
+    site.redis.kill()
+    site.redis.start()
+    assert first.wait(90).stored == 3_000
+    assert site.enqueue(1_000, "after").wait(90).stored == 1_000
+
+
+def test_a_worker_that_pulls_nothing_though_work_waits_gives_up(site: Site, tmp_path: Path) -> None:
+    script = tmp_path / "stalled.py"
+    script.write_text(
+        "import sys, threading\n"
+        "from gristmill.settings import load_settings\n"
+        "from gristmill_worker import app\n"
+        "from gristmill_worker.queue import BrokerQueue\n"
+        "from gristmill_worker.settings import WorkerSettings\n"
+        "app._STALLED_S = 0.2\n"
+        "watch = app.StallWatch(BrokerQueue(load_settings(WorkerSettings), sys.argv[1]), lambda: int(sys.argv[2]))\n"
+        "for _ in range(40):\n"
+        "    watch()\n"
+        "    threading.Event().wait(0.02)\n"
+    )
+    worker = site.alone()
+    site.create()
+    worker.terminate()
+    worker.wait(timeout=60)
+    spec = site.client.collections.get("c")
+    environment = {**os.environ, **{variable(name): str(value) for name, value in site.settings.items()}}
+
+    def look(in_hand: int) -> int:
+        command = [sys.executable, str(script), spec.space.model_digest, str(in_hand)]
+        return subprocess.run(command, env=environment, stderr=subprocess.DEVNULL, check=False).returncode
+
+    assert look(in_hand=0) == 0, "no work waits"
+    site.enqueue(10)
+    assert look(in_hand=1) == 0, "it is busy"
+    assert look(in_hand=0) == EXIT_HUNG
+
+
+def test_a_redis_with_password_and_tls_serves_ledger_queue_and_queries(open_site: Callable[..., Site]) -> None:
+    site = open_site(redis={"password": "miller", "tls": True})
+    site.alone()
+    site.create()
+    assert site.enqueue(300).wait(60).stored == 300
+    assert [hit.id for hit in site.client.search("c", "text 7", limit=1)] == ["7"]
+
+
+def test_two_installations_share_one_redis_and_never_each_others_work(site: Site, tmp_path: Path) -> None:
+    with ExitStack() as closing:
+        other = Site(site.redis, site.qdrant, tmp_path, closing, key_prefix="other")
+        site.alone()
+        site.create()
+        theirs = other.enqueue(200)
+        assert site.enqueue(200, "mine").wait(60).stored == 200
+        assert (theirs.report().finished, other.workers()) == (0, [])
+        other.alone()
+        report = theirs.wait(60)
+        assert report.stored + report.superseded == 200
+
+
+def test_a_query_does_not_wait_behind_bulk_work(site: Site) -> None:
+    site.alone(threads=2)
+    site.create()
+    job = site.enqueue(30_000)
+    eventually(lambda: job.report().finished > 0, 60)
+    hits = site.client.search("c", "text 0", limit=1)
+    assert job.report().pending > 0
+    assert [hit.id for hit in hits] == ["0"]
+
+
+def test_a_worker_says_what_it_is(site: Site) -> None:
+    site.alone()
+    site.create()
+    with closing(site.redis.client()) as client:
+        assert client.ping()
+    (status,) = eventually(site.workers, 60)
+    assert (status["model"], status["device"], status["waiting_for"]) == (MODEL, "cpu", None)
