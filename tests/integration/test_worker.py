@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -213,6 +214,30 @@ def test_work_goes_on_after_redis_was_killed_and_started_again(open_site: Callab
     site.redis.start()
     assert first.wait(90).stored == 3_000
     assert site.enqueue(1_000, "after").wait(90).stored == 1_000
+
+
+def test_dropped_connections_lose_nothing(site: Site) -> None:
+    worker = site.alone()
+    site.create()
+    job = site.enqueue(6_000)
+    with closing(site.redis.client()) as client:
+        for quarter in range(1, 4):
+            eventually(lambda quarter=quarter: job.report().finished > quarter * 1_000, 60)  # type: ignore[misc]  # default
+            client.client_kill_filter(_type="normal", skipme=True)
+            client.client_kill_filter(_type="pubsub", skipme=True)
+    assert job.wait(90).stored == 6_000
+    assert worker.poll() is None, "it recovered by itself"
+
+
+def test_a_redis_that_freezes_for_a_while_loses_nothing(site: Site) -> None:
+    site.start("--processes", "1", redis_timeout_s=1)
+    site.create()
+    job = site.enqueue(5_000)
+    eventually(lambda: job.report().finished > 0, 60)
+    site.redis.pause()
+    threading.Event().wait(4)  # longer than the worker's lease and all its patience with one call
+    site.redis.resume()
+    assert job.wait(90).stored == 5_000
 
 
 def test_a_worker_that_pulls_nothing_though_work_waits_gives_up(site: Site, tmp_path: Path) -> None:

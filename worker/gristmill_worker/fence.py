@@ -43,7 +43,7 @@ class Held:
     stored: PointSystem | None
     #: Version of its deletion, or None where it was not deleted.
     tombstone: int | None
-    #: Which of the chunks 1 to `stored.chunks` exist. The last of these lies beyond the document's end: a leftover.
+    #: Those of the chunks from 1 on that exist; afterwards also one beyond the document's end, a leftover.
     others: tuple[PointSystem, ...] = ()
 
     @property

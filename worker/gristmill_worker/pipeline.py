@@ -195,12 +195,12 @@ class Pipeline:
         """Read what is there, and decide."""
         return [
             _Plan(task, held, decide(task, held, spec.space.fingerprint))
-            for task, held in zip(tasks, self._look(spec, tasks), strict=True)
+            for task, held in zip(tasks, self._look(spec, tasks, leftovers=False), strict=True)
         ]
 
-    def _look(self, spec: CollectionSpec, tasks: Sequence[Task]) -> list[Held]:
+    def _look(self, spec: CollectionSpec, tasks: Sequence[Task], *, leftovers: bool) -> list[Held]:
         keys = [task.key for task in tasks]
-        sightings = self._sink.look(spec, [task.document for task in tasks])
+        sightings = self._sink.look(spec, [task.document for task in tasks], leftovers=leftovers)
         tombs = self._patience.call(lambda: self._ledger.tombstones(spec.name, keys))
         return [Held(stored, tombs.get(key), others) for key, (stored, others) in zip(keys, sightings, strict=True)]
 
@@ -244,7 +244,7 @@ class Pipeline:
         """Read back what became of each document; returns those that were overtaken midway."""
         open_plans = [plan for plan in plans if plan.action is not Action.ENCODE or plan.task.key in prepared]
         again: list[Task] = []
-        after = self._look(spec, [plan.task for plan in open_plans])
+        after = self._look(spec, [plan.task for plan in open_plans], leftovers=True)
         for plan, held in zip(open_plans, after, strict=True):
             became = outcome(plan.task, plan.action, held, spec.space.fingerprint)
             if became is None:

@@ -6,7 +6,7 @@ Every write is conditional on `stored version < mine`, in Qdrant itself, and ret
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -93,27 +93,28 @@ class Sink:
                 found[str(point.id)] = PointSystem.model_validate((point.payload or {})[SYSTEM_KEY])
         return found
 
-    def look(self, spec: CollectionSpec, documents: Sequence[Document]) -> list[Sighting]:
-        """What is there of each document: chunk 0, and which of the chunks 1 to `chunks` (the last one is too many).
+    def look(self, spec: CollectionSpec, documents: Sequence[Document], *, leftovers: bool) -> list[Sighting]:
+        """What is there of each document: chunk 0, and those of its other chunks that exist.
 
-        One read for all documents of one chunk; a second one for the further chunks of longer documents.
+        One read for documents of one chunk; a second one for the further chunks of longer documents.
+
+        Args:
+            spec: the collection.
+            documents: at most a parcel's.
+            leftovers: look one chunk beyond each document's end as well; whatever is there belongs to no version that
+                is in force.
         """
         names = [(document.id, document.tenant) for document in documents]
-        found = self.stored(spec, [point_id(*name, chunk) for name in names for chunk in (0, 1)])
-        firsts = [found.get(point_id(*name)) for name in names]
-        found |= self.stored(
-            spec,
-            [
-                point_id(*name, chunk)
-                for name, first in zip(names, firsts, strict=True)
-                if first is not None
-                for chunk in range(2, first.chunks + 1 if first.chunks > 1 else 2)
-            ],
-        )
-        return [
-            (first, tuple(_existing(found, name, first.chunks) if first is not None else ()))
-            for name, first in zip(names, firsts, strict=True)
-        ]
+        # Most documents have one chunk, so the one beyond it is read along.
+        near = (0, 1) if leftovers else (0,)
+        found = self.stored(spec, [point_id(*name, chunk) for name in names for chunk in near])
+        ends = [(name, found[key].chunks + leftovers) for name in names if (key := point_id(*name)) in found]
+        found |= self.stored(spec, [point_id(*name, chunk) for name, end in ends for chunk in range(len(near), end)])
+        others: dict[tuple[str, str | None], tuple[PointSystem, ...]] = {
+            name: tuple(found[key] for chunk in range(1, end) if (key := point_id(*name, chunk)) in found)
+            for name, end in ends
+        }
+        return [(found.get(point_id(*name)), others.get(name, ())) for name in names]
 
     # writing
 
@@ -278,12 +279,6 @@ def _conditions(each: models.Filter) -> list[Any]:
 
 def _size_of(point: Point) -> int:
     return point.vector.nbytes + len(canonical_json(point.payload)) + 64
-
-
-def _existing(found: Mapping[str, PointSystem], name: tuple[str, str | None], chunks: int) -> Iterator[PointSystem]:
-    for chunk in range(1, chunks + 1):
-        if (system := found.get(point_id(*name, chunk))) is not None:
-            yield system
 
 
 def _documents(ids: Sequence[str]) -> models.FieldCondition:
