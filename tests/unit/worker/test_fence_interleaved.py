@@ -151,6 +151,19 @@ def test_a_deletion_between_look_and_write_is_not_undone(stage: Stage) -> None:
     check(stage, [[write], [delete]])
 
 
+@pytest.mark.xfail(
+    strict=True, reason="nobody is left who knows of the late write; an audit would have to look for tombstones"
+)
+def test_a_worker_that_lost_its_lease_and_dies_right_after_a_late_write_revives_nothing(stage: Stage) -> None:
+    write, delete = Write("a", 1, "x", 1, 0), Delete("a", 2)
+    robbed = stage.enter(stage.accept([write.item])).stop_before("upload_collection")
+    stage.deliver_again(robbed).finish()
+    stage.enter(stage.accept([delete.item])).finish()
+    robbed.step(Order.DIE_AFTER)
+    assert robbed.dead
+    check(stage, [[write], [delete]])
+
+
 @relaxed
 @given(parcels(st.integers(1, 6)), st.data())
 def test_any_order_ends_in_the_newest_version(plan: list[Parcel], data: st.DataObject) -> None:
