@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gristmill.packing import SeenKeys, group, parse
 from gristmill_schemas import Deletion, Document, Parcel, Rejection
-from gristmill_schemas.limits import MAX_PARCEL_BYTES, MAX_PARCEL_DOCUMENTS
+from gristmill_schemas.errors import InvalidInput
+from gristmill_schemas.limits import (
+    MAX_METADATA_BYTES,
+    MAX_PARCEL_BYTES,
+    MAX_PARCEL_DOCUMENTS,
+    MAX_PARCEL_INFLATED_BYTES,
+    MAX_TEXT_BYTES,
+)
 from gristmill_schemas.parcel import pack, unpack
 from gristmill_worker.sink import MAX_REQUEST_BYTES, MAX_REQUEST_POINTS, slices
 
@@ -108,3 +118,131 @@ def test_a_parcel_survives_its_codec(items: list[tuple[str, int | None]]) -> Non
     )
     assert unpack(pack(parcel)) == parcel
     assert [len(part) for part in parcel.split()] == [1] * len(valid)
+
+
+#: What JSON writes with the most escapes, the widest UTF-8, and what is neither.
+CHARACTERS = st.sampled_from('\x01\x7f\u2028\ufeff\U0010ffff\\"é中 \n') | st.characters(
+    exclude_categories=["Cs"], exclude_characters="\0"
+)
+WORDS = st.text(CHARACTERS, min_size=1, max_size=20).filter(lambda text: bool(text.strip()))
+LABELS = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
+    max_leaves=8,
+)
+DOCUMENTS = st.builds(
+    Document,
+    id=WORDS,
+    text=WORDS,
+    metadata=st.dictionaries(WORDS, LABELS, max_size=3),
+    tenant=st.none() | WORDS,
+    version=st.none() | st.integers(0, 2**53 - 1),
+)
+DELETIONS = st.builds(Deletion, id=WORDS, tenant=st.none() | WORDS, version=st.none() | st.integers(0, 2**53 - 1))
+
+
+def parcel_of(documents: list[Document], deletions: list[Deletion] | None = None) -> Parcel:
+    return Parcel(
+        id="p",
+        job_id="j",
+        collection="c",
+        model_digest="m",
+        documents=tuple(documents),
+        deletions=tuple(deletions or ()),
+        version=1,
+        enqueued_at=1.5,
+    )
+
+
+@settings(deadline=None)
+@given(st.lists(DOCUMENTS, max_size=5), st.lists(DELETIONS, max_size=5))
+def test_any_unicode_survives_the_codec_with_the_hashes_that_depend_on_it(
+    documents: list[Document], deletions: list[Deletion]
+) -> None:
+    parcel = parcel_of(documents, deletions)
+    back = unpack(pack(parcel))
+    assert back == parcel
+    for before, after in zip(documents, back.documents, strict=True):
+        assert (after.text_hash, after.metadata_hash) == (before.text_hash, before.metadata_hash)
+
+
+@settings(deadline=None)
+@given(st.lists(DOCUMENTS, max_size=4), st.lists(DELETIONS, max_size=4))
+def test_parts_hold_each_item_once_in_order_at_its_version_under_names_of_their_own(
+    documents: list[Document], deletions: list[Deletion]
+) -> None:
+    parcel = parcel_of(documents, deletions)
+    parts = parcel.split()
+    assert [item for part in parts for item in part.items] == list(parcel.items)
+    assert all(len(part) == 1 for part in parts)
+    assert len({part.id for part in (parcel, *parts)}) == len(parts) + 1
+    for part in parts:
+        assert part.version_of(part.items[0]) == parcel.version_of(part.items[0])
+        assert (part.job_id, part.collection, part.model_digest) == ("j", "c", "m")
+        assert unpack(pack(part)) == part
+
+
+@pytest.mark.parametrize("character", ["\x01", "\\", "\x7f", "中", "\U0010ffff"])
+def test_the_largest_documents_that_are_accepted_can_be_unpacked(character: str) -> None:
+    size = len(character.encode())
+    # As JSON, a backslash in metadata is two bytes and a control character six; one in text counts once.
+    label_size = len(character.encode("unicode_escape")) + 4
+    largest = Document(
+        id=character * 512 if character.strip() else "a",
+        text=character * (MAX_TEXT_BYTES // size),
+        metadata={"k": character * ((MAX_METADATA_BYTES - 16) // label_size)},
+    )
+    assert unpack(pack(parcel_of([largest]))).documents == (largest,)
+    full = [Document(id=f"{n}{character * 500}", text=character * (4000 // size)) for n in range(500)]
+    for each in group(full):
+        assert len(unpack(pack(parcel_of(list(each))))) == len(each)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=200), st.booleans())
+def test_bytes_that_are_no_parcel_are_refused_and_nothing_else_happens(body: bytes, compressed: bool) -> None:
+    with pytest.raises(InvalidInput, match="parcel body"):
+        unpack(zlib.compress(body) if compressed else body)
+
+
+@given(st.data())
+def test_a_parcel_that_was_cut_short_is_refused(data: st.DataObject) -> None:
+    body = pack(parcel_of([Document(id="a", text="some text to cut")]))
+    with pytest.raises(InvalidInput, match="parcel body"):
+        unpack(body[: data.draw(st.integers(0, len(body) - 8))])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" * 1_000_000,
+        b'{"id": ' + b"9" * 100_000 + b"}",
+        b'{"__class__": "os.system", "id": "p"}',
+        b"{}",
+        b"\xff\xfe{}",
+        b"NaN",
+    ],
+    ids=["deep", "long number", "foreign fields", "no fields", "no UTF-8", "NaN"],
+)
+def test_hostile_json_is_refused_within_bounds(text: bytes) -> None:
+    with pytest.raises(InvalidInput, match="parcel body"):
+        unpack(zlib.compress(text))
+
+
+def test_a_bomb_is_refused_before_it_is_inflated_whole() -> None:
+    bomb = zlib.compress(b" " * (2 * MAX_PARCEL_INFLATED_BYTES))
+    with pytest.raises(InvalidInput, match="inflates to more than"):
+        unpack(bomb)
+
+
+def test_a_rejection_of_a_reader_keeps_its_own_place() -> None:
+    given_rejection = Rejection(position=41, id="r", source="file.jsonl", reason="not JSON")
+    items: list[Any] = [Document(id="a", text="t"), given_rejection, {"id": "bad"}]
+    parsed = list(parse(items))
+    assert parsed[1] == given_rejection
+    assert isinstance(parsed[2], Rejection)
+    assert parsed[2].position == 2

@@ -18,7 +18,7 @@ from qdrant_client import QdrantClient, models
 from gristmill.store import store_errors
 from gristmill_schemas import CollectionSpec, Document, PointSystem, point_id
 from gristmill_schemas.document import canonical_json
-from gristmill_schemas.errors import StoreRefused
+from gristmill_schemas.errors import CollectionNotFound, StoreRefused
 from gristmill_schemas.point import ETAG_PATH, ID_PATH, TENANT_PATH, VERSION_PATH
 from gristmill_schemas.validation import SYSTEM_KEY
 from gristmill_worker.fence import Task
@@ -64,8 +64,14 @@ class Sink:
 
     def _ask(self, spec: CollectionSpec, call: Callable[[], T]) -> T:
         def translated() -> T:
-            with store_errors(spec.name):
-                return call()
+            try:
+                with store_errors(spec.name):
+                    return call()
+            except ValueError as error:
+                # Local mode's only sign that a collection was deleted; taken for a refusal, it would blame the document.
+                if str(error) == f"Collection {spec.name} not found":
+                    raise CollectionNotFound(f"collection {spec.name!r} does not exist any more") from error
+                raise
 
         with self._idle.stage(Stage.STORE):
             return self._patience.call(translated)

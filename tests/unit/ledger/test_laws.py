@@ -87,6 +87,16 @@ class TestHolding(Opened):
         assert (first.attempts, second.attempts) == (1, 2)
         assert second.token != first.token
 
+    def test_a_lease_runs_out_by_the_ledgers_own_clock(self, ledger: Ledger) -> None:
+        first = ledger.claim("p", 0.05)
+        assert isinstance(first, Claim)
+        assert ledger.begin(first)
+        second = eventually(lambda: claim if isinstance(claim := ledger.claim("p", LONG_S), Claim) else None)
+        assert second is not None
+        assert second.attempts == 2
+        assert not ledger.finish(first, verdict_of(self.parcel))
+        assert ledger.finish(second, verdict_of(self.parcel))
+
     def test_who_only_waited_has_spent_no_attempt(self, ledger: Ledger) -> None:
         for _ in range(3):
             assert taken(ledger).attempts == 1
@@ -170,6 +180,27 @@ class TestHolding(Opened):
         assert (letter.collection, letter.error, letter.document) == ("c", "UnreadableParcel", None)
         assert ledger.load().parcels == 0
         assert ledger.claim("p", LONG_S) is Unclaimed.GONE
+
+    def test_bytes_that_are_no_parcel_stop_nobody_else(self, ledger: Ledger) -> None:
+        ledger.accept(parcel_of(self.ticket, "q"), 1, ROOMY)
+        corrupt(ledger, "p")
+        with pytest.raises(UnreadableParcel):
+            ledger.claim("p", LONG_S)
+        assert [item.parcel_id for item in ledger.overdue("m", 10)] == ["q"]
+        assert ledger.finish(taken(ledger, "q"), verdict_of(parcel_of(self.ticket, "q")))
+        report = report_of(ledger, self.ticket)
+        assert (report.accepted, report.stored, report.dead, report.pending) == (4, 2, 2, 0)
+
+    def test_a_part_can_be_split_held_and_lost_like_any_parcel(self, ledger: Ledger) -> None:
+        claim = begun(ledger)
+        parts = claim.parcel.split()
+        ledger.split(claim, parts, attempts=1)
+        assert {item.parcel_id for item in ledger.overdue("m", 10)} == {part.id for part in parts}
+        held = begun(ledger, parts[0].id)
+        assert ledger.claim(parts[0].id, LONG_S) is Unclaimed.HELD
+        lapse(ledger, parts[0].id)
+        assert [item.lapsed for item in ledger.overdue("m", 1)] == [True, False]
+        assert begun(ledger, parts[0].id).attempts == held.attempts + 1
 
 
 class TestCounting(Opened):
@@ -293,6 +324,19 @@ class TestRemembering(Opened):
         assert ledger.dead_letter("p-0") is None
         assert [letter.id for letter in ledger.dead_letters(10)] == ["p-1"]
         assert ledger.drop_dead([]) == 0
+
+    def test_a_letter_is_found_behind_hundreds_of_another_collection(self, ledger: Ledger) -> None:
+        other = ledger.open_job("d")
+        lonely = parcel_of(other, "lonely", 1).model_copy(update={"collection": "d"})
+        ledger.accept(lonely, 0, ROOMY)
+        ledger.finish(taken(ledger, "lonely"), verdict_of(lonely, dead=1))
+        for number in range(5):
+            crowd = parcel_of(self.ticket, f"crowd{number}", 64)
+            ledger.accept(crowd, 1 + number, ROOMY)
+            ledger.finish(taken(ledger, crowd.id), verdict_of(crowd, dead=64))
+        assert [letter.id for letter in ledger.dead_letters(1, collection="d")] == ["lonely-0"]
+        assert len(ledger.dead_letters(1000)) == 5 * 64 + 1
+        assert len(ledger.dead_letters(300, collection="c")) == 300
 
     def test_announced_models_are_listed_newest_first(self, ledger: Ledger) -> None:
         def info(name: str) -> EncoderInfo:

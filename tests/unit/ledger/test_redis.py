@@ -12,11 +12,11 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-from gristmill.ledger import Accepted, Claim, HighWater, RedisLedger, Unclaimed
-from gristmill_schemas import JobState
+from gristmill.ledger import Accepted, Claim, HighWater, RedisLedger, Unclaimed, UnreadableParcel
+from gristmill_schemas import EncoderInfo, JobState, Pooling
 from gristmill_schemas.errors import BrokerUnavailable
 from services import RedisServer
-from unit.ledger.parcels import LONG_S, ROOMY, lapse, parcel_of, redis_ledger, verdict_of
+from unit.ledger.parcels import LONG_S, ROOMY, corrupt, lapse, parcel_of, redis_ledger, verdict_of
 
 pytestmark = pytest.mark.server
 MakeRedis = Callable[..., RedisServer]
@@ -31,8 +31,11 @@ def ledger(redis_url: str) -> Iterator[RedisLedger]:
 def use_everything(ledger: RedisLedger) -> None:
     """Touch every key that the ledger has."""
     ticket = ledger.open_job("c")
-    for number in range(3):
+    for number in range(4):
         ledger.accept(parcel_of(ticket, f"p{number}"), number, ROOMY)
+    corrupt(ledger, "p3")
+    with pytest.raises(UnreadableParcel):
+        ledger.claim("p3", LONG_S)
     claims = [ledger.claim(f"p{number}", LONG_S) for number in range(2)]
     first, second = (claim for claim in claims if isinstance(claim, Claim))
     ledger.begin(first)
@@ -41,6 +44,10 @@ def use_everything(ledger: RedisLedger) -> None:
     ledger.bury("c", {"x": 1})
     ledger.take_turn("duty", "me", LONG_S)
     ledger.heartbeat("w", {}, ttl_s=LONG_S)
+    ledger.announce(
+        EncoderInfo(model="m", digest="m", pooling=Pooling.MEAN, dimensions=8, min_dimensions=1, max_tokens=9)
+    )
+    ledger.close_job(ticket.job_id)
 
 
 def test_all_keys_share_one_hash_slot(ledger: RedisLedger, redis_url: str) -> None:
@@ -58,7 +65,18 @@ def test_two_prefixes_on_one_redis_do_not_see_each_other(ledger: RedisLedger, re
         assert other.claim("p2", LONG_S) is Unclaimed.GONE
         assert other.tombstones("c", ["x"]) == {}
         assert other.load().documents == 0
+        assert other.models() == []
+        assert other.forget_expired() == 0
         assert other.take_turn("duty", "you", LONG_S)
+
+
+def test_what_is_owed_never_expires_and_what_is_only_remembered_does(ledger: RedisLedger, redis_url: str) -> None:
+    use_everything(ledger)
+    with contextlib.closing(redis.Redis.from_url(redis_url)) as client:
+        kinds = {bytes(key).decode().split(":")[1]: int(client.ttl(key)) for key in client.scan_iter(count=1000)}
+    mortal = {"job", "tomb", "turn", "worker"}
+    assert {kind for kind, ttl in kinds.items() if ttl > 0} == mortal
+    assert kinds.keys() - mortal >= {"parcel", "waiting", "letters", "dead", "load", "clock", "unreadable"}
 
 
 class Twice:
