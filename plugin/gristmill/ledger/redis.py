@@ -122,7 +122,13 @@ class RedisLedger:
         }
 
     def _run(self, script: str, *args: str | int | float | bytes) -> Any:
-        return self._scripts[script](keys=[self._prefix], args=list(args))
+        registered = self._scripts[script]
+        try:
+            return registered(keys=[self._prefix], args=list(args))
+        except redis.exceptions.NoScriptError:
+            # The client loads a script that the server does not know, then calls it by its hash. A server that restarts
+            # in between has forgotten it again, so now the text itself goes along.
+            return self._redis.eval(registered.script, 1, self._prefix, *args)
 
     def _key(self, *parts: str) -> str:
         return ":".join((self._prefix, *parts))

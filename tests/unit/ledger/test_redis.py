@@ -119,6 +119,26 @@ def test_a_script_that_runs_again_after_a_lost_answer_counts_once(ledger: RedisL
     assert len(ledger.dead_letters(10)) == 1
 
 
+class Forgetful:
+    """A registered script on a server that forgets it between loading and calling."""
+
+    def __init__(self, script: Any) -> None:
+        self.script = script.script
+
+    def __call__(self, **_: Any) -> Any:
+        raise redis.exceptions.NoScriptError("No matching script. Please use EVAL.")
+
+
+def test_a_redis_that_forgets_a_script_between_loading_and_calling_it_still_runs_it(ledger: RedisLedger) -> None:
+    ledger._scripts = {name: Forgetful(script) for name, script in ledger._scripts.items()}  # type: ignore[misc]  # a stand-in
+    ticket = ledger.open_job("c")
+    assert ledger.accept(parcel_of(ticket), 0, ROOMY) is Accepted.YES
+    claim = ledger.claim("p", LONG_S)
+    assert isinstance(claim, Claim)
+    assert ledger.finish(claim, verdict_of(claim.parcel))
+    assert ledger.load().parcels == 0
+
+
 def test_a_forgotten_job_does_not_come_back_as_a_ghost(ledger: RedisLedger, redis_url: str) -> None:
     ticket = ledger.open_job("c")
     for number in range(2):
