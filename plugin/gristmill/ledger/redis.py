@@ -128,7 +128,7 @@ class RedisLedger:
         except redis.exceptions.NoScriptError:
             # The client loads a script that the server does not know, then calls it by its hash. A server that restarts
             # in between has forgotten it again, so now the text itself goes along.
-            return self._redis.eval(registered.script, 1, self._prefix, *args)
+            return self._redis.eval(cast("str", registered.script), 1, self._prefix, *args)
 
     def _key(self, *parts: str) -> str:
         return ":".join((self._prefix, *parts))
