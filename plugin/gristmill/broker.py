@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gristmill.ledger.redis import broker_errors
+from gristmill.connection import broker_errors
 from gristmill.settings import ClientSettings
 
 if TYPE_CHECKING:

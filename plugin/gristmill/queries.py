@@ -14,8 +14,8 @@ from typing import Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from gristmill.connection import broker_errors, connect
 from gristmill.ledger import Ledger
-from gristmill.ledger.redis import broker_errors, connect
 from gristmill.settings import ClientSettings
 from gristmill_schemas import QueryRequest, VectorSpace
 from gristmill_schemas.errors import EncodingFailed, NoWorker, WaitTimeout

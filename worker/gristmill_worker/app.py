@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 import time
 import warnings
@@ -141,8 +142,6 @@ def register_task(app: Celery, pipeline: Pipeline) -> None:
 
     @app.task(name=PARCEL_TASK, acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator]  # celery has no types
     def parcel(parcel_id: str) -> None:
-        if not isinstance(parcel_id, str) or not 0 < len(parcel_id) <= 512:
-            raise Reject(f"expected a parcel id, got {parcel_id!r}", requeue=False)
         if pipeline.process(parcel_id) is Handled.LATER:
             raise Reject("not decided yet", requeue=True)
 
@@ -195,8 +194,6 @@ def orphan_watch() -> Callable[[], None]:
 
     def watch() -> None:
         if os.getppid() != parent:
-            import signal
-
             log.warning("the supervisor is gone: draining")
             os.kill(os.getpid(), signal.SIGTERM)
 

@@ -10,15 +10,13 @@ accelerator's work hides everything else.
 from __future__ import annotations
 
 import logging
-import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from gristmill.collections import Collections
 from gristmill.ledger import Claim, Ledger, Unclaimed, UnreadableParcel, Verdict
-from gristmill_schemas import CollectionSpec, DeadLetter, Deletion, Document, Outcome, Parcel, point_id
+from gristmill_schemas import CollectionSpec, Outcome, Parcel, point_id
 from gristmill_schemas.errors import CollectionNotFound, GristmillError, InvalidInput, ShuttingDown
 from gristmill_worker.batcher import Batcher
 from gristmill_worker.encoder.base import Encoder
@@ -29,6 +27,7 @@ from gristmill_worker.keeper import Keeper
 from gristmill_worker.patience import Patience
 from gristmill_worker.preparing import Prepared, Preparer
 from gristmill_worker.sink import Point, Sink
+from gristmill_worker.tally import Tally, all_dead
 
 log = logging.getLogger(__name__)
 
@@ -41,20 +40,6 @@ class Handled(StrEnum):
 
     DONE = "done"  #: acknowledge it
     LATER = "later"  #: put it back: nothing was decided
-
-
-@dataclass
-class _Tally:
-    """What has become of the parcel's items so far."""
-
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
-    letters: list[DeadLetter] = field(default_factory=list)
-    tokens: int = 0
-    chunks: int = 0
-    truncated: int = 0
-
-    def verdict(self) -> Verdict:
-        return Verdict(self.outcomes, self.tokens, self.chunks, self.truncated, tuple(self.letters))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +134,7 @@ class Pipeline:
                     self._publish(part)
             return
         reason = claim.last_error or f"its worker died {claim.attempts - 1} times while it was on it"
-        self._finish(claim, _all_dead(claim, "AttemptsExhausted", reason).verdict())
+        self._finish(claim, all_dead(claim, "AttemptsExhausted", reason))
 
     def _work(self, claim: Claim) -> Verdict:
         parcel = claim.parcel
@@ -157,16 +142,16 @@ class Pipeline:
             spec = self._patience.call(lambda: self._collections.get(parcel.collection))
             self._check_model(spec)
         except (CollectionNotFound, InvalidInput) as error:
-            return _all_dead(claim, type(error).__name__, str(error)).verdict()
-        tally = _Tally()
+            return all_dead(claim, type(error).__name__, str(error))
+        tally = Tally(claim)
         self._delete(spec, parcel, tally)
         left = [Task(document, parcel.version_of(document), parcel.job_id) for document in parcel.documents]
         for _ in range(_MAX_ROUNDS):
             if not left:
                 return tally.verdict()
             plans = self._survey(spec, left)
-            prepared = self._prepare(spec, claim, plans, tally)
-            self._write(spec, claim, plans, prepared, tally)
+            prepared = self._prepare(spec, plans, tally)
+            self._write(spec, plans, prepared, tally)
             left = self._confirm(spec, plans, prepared, tally)
         raise GristmillError(f"{len(left)} documents were overtaken {_MAX_ROUNDS} times; trying again later")
 
@@ -177,7 +162,7 @@ class Pipeline:
                 f"enqueued for {self._encoder.info.model}"
             )
 
-    def _delete(self, spec: CollectionSpec, parcel: Parcel, tally: _Tally) -> None:
+    def _delete(self, spec: CollectionSpec, parcel: Parcel, tally: Tally) -> None:
         """Tombstones first, so that whoever writes meanwhile sees them; then the points."""
         if not parcel.deletions:
             return
@@ -204,24 +189,15 @@ class Pipeline:
         tombs = self._patience.call(lambda: self._ledger.tombstones(spec.name, keys))
         return [Held(stored, tombs.get(key), others) for key, (stored, others) in zip(keys, sightings, strict=True)]
 
-    def _prepare(
-        self, spec: CollectionSpec, claim: Claim, plans: Sequence[_Plan], tally: _Tally
-    ) -> dict[str, Prepared]:
+    def _prepare(self, spec: CollectionSpec, plans: Sequence[_Plan], tally: Tally) -> dict[str, Prepared]:
         """Tokenize, chunk and encode what needs it; documents that cannot be encoded go to the dead letters."""
         tasks = [plan.task for plan in plans if plan.action is Action.ENCODE]
-        prepared, failed = self._preparer.prepare(spec, tasks, claim)
+        prepared, failed = self._preparer.prepare(spec, tasks, tally.claim)
         for task, error in failed:
-            _bury(tally, claim, task, type(error).__name__, str(error))
+            tally.bury(task.document, task.version, type(error).__name__, str(error))
         return {item.task.key: item for item in prepared}
 
-    def _write(
-        self,
-        spec: CollectionSpec,
-        claim: Claim,
-        plans: Sequence[_Plan],
-        prepared: dict[str, Prepared],
-        tally: _Tally,
-    ) -> None:
+    def _write(self, spec: CollectionSpec, plans: Sequence[_Plan], prepared: dict[str, Prepared], tally: Tally) -> None:
         """Points, payloads, versions; then what older versions left behind."""
         points: list[Point] = [point for item in prepared.values() for point in item.points]
         refused = self._sink.write(spec, points)
@@ -229,7 +205,7 @@ class Pipeline:
             reason = next((refused[point.id] for point in item.points if point.id in refused), None)
             if reason is not None:
                 del prepared[item.task.key]
-                _bury(tally, claim, item.task, "StoreRefused", reason)
+                tally.bury(item.task.document, item.task.version, "StoreRefused", reason)
                 if len(item.points) > 1:
                     self._sink.withdraw(spec, [item.task])
         unchanged = [(p.task, p.before.stored) for p in plans if p.action is Action.TOUCH and p.before.stored]
@@ -239,7 +215,7 @@ class Pipeline:
                 self._sink.replace_metadata(spec, plan.task, plan.before.stored)
 
     def _confirm(
-        self, spec: CollectionSpec, plans: Sequence[_Plan], prepared: dict[str, Prepared], tally: _Tally
+        self, spec: CollectionSpec, plans: Sequence[_Plan], prepared: dict[str, Prepared], tally: Tally
     ) -> list[Task]:
         """Read back what became of each document; returns those that were overtaken midway."""
         open_plans = [plan for plan in plans if plan.action is not Action.ENCODE or plan.task.key in prepared]
@@ -270,35 +246,3 @@ class Pipeline:
             if held.tombstone is not None
         ]
         self._sink.delete_through(spec, revived)
-
-
-def _bury(tally: _Tally, claim: Claim, task: Task, error: str, reason: str) -> None:
-    tally.outcomes[Outcome.DEAD] += 1
-    tally.letters.append(_letter(claim, task.document, task.version, error, reason, len(tally.letters)))
-
-
-def _all_dead(claim: Claim, error: str, reason: str) -> _Tally:
-    tally = _Tally()
-    items: list[Document | Deletion] = [*claim.parcel.documents, *claim.parcel.deletions]
-    for number, item in enumerate(items):
-        tally.outcomes[Outcome.DEAD] += 1
-        tally.letters.append(_letter(claim, item, claim.parcel.version_of(item), error, reason, number))
-    return tally
-
-
-def _letter(claim: Claim, item: Document | Deletion, version: int, error: str, reason: str, number: int) -> DeadLetter:
-    parcel = claim.parcel
-    return DeadLetter(
-        id=f"{parcel.id}-{number}",
-        job_id=parcel.job_id,
-        collection=parcel.collection,
-        model_digest=parcel.model_digest,
-        document=item if isinstance(item, Document) else None,
-        deletion=item if isinstance(item, Deletion) else None,
-        version=version,
-        error=error,
-        reason=reason[:2000],
-        attempts=claim.attempts,
-        enqueued_at=parcel.enqueued_at,
-        died_at=time.time(),
-    )

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import redis
 from pydantic import ValidationError
 
-from gristmill.ledger.redis import connect
+from gristmill.connection import connect
 from gristmill.queries import encode_failure, encode_reply, query_queue
 from gristmill.settings import ClientSettings
 from gristmill_schemas import QueryRequest

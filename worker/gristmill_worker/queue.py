@@ -6,7 +6,7 @@ import json
 from typing import Any, cast
 
 from gristmill.broker import queue_name
-from gristmill.ledger.redis import broker_errors, connect
+from gristmill.connection import broker_errors, connect
 from gristmill.settings import ClientSettings
 
 

@@ -15,9 +15,9 @@ from rich.markup import escape
 
 from gristmill import ClientSettings
 from gristmill.cli.output import JsonFlag, console, print_json, table
+from gristmill.connection import connect
 from gristmill.ledger import RedisLedger
 from gristmill.ledger.evidence import MAX_REFUSED, RedisEvidence
-from gristmill.ledger.redis import connect
 from gristmill.settings import hide_password, load_settings, provenance
 from gristmill.store import open_store, require_server
 from gristmill_schemas.errors import GristmillError

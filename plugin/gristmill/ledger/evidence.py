@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Protocol, TypeVar, cast
 
+from gristmill.connection import broker_errors
 from gristmill.ledger.memory import MemoryLedger
-from gristmill.ledger.redis import RedisLedger, broker_errors
+from gristmill.ledger.redis import RedisLedger
 from gristmill.ledger.roster import Rostered, bucket_of, name_of, parse_name, used_buckets
 from gristmill.settings import ClientSettings
 from gristmill_schemas import DeadLetter, Parcel, RefusedMessage

@@ -1,0 +1,58 @@
+"""What becomes of a parcel's items while it is worked on: counters, and a dead letter for each that fails."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+
+from gristmill.ledger import Claim, Verdict
+from gristmill_schemas import DeadLetter, Deletion, Document, Outcome
+
+#: Characters of a reason that are kept.
+_REASON_CHARS = 2000
+
+
+@dataclass
+class Tally:
+    """Grows into the verdict on one claim."""
+
+    claim: Claim
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    letters: list[DeadLetter] = field(default_factory=list)
+    tokens: int = 0
+    chunks: int = 0
+    truncated: int = 0
+
+    def bury(self, item: Document | Deletion, version: int, error: str, reason: str) -> None:
+        """Count an item as dead, and write its letter: everything needed to understand it and to try again."""
+        parcel = self.claim.parcel
+        self.outcomes[Outcome.DEAD] += 1
+        self.letters.append(
+            DeadLetter(
+                id=f"{parcel.id}-{len(self.letters)}",
+                job_id=parcel.job_id,
+                collection=parcel.collection,
+                model_digest=parcel.model_digest,
+                document=item if isinstance(item, Document) else None,
+                deletion=item if isinstance(item, Deletion) else None,
+                version=version,
+                error=error,
+                reason=reason[:_REASON_CHARS],
+                attempts=self.claim.attempts,
+                enqueued_at=parcel.enqueued_at,
+                died_at=time.time(),
+            )
+        )
+
+    def verdict(self) -> Verdict:
+        """As the ledger takes it."""
+        return Verdict(self.outcomes, self.tokens, self.chunks, self.truncated, tuple(self.letters))
+
+
+def all_dead(claim: Claim, error: str, reason: str) -> Verdict:
+    """The verdict on a parcel none of whose items can be stored."""
+    tally = Tally(claim)
+    for item in claim.parcel.items:
+        tally.bury(item, claim.parcel.version_of(item), error, reason)
+    return tally.verdict()
