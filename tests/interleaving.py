@@ -246,7 +246,7 @@ def play(stage: Stage, actors: list[Actor], choose: Callable[[int], int], kills:
     """Move actors in the order of `choose(n)` (one of n) until all parcels are finished, killing and robbing meanwhile.
 
     A robbed actor is not killed: dying between its write and its clean-up, with nobody left who knows of it, is the one
-    double fault that nothing finds yet.
+    double fault that only an audit finds.
     """
     actors = list(actors)
     while actors:

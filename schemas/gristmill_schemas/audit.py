@@ -17,6 +17,7 @@ class Gap(StrEnum):
     INCOMPLETE = "incomplete"  #: some of its chunks are not there, or not of its version
     WRONG_SPACE = "wrong_space"  #: its vectors are of another space than the collection's
     LEFTOVER = "leftover"  #: a chunk that its document no longer has
+    REVIVED = "revived"  #: a point of a document that was deleted at this version or a newer one
     FOREIGN = "foreign"  #: a point that Gristmill did not write: no valid system payload, or not under its own id
 
 
@@ -55,14 +56,16 @@ class AuditReport(Record):
     in_flight: int = 0
     dead: int = 0
     deleted: int = 0
-    #: Not as expected, for no known reason. Each document counts once; leftovers and foreign points count as points.
+    #: Not as expected, for no known reason. Each document counts once; leftover, revived and foreign
+    #: points count as points.
     missing: int = 0
     stale: int = 0
     incomplete: int = 0
     wrong_space: int = 0
     leftover: int = 0
+    revived: int = 0
     foreign: int = 0
-    #: Documents enqueued again, and leftovers deleted, by this audit.
+    #: Documents enqueued again, and leftover and revived points deleted, by this audit.
     repaired: int = 0
     #: Job of the documents that were enqueued again.
     job_id: str | None = None
@@ -73,7 +76,7 @@ class AuditReport(Record):
     @property
     def gaps(self) -> int:
         """Everything that is not as it should be."""
-        return self.missing + self.stale + self.incomplete + self.wrong_space + self.leftover + self.foreign
+        return sum(getattr(self, gap.value) for gap in Gap)
 
     @property
     def left(self) -> int:

@@ -157,6 +157,26 @@ def test_leftover_chunks_are_deleted_and_nothing_else(client: Client, collection
     assert store_of(client).count(collection_name, exact=True).count == 4
 
 
+def test_a_document_that_came_back_after_its_deletion_is_found_and_deleted(
+    client: Client, collection_name: str
+) -> None:
+    """What a worker leaves that has lost its lease, writes after a deletion and dies before it can clean up."""
+    client.enqueue(collection_name, [Document(id="gone", text="old", version=1), *documents(3)]).wait(30)
+    kept = store_of(client).retrieve(collection_name, [point_id("gone", None)], with_payload=True, with_vectors=True)[0]
+    client.delete(collection_name, ["gone"], version=2).wait(30)
+    vector: Any = kept.vector
+    store_of(client).upsert(
+        collection_name, [models.PointStruct(id=kept.id, vector=vector, payload=kept.payload)], wait=True
+    )
+    report = client.audit(collection_name)
+    assert (report.revived, report.left) == (1, 1)
+    assert [finding.id for finding in report.findings] == ["gone"]
+    report = client.audit(collection_name, repair=True)
+    assert (report.revived, report.repaired, report.left) == (1, 1, 0)
+    assert client.audit(collection_name).gaps == 0
+    assert store_of(client).count(collection_name, exact=True).count == 3
+
+
 def test_points_that_are_not_ours_are_named_and_left_alone(client: Client, collection_name: str) -> None:
     client.enqueue(collection_name, documents(3)).wait(30)
     foreign = models.PointStruct(id=1, vector=[1.0] * 16, payload={"theirs": True})

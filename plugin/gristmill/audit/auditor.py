@@ -17,6 +17,8 @@ from gristmill.ledger.evidence import Evidence
 from gristmill.packing import SeenKeys, parse
 from gristmill_schemas import AuditReport, CollectionSpec, Document, Finding, Gap, PointSystem, Rejection, point_id
 
+#: Of some points, those that should not be there.
+_Finder = Callable[[Iterable[Seen]], dict[str, PointSystem]]
 #: Gaps that a report describes one by one.
 MAX_FINDINGS = 1000
 #: Characters of the caller's texts held at once.
@@ -186,44 +188,50 @@ class Auditor:
         if len(self._findings) < MAX_FINDINGS:
             self._findings.append(finding)
 
-    # leftovers
+    # what must go
 
     def _sweep(self, page: Sequence[Seen]) -> None:
-        """Chunks that their documents no longer have, unless their documents are in motion."""
-        suspects = self._leftovers([seen.id for seen in page if seen.system and seen.system.chunk])
-        if not suspects:
+        """Chunks that their documents no longer have, and documents that were deleted and are there all the same."""
+        ours = [seen for seen in page if seen.system is not None]
+        self._weed(ours, self._leftovers, Gap.LEFTOVER, "which its document no longer has")
+        self._weed(ours, self._revived, Gap.REVIVED, "though the document was deleted at that version or a newer one")
+
+    def _weed(self, seen: Iterable[Seen], find: _Finder, gap: Gap, why: str) -> None:
+        """Report what `find` finds, and delete it if this audit repairs, unless its document is in motion."""
+        if not (suspects := find(seen)):
             return
         pending = self._pending({point_id(system.id, system.tenant) for system in suspects.values()})
-        still = {
-            each: system
-            for each, system in self._leftovers(list(suspects)).items()
-            if point_id(system.id, system.tenant) not in pending
-        }
+        again = find(look_up(self._store, self._spec.name, list(suspects)).values())
+        still = {each: it for each, it in again.items() if point_id(it.id, it.tenant) not in pending}
         if self._repairer is not None:
-            self._repairer.delete_leftovers(list(still.values()), list(still))
+            self._repairer.delete_points(still)
         for each, system in still.items():
-            detail = f"chunk {system.chunk} of version {system.version}, which its document no longer has"
             self._note(
                 Finding(
-                    gap=Gap.LEFTOVER,
+                    gap=gap,
                     id=system.id,
                     tenant=system.tenant,
                     point_id=each,
-                    detail=detail,
+                    detail=f"chunk {system.chunk} of version {system.version}, {why}",
                     repaired=self._repairer is not None,
                 )
             )
 
-    def _leftovers(self, ids: Sequence[str]) -> dict[str, PointSystem]:
-        chunks = look_up(self._store, self._spec.name, ids)
-        first = look_up(self._store, self._spec.name, _keys(chunks.values()))
-        found: dict[str, PointSystem] = {}
-        for seen in chunks.values():
-            if seen.system is not None:
-                zero = first.get(point_id(seen.system.id, seen.system.tenant))
-                if zero is not None and zero.system is not None and is_leftover(seen.system, zero.system):
-                    found[seen.id] = seen.system
-        return found
+    def _leftovers(self, points: Iterable[Seen]) -> dict[str, PointSystem]:
+        chunks = {seen.id: seen.system for seen in points if seen.system and seen.system.chunk}
+        first = look_up(self._store, self._spec.name, list({point_id(it.id, it.tenant) for it in chunks.values()}))
+        zeros = {key: zero.system for key, zero in first.items() if zero.system is not None}
+        return {
+            each: it
+            for each, it in chunks.items()
+            if (zero := zeros.get(point_id(it.id, it.tenant))) is not None and is_leftover(it, zero)
+        }
+
+    def _revived(self, points: Iterable[Seen]) -> dict[str, PointSystem]:
+        """By a worker that had lost its lease, wrote after the deletion and died before it could clean up after itself."""
+        held = {seen.id: seen.system for seen in points if seen.system is not None}
+        tombs = self._ledger.tombstones(self._spec.name, [point_id(it.id, it.tenant) for it in held.values()])
+        return {each: it for each, it in held.items() if tombs.get(point_id(it.id, it.tenant), -1) >= it.version}
 
 
 def _keys(page: Iterable[Seen]) -> list[str]:

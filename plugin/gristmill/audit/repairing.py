@@ -9,7 +9,7 @@ flag on the parcel would put a second way past the fence into every worker.)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
 from pydantic import ValidationError
@@ -76,15 +76,12 @@ class Repairer:
             operations.append(models.DeleteOperation(delete=models.FilterSelector(filter=chosen)))
         self._apply(operations)
 
-    def delete_leftovers(self, chunks: Sequence[PointSystem], ids: Sequence[str]) -> None:
-        """Delete chunks that their documents no longer have."""
+    def delete_points(self, points: Mapping[str, PointSystem]) -> None:
+        """Delete points that should not be there."""
         operations: list[models.UpdateOperation] = []
-        for chunk, each in zip(chunks, ids, strict=True):
-            chosen = _still(
-                [each],
-                _version_is(chunk.version),
-                models.FieldCondition(key=ETAG_PATH, match=models.MatchValue(value=chunk.etag)),
-            )
+        for each, system in points.items():
+            etag = models.FieldCondition(key=ETAG_PATH, match=models.MatchValue(value=system.etag))
+            chosen = _still([each], _version_is(system.version), etag)
             operations.append(models.DeleteOperation(delete=models.FilterSelector(filter=chosen)))
         self._apply(operations)
 

@@ -18,7 +18,18 @@ app = typer.Typer()
 
 #: Gaps shown to people; `--json` gives the first 1,000.
 _SHOWN = 20
-_COLUMNS = ("missing", "stale", "incomplete", "wrong_space", "leftover", "foreign", "in_flight", "dead", "deleted")
+_COLUMNS = (
+    "missing",
+    "stale",
+    "incomplete",
+    "wrong_space",
+    "leftover",
+    "revived",
+    "foreign",
+    "in_flight",
+    "dead",
+    "deleted",
+)
 
 
 @app.command()

@@ -151,9 +151,7 @@ def test_a_deletion_between_look_and_write_is_not_undone(stage: Stage) -> None:
     check(stage, [[write], [delete]])
 
 
-@pytest.mark.xfail(
-    strict=True, reason="nobody is left who knows of the late write; an audit would have to look for tombstones"
-)
+@pytest.mark.xfail(strict=True, reason="nobody is left who knows of the late write; only an audit finds it")
 def test_a_worker_that_lost_its_lease_and_dies_right_after_a_late_write_revives_nothing(stage: Stage) -> None:
     write, delete = Write("a", 1, "x", 1, 0), Delete("a", 2)
     robbed = stage.enter(stage.accept([write.item])).stop_before("upload_collection")
