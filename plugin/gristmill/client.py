@@ -21,6 +21,7 @@ from gristmill.dead import DeadLetters
 from gristmill.enqueue import Producer
 from gristmill.filters import Where, compile_filter
 from gristmill.jobs import Job
+from gristmill.ledger import new_job_id
 from gristmill.packing import parse
 from gristmill.search import Searcher
 from gristmill.serving import served
@@ -240,13 +241,15 @@ class Client(Asking):
     def _feed(self, collection: str, items: Iterable[Any], rejections: list[Rejection], **how: Any) -> Job:
         self._check_server()
         spec = self.collections.get(collection)
-        ticket = self._parts.ledger.open_job(collection)
+        job_id = new_job_id()
         try:
+            ticket = self._parts.ledger.open_job(collection, job_id)
             self._producer.feed(spec, ticket, items, **how)
         finally:
-            # Also on Ctrl-C and on errors of the caller's own iterable: a job that nobody closes never ends.
-            self._parts.ledger.close_job(ticket.job_id, rejected=len(rejections))
-        return Job(self._parts.ledger, ticket.job_id, rejections)
+            # Also on errors of the caller's own iterable and on Ctrl-C, be it while the answer to `open_job` is on its
+            # way: a job that nobody closes never ends.
+            self._parts.ledger.close_job(job_id, rejected=len(rejections))
+        return Job(self._parts.ledger, job_id, rejections)
 
     # searching
 

@@ -11,6 +11,7 @@ from gristmill.ledger.base import (
     Unclaimed,
     UnreadableParcel,
     Verdict,
+    new_job_id,
 )
 from gristmill.ledger.memory import MemoryLedger
 from gristmill.ledger.redis import RedisLedger
@@ -28,4 +29,5 @@ __all__ = [
     "Unclaimed",
     "UnreadableParcel",
     "Verdict",
+    "new_job_id",
 ]

@@ -18,6 +18,7 @@ Laws, for every implementation:
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -127,12 +128,20 @@ class Overdue:
     lapsed: bool
 
 
+def new_job_id() -> str:
+    """64 random bits in hex."""
+    return uuid.uuid4().hex[:16]
+
+
 class Ledger(Protocol):
     """All that producers, workers and the reconciler need to remember."""
 
     # producer
-    def open_job(self, collection: str) -> Ticket:
-        """Open a job and reserve its version."""
+    def open_job(self, collection: str, job_id: str | None = None) -> Ticket:
+        """Open a job and reserve its version.
+
+        Who brings an id of its own (`new_job_id`) can close the job even if it is interrupted before the answer comes.
+        """
 
     def accept(self, parcel: Parcel, sequence: int, high_water: HighWater) -> Accepted:
         """Store a parcel and count its items, unless the ledger is full. An empty ledger is never full."""

@@ -20,6 +20,7 @@ from gristmill.ledger.base import (
     Unclaimed,
     UnreadableParcel,
     Verdict,
+    new_job_id,
     unreadable_letter,
 )
 from gristmill.ledger.roster import MemoryRoster
@@ -70,11 +71,11 @@ class MemoryLedger:
 
     # producer
 
-    def open_job(self, collection: str) -> Ticket:
+    def open_job(self, collection: str, job_id: str | None = None) -> Ticket:
+        job_id = job_id or new_job_id()
         with self._lock:
             now = self.now()
             self._clock = max(int(now * 1_000_000), self._clock + 1)
-            job_id = uuid.uuid4().hex[:16]
             self._jobs[job_id] = _Job(collection=collection, created_at=now)
             return Ticket(job_id=job_id, version=self._clock, opened_at=now)
 

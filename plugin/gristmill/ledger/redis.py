@@ -26,6 +26,7 @@ from gristmill.ledger.base import (
     Unclaimed,
     UnreadableParcel,
     Verdict,
+    new_job_id,
     unreadable_letter,
 )
 from gristmill.ledger.roster import enrolment
@@ -96,8 +97,8 @@ class RedisLedger:
     # producer
 
     @_translated
-    def open_job(self, collection: str) -> Ticket:
-        job_id = uuid.uuid4().hex[:16]
+    def open_job(self, collection: str, job_id: str | None = None) -> Ticket:
+        job_id = job_id or new_job_id()
         version, now = self._run("open_job", job_id, collection, self._job_ttl_s)
         return Ticket(job_id=job_id, version=int(version), opened_at=int(now) / _MICROS)
 

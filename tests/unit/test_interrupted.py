@@ -1,0 +1,37 @@
+"""Ctrl-C at the least convenient moments of an `enqueue`."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from gristmill import Client, Document, JobState
+from gristmill.ledger import Ticket
+
+
+def test_a_job_ends_though_the_answer_to_its_opening_never_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Client.embedded(model="hash:8") as client:
+        client.create_collection("c")
+        opened = client._parts.ledger.open_job
+
+        def interrupted(collection: str, job_id: str | None = None) -> Ticket:
+            opened(collection, job_id)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(client._parts.ledger, "open_job", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            client.enqueue("c", [Document(id="1", text="text")])
+        assert [report.state for report in client.jobs()] == [JobState.DONE]
+
+
+def test_what_was_accepted_before_an_interruption_is_stored_and_the_job_ends() -> None:
+    def documents() -> Iterator[Document]:
+        for number in range(100):
+            yield Document(id=str(number), text=f"text {number}")
+        raise KeyboardInterrupt
+
+    with Client.embedded(model="hash:8") as client:
+        client.create_collection("c")
+        with pytest.raises(KeyboardInterrupt):
+            client.enqueue("c", documents())
+        report = client.job(client.jobs()[0].job_id).wait(30)
+        assert (report.state, report.stored) == (JobState.DONE, 64), "whole parcels only: the rest was never accepted"
