@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -196,11 +197,17 @@ def test_an_interrupted_producer_can_simply_be_run_again(mill: MakeMill, conclud
     command = [sys.executable, "-m", "gristmill", "ingest", str(file), "-c", "c", "--model", made.model, "--json"]
     with made.running(), made.client() as client:
         client.create_collection("c", made.model, wait_s=60)
-        first = subprocess.Popen(command, env=made.worker_environment, stdout=subprocess.PIPE)
+        # A shell starts what it puts into the background deaf to SIGINT, and the test run may be such a child.
+        first = subprocess.Popen(
+            command,
+            env=made.worker_environment,
+            stdout=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         until = time.monotonic() + 60
         while not client.jobs() and time.monotonic() < until:
             time.sleep(0.01)
-        first.send_signal(2)
+        first.send_signal(signal.SIGINT)
         out, _ = first.communicate(timeout=60)
         assert first.returncode == 130, out
         second = subprocess.run(command, env=made.worker_environment, capture_output=True, timeout=120, check=False)
