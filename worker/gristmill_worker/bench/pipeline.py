@@ -80,7 +80,8 @@ def run_pipeline_bench(documents: int, dimensions: int, note: Callable[[str], No
 def _worker(settings: ClientSettings, model: str) -> Iterator[None]:
     environment = {**os.environ, variable("key_prefix"): settings.key_prefix}
     command = [sys.executable, "-m", "gristmill", "worker", "--no-supervise", "--model", model, "--log-level", "error"]
-    process = subprocess.Popen(command, env=environment)
+    # Celery says goodbye on stdout, which belongs to the report.
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     try:
         yield
     finally:
