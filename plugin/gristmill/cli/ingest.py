@@ -70,7 +70,7 @@ def _ensure(client: Client, collection: str, model: str | None) -> None:
     try:
         client.collections.get(collection)
     except CollectionNotFound:
-        notes.print(f"[dim]creating collection {escape(collection)}[/]")
+        notes.print(f"[dim]creating collection {escape(collection)}, once a worker says what model it serves …[/]")
         client.create_collection(collection, model)
 
 
