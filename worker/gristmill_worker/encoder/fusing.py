@@ -7,12 +7,14 @@ What it does, measured on one core of an AVX512-BF16 machine against the plain m
 - RMSNorm makes two passes less over the row.
 
 Swapping costs milliseconds per layer. It is undone if the parity gate finds a difference, and it needs oneDNN operators
-that torch's own compiler uses; where a torch does not have them, nothing is swapped.
+that torch's own compiler uses. Whether this torch has them and this processor runs them is found out by trying: oneDNN
+packs bfloat16 weights only where the processor has AVX512 or AVX-NE-CONVERT. Where it does not, nothing is swapped.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final
 
 import torch
@@ -25,10 +27,22 @@ Undo = Callable[[], None]
 
 
 def fusable(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether this torch has the operators for this device and number format."""
-    if device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16) or not torch._C._has_mkldnn:
+    """Whether torch's operators for this number format work on this device."""
+    return device.type == "cpu" and dtype in (torch.float32, torch.bfloat16) and _works(dtype)
+
+
+@lru_cache
+def _works(dtype: torch.dtype) -> bool:
+    """Pack and multiply once, small: that an operator exists does not say that it runs on this processor."""
+    linear = nn.Linear(16, 16, dtype=dtype)
+    x = torch.ones(1, 16, dtype=dtype)
+    try:
+        fused = PrepackedLinear(linear)
+        fused.activated(x, "gelu", "none")
+        fused.combined(x, fused(x), "add")
+    except (AttributeError, RuntimeError):
         return False
-    return all(hasattr(_OPS, name) for name in ("_linear_pointwise", "_reorder_linear_weight"))
+    return True
 
 
 class PrepackedLinear(nn.Module):

@@ -13,6 +13,8 @@ import torch
 
 from gristmill_schemas.errors import InvalidInput, ModelUnavailable
 
+log = logging.getLogger(__name__)
+
 _DTYPES: Final = {
     "float32": torch.float32,
     "fp32": torch.float32,
@@ -51,7 +53,10 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
     if wanted != "auto":
         if wanted not in _DTYPES:
             raise InvalidInput(f"dtype: expected auto, {', '.join(_DTYPES)}, got {wanted!r}")
-        return _DTYPES[wanted]
+        chosen = _DTYPES[wanted]
+        if device.type == "cpu" and chosen is torch.bfloat16 and not cpu_multiplies_bf16():
+            log.warning("this processor has no bfloat16 products: --dtype bfloat16 works, slower than float32")
+        return chosen
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if device.type == "cpu" and cpu_multiplies_bf16():
