@@ -15,9 +15,9 @@ from typing import Any, cast
 
 from qdrant_client import QdrantClient
 
-from gristmill.collections import Collections
 from gristmill.ledger import HighWater, Ledger, MemoryLedger
-from gristmill.store import open_local_store
+from gristmill.store.collections import Collections
+from gristmill.store.connection import open_local_store
 from gristmill_schemas import (
     Chunking,
     CollectionSpec,
@@ -29,14 +29,14 @@ from gristmill_schemas import (
     PointSystem,
 )
 from gristmill_schemas.validation import SYSTEM_KEY
-from gristmill_worker.batcher import Batcher
+from gristmill_worker.batching.batcher import Batcher
+from gristmill_worker.batching.idle_clock import IdleClock
 from gristmill_worker.encoder.base import Encoder
 from gristmill_worker.encoder.hash_encoder import HashEncoder
-from gristmill_worker.idle import IdleClock
-from gristmill_worker.keeper import Keeper
-from gristmill_worker.patience import Patience
-from gristmill_worker.pipeline import Handled, Pipeline
-from gristmill_worker.sink import Sink
+from gristmill_worker.pipeline.leases import Keeper
+from gristmill_worker.pipeline.patience import Patience
+from gristmill_worker.pipeline.pipeline import Handled, Pipeline
+from gristmill_worker.pipeline.sink import Sink
 
 #: Words per chunk of the test's collection.
 CHUNK_WORDS = 16

@@ -2,7 +2,7 @@
 
 from gristmill.async_client import AsyncClient
 from gristmill.client import Client
-from gristmill.jobs import Job
+from gristmill.ingest.jobs import Job
 from gristmill.settings import ClientSettings
 from gristmill_schemas import (
     AuditReport,

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Any
 
-from gristmill.audit import Auditor
-from gristmill.collections import Collections
-from gristmill.dead import RefusedMessages
-from gristmill.jobs import Job
-from gristmill.receipts import find_receipt
-from gristmill.wiring import Parts
+from gristmill.backends import Parts
+from gristmill.ingest.jobs import Job
+from gristmill.maintenance.audit import Auditor
+from gristmill.maintenance.dead_letters import RefusedMessages
+from gristmill.maintenance.receipts import find_receipt
+from gristmill.store.collections import Collections
 from gristmill_schemas import AuditReport, Document, EncoderInfo, JobReport, Receipt, Rejection
 
 

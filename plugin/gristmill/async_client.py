@@ -16,10 +16,10 @@ from types import TracebackType
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
 from gristmill.client import Client
-from gristmill.collections import Collections
-from gristmill.dead import DeadLetters, RefusedMessages
-from gristmill.jobs import Job
+from gristmill.ingest.jobs import Job
+from gristmill.maintenance.dead_letters import DeadLetters, RefusedMessages
 from gristmill.settings import ClientSettings
+from gristmill.store.collections import Collections
 from gristmill_schemas import AuditReport, CollectionSpec, Document, JobReport, Rejection
 from gristmill_schemas.errors import DocumentsRejected
 

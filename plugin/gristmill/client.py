@@ -16,18 +16,18 @@ from pydantic import ValidationError
 from qdrant_client import models
 
 from gristmill.asking import Asking
-from gristmill.audit.points import scroll
-from gristmill.dead import DeadLetters
-from gristmill.enqueue import Producer
-from gristmill.filters import Where, compile_filter
-from gristmill.jobs import Job
+from gristmill.backends import Parts, open_parts
+from gristmill.ingest.jobs import Job
+from gristmill.ingest.packing import parse
+from gristmill.ingest.producer import Producer
 from gristmill.ledger import new_job_id
-from gristmill.packing import parse
-from gristmill.search import Searcher
-from gristmill.serving import served
+from gristmill.maintenance.dead_letters import DeadLetters
+from gristmill.models import served
+from gristmill.search.filters import Where, compile_filter
+from gristmill.search.searcher import Searcher
 from gristmill.settings import ClientSettings, load_settings
-from gristmill.store import require_server
-from gristmill.wiring import Parts, open_parts
+from gristmill.store.connection import require_server
+from gristmill.store.points import scroll
 from gristmill_schemas import (
     Chunking,
     CollectionSpec,

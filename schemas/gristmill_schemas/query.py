@@ -1,6 +1,6 @@
 """Query encoding on the wire: what a client puts into the worker's query queue.
 
-The answer is not JSON: `gristmill.queries` packs raw float32.
+The answer is not JSON: `gristmill.search.query_vectors` packs raw float32.
 """
 
 from __future__ import annotations

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from gristmill.settings import load_settings
-from gristmill_worker import preparing, sink
-from gristmill_worker.app import run_worker
 from gristmill_worker.encoder import Encoder, TokenizedText, Vectors
-from gristmill_worker.engine import load_encoder
+from gristmill_worker.pipeline import prepare as preparing
+from gristmill_worker.pipeline import sink
+from gristmill_worker.pipeline.engine import load_encoder
+from gristmill_worker.process.app import run_worker
 from gristmill_worker.settings import WorkerSettings
 
 CURE = Path(os.environ.get("GRISTMILL_TEST_CURE", "/nonexistent"))

@@ -9,8 +9,8 @@ import pytest
 
 from gristmill import AsyncClient, Client, Document, DocumentsRejected, Job, JobState, WaitTimeout
 from gristmill.async_client import AsyncCollections, AsyncDeadLetters, AsyncJob, AsyncRefusedMessages
-from gristmill.collections import Collections
-from gristmill.dead import DeadLetters, RefusedMessages
+from gristmill.maintenance.dead_letters import DeadLetters, RefusedMessages
+from gristmill.store.collections import Collections
 
 T = TypeVar("T")
 

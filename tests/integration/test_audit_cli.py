@@ -9,8 +9,8 @@ import pytest
 from qdrant_client import models
 
 from gristmill import Client, ClientSettings, RefusedMessage
-from gristmill.ledger.evidence import MAX_REFUSED, RedisEvidence
-from gristmill.store import open_local_store
+from gristmill.ledger.reading import MAX_REFUSED, RedisEvidence
+from gristmill.store.connection import open_local_store
 from gristmill_schemas import point_id
 
 Run = Callable[..., tuple[int, str, str]]

@@ -21,7 +21,7 @@ from gristmill import (
     SpaceMismatch,
 )
 from gristmill.settings import load_settings
-from gristmill.store import open_local_store, open_store, require_server
+from gristmill.store.connection import open_local_store, open_store, require_server
 from gristmill_schemas import EncoderInfo, Pooling, Templates
 from services import QdrantServer
 

@@ -3,7 +3,7 @@
 import pytest
 
 from gristmill import Client, Document, InvalidInput
-from gristmill.audit.points import PAGE
+from gristmill.store.points import PAGE
 
 LONG = " ".join(f"word{n}" for n in range(60))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-import gristmill_worker.embedded
+import gristmill_worker.process.embedded
 from gristmill import Chunking, Client, Document, Job, JobReport
 from gristmill_schemas import EncoderInfo, Pooling, point_id
 from gristmill_worker.encoder.base import TokenizedText, Vectors
@@ -51,7 +51,7 @@ class Poisonable(HashEncoder):
 def encoder(monkeypatch: pytest.MonkeyPatch) -> Poisonable:
     """The encoder of every client that is opened in this test."""
     made = Poisonable()
-    monkeypatch.setattr(gristmill_worker.embedded, "load_encoder", lambda settings: made)
+    monkeypatch.setattr(gristmill_worker.process.embedded, "load_encoder", lambda settings: made)
     return made
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from qdrant_client import models
 
-from gristmill.store import store_errors
+from gristmill.store.connection import store_errors
 from gristmill_schemas import Deletion, Document, JobReport, LongTexts, Outcome, PointSystem
 from gristmill_schemas.errors import StoreRefused, StoreUnavailable
 from gristmill_worker.encoder.base import TokenizedText, Vectors
 from gristmill_worker.encoder.hash_encoder import HashEncoder
-from gristmill_worker.pipeline import Handled
+from gristmill_worker.pipeline.pipeline import Handled
 from interleaving import CHUNK_WORDS, Order, Stage
 from services import QdrantServer
 

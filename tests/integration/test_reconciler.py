@@ -8,13 +8,13 @@ from typing import cast
 
 import pytest
 
-from gristmill.broker import CeleryDispatcher
+from gristmill.ingest.broker import CeleryDispatcher
 from gristmill.ledger import Claim, HighWater, RedisLedger, Verdict
 from gristmill.settings import ClientSettings, load_settings
 from gristmill_schemas import Document, Parcel
-from gristmill_worker import reconciler
-from gristmill_worker.queue import BrokerQueue
-from gristmill_worker.reconciler import Reconciler
+from gristmill_worker.process import reconciler
+from gristmill_worker.process.broker_queue import BrokerQueue
+from gristmill_worker.process.reconciler import Reconciler
 
 pytestmark = pytest.mark.server
 

@@ -18,7 +18,7 @@ from gristmill import Client, ClientSettings, Document, Job
 from gristmill.settings import load_settings, variable
 from gristmill_schemas import PointSystem
 from gristmill_schemas.validation import SYSTEM_KEY
-from gristmill_worker.keeper import EXIT_HUNG
+from gristmill_worker.pipeline.leases import EXIT_HUNG
 from services import QdrantServer, RedisServer
 from waiting import eventually
 
@@ -245,8 +245,8 @@ def test_a_worker_that_pulls_nothing_though_work_waits_gives_up(site: Site, tmp_
     script.write_text(
         "import sys, threading\n"
         "from gristmill.settings import load_settings\n"
-        "from gristmill_worker import app\n"
-        "from gristmill_worker.queue import BrokerQueue\n"
+        "from gristmill_worker.process import app\n"
+        "from gristmill_worker.process.broker_queue import BrokerQueue\n"
         "from gristmill_worker.settings import WorkerSettings\n"
         "app._STALLED_S = 0.2\n"
         "watch = app.StallWatch(BrokerQueue(load_settings(WorkerSettings), sys.argv[1]), lambda: int(sys.argv[2]))\n"

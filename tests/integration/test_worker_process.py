@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from gristmill import Client, ClientSettings, Document, QueueFull
-from gristmill.broker import PARCEL_TASK, create_celery, queue_name
+from gristmill.ingest.broker import PARCEL_TASK, create_celery, queue_name
 from gristmill.ledger import HighWater
 from gristmill.settings import variable
 from gristmill_schemas import EncoderInfo, Parcel

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from qdrant_client import QdrantClient, models
 
-from gristmill.filters import compile_filter
+from gristmill.search.filters import compile_filter
 from gristmill_schemas.errors import InvalidInput
 
 POINTS: list[dict[str, Any]] = [

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gristmill.packing import SeenKeys, group, parse
+from gristmill.ingest.packing import SeenKeys, group, parse
 from gristmill_schemas import Deletion, Document, Parcel, Rejection
 from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.limits import (
@@ -22,7 +22,7 @@ from gristmill_schemas.limits import (
     MAX_TEXT_BYTES,
 )
 from gristmill_schemas.parcel import pack, unpack
-from gristmill_worker.sink import MAX_REQUEST_BYTES, MAX_REQUEST_POINTS, slices
+from gristmill_worker.pipeline.sink import MAX_REQUEST_BYTES, MAX_REQUEST_POINTS, slices
 
 SIZES = st.lists(st.integers(1, 3 * MAX_PARCEL_BYTES // 2), max_size=30) | st.lists(st.integers(1, 9), max_size=300)
 

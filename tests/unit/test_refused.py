@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gristmill import ClientSettings
-from gristmill.broker import PARCEL_TASK, create_celery
-from gristmill_worker.refused import refusal
+from gristmill.ingest.broker import PARCEL_TASK, create_celery
+from gristmill_worker.process.guard import refusal
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),

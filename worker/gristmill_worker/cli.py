@@ -47,10 +47,10 @@ def worker(
         WorkerSettings, model=model, device=device, dtype=dtype, threads=threads, budget_tokens=budget_tokens
     )
     if supervise:
-        from gristmill_worker.supervisor import supervise as run
+        from gristmill_worker.process.supervisor import supervise as run
 
         raise typer.Exit(run(_arguments(sys.argv), processes))
-    from gristmill_worker.app import run_worker
+    from gristmill_worker.process.app import run_worker
 
     run_worker(settings, ready=_say_ready)
 
@@ -71,7 +71,7 @@ def _arguments(argv: list[str]) -> list[str]:
 
 
 def _say_ready(engine: object) -> None:
-    from gristmill_worker.engine import Engine
+    from gristmill_worker.pipeline.engine import Engine
 
     assert isinstance(engine, Engine)
     status = engine.status()

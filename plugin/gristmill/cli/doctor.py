@@ -15,11 +15,11 @@ from rich.markup import escape
 
 from gristmill import ClientSettings
 from gristmill.cli.output import JsonFlag, console, print_json, table
-from gristmill.connection import connect
 from gristmill.ledger import RedisLedger
-from gristmill.ledger.evidence import MAX_REFUSED, RedisEvidence
+from gristmill.ledger.connection import connect
+from gristmill.ledger.reading import MAX_REFUSED, RedisEvidence
 from gristmill.settings import hide_password, load_settings, provenance
-from gristmill.store import open_store, require_server
+from gristmill.store.connection import open_store, require_server
 from gristmill_schemas.errors import GristmillError
 
 app = typer.Typer()

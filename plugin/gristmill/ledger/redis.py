@@ -15,7 +15,6 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import redis
 
-from gristmill.connection import broker_errors, connect
 from gristmill.ledger.base import (
     Accepted,
     Claim,
@@ -29,6 +28,7 @@ from gristmill.ledger.base import (
     new_job_id,
     unreadable_letter,
 )
+from gristmill.ledger.connection import broker_errors, connect
 from gristmill.ledger.roster import enrolment
 from gristmill.settings import ClientSettings
 from gristmill_schemas import DeadLetter, EncoderInfo, JobReport, JobState, Parcel

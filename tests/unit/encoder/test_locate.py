@@ -10,8 +10,8 @@ import pytest
 
 from gristmill_schemas.errors import InvalidInput, ModelUnavailable
 from gristmill_worker.encoder import open_encoder
-from gristmill_worker.encoder.digest import model_digest
-from gristmill_worker.encoder.locate import locate
+from gristmill_worker.encoder.model.digest import model_digest
+from gristmill_worker.encoder.model.find import locate
 
 
 def test_an_existing_folder_is_the_model(qwen3: Path) -> None:

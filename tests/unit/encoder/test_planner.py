@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gristmill_worker.encoder.planner import halve, padding_fraction, plan
+from gristmill_worker.batching.planner import halve, padding_fraction, plan
 
 lengths_of = st.lists(st.integers(0, 2_000), max_size=200)
 budgets = st.integers(1, 4_096)

@@ -9,8 +9,8 @@ import pytest
 import models
 from gristmill_schemas import Pooling, Templates
 from gristmill_schemas.errors import ModelUnavailable
-from gristmill_worker.encoder.families import family_of
-from gristmill_worker.encoder.recipe import Overrides, read_info
+from gristmill_worker.encoder.model.families import family_of
+from gristmill_worker.encoder.model.recipe import Overrides, read_info
 
 TASK = "Given a web search query, retrieve relevant passages that answer the query"
 

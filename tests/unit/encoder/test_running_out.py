@@ -10,10 +10,10 @@ import torch
 
 from gristmill_schemas.errors import AcceleratorOutOfMemory, EncodingFailed
 from gristmill_worker.encoder import open_encoder
-from gristmill_worker.encoder.calibration import calibrate, remembered
-from gristmill_worker.encoder.forward import Forward, Ids
-from gristmill_worker.encoder.known_checks import KNOWN_MODELS, check_known_model, run_check
-from gristmill_worker.encoder.transformers_encoder import TransformersEncoder
+from gristmill_worker.encoder.local.budget import calibrate, remembered
+from gristmill_worker.encoder.local.encoder import TransformersEncoder
+from gristmill_worker.encoder.local.forward import Forward, Ids
+from gristmill_worker.encoder.model.known_checks import KNOWN_MODELS, check_known_model, run_check
 
 from .conftest import TEXTS
 
@@ -81,7 +81,7 @@ def test_whatever_else_a_model_raises_is_a_failed_encoding(encoder: Transformers
 def test_insisting_on_packing_a_model_that_cannot_be_packed_says_why(
     model_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from gristmill_worker.encoder import forward
+    from gristmill_worker.encoder.local import forward
 
     monkeypatch.setattr(forward, "positions", lambda lengths, first=0: np.arange(sum(lengths)))
     with pytest.raises(EncodingFailed, match="cannot be packed: its vectors differ from one-by-one"):
@@ -92,7 +92,7 @@ def test_insisting_on_packing_a_model_that_cannot_be_packed_says_why(
 
 
 def test_attention_that_leaks_between_texts_is_refused(model_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gristmill_worker.encoder import packed
+    from gristmill_worker.encoder.local import packed
 
     whole = packed.Layout.of
 
@@ -174,7 +174,7 @@ def test_random_weights_fail_the_published_check(encoder: TransformersEncoder) -
 
 
 def test_long_heads_in_bfloat16_take_the_blocked_attention_and_stay_right() -> None:
-    from gristmill_worker.encoder.packed import Layout, packed_attention
+    from gristmill_worker.encoder.local.packed import Layout, packed_attention
 
     torch.manual_seed(0)
     lengths = [2_200, 300, 150, 150, 1]

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gristmill_schemas.errors import AcceleratorOutOfMemory, EncodingFailed, ShuttingDown
-from gristmill_worker.batcher import Batcher, Lane, Row
+from gristmill_worker.batching.batcher import Batcher, Lane, Row
 from gristmill_worker.encoder.base import TokenizedText, Vectors
 from gristmill_worker.encoder.hash_encoder import HashEncoder
 from waiting import eventually

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gristmill_schemas import Document, Outcome, PointSystem
-from gristmill_worker.fence import Action, Held, Task, decide, leaves_chunks, outcome
+from gristmill_worker.pipeline.fence import Action, Held, Task, decide, leaves_chunks, outcome
 
 SPACE = "space"
 VERSIONS = st.integers(0, 3)

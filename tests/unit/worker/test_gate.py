@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gristmill_worker.gate import Gate
+from gristmill_worker.pipeline.gate import Gate
 from waiting import eventually
 
 

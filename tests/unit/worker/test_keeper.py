@@ -12,7 +12,7 @@ import pytest
 from gristmill.ledger import Claim, HighWater, MemoryLedger
 from gristmill_schemas import Document, Parcel
 from gristmill_schemas.errors import BrokerUnavailable
-from gristmill_worker.keeper import EXIT_HUNG, Keeper
+from gristmill_worker.pipeline.leases import EXIT_HUNG, Keeper
 from waiting import eventually
 
 
@@ -112,7 +112,7 @@ def test_a_duty_that_fails_takes_neither_leases_nor_other_duties_down(ledger: Mo
 
 def test_a_batch_that_hangs_ends_the_process() -> None:
     script = (
-        "import time; from gristmill_worker.keeper import exit_if_hung; "
+        "import time; from gristmill_worker.pipeline.leases import exit_if_hung; "
         "exit_if_hung(lambda: time.monotonic() - 11, 10)()"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=False).returncode == EXIT_HUNG
@@ -120,7 +120,7 @@ def test_a_batch_that_hangs_ends_the_process() -> None:
 
 def test_a_batch_within_its_time_and_an_idle_model_do_not() -> None:
     script = (
-        "import time; from gristmill_worker.keeper import exit_if_hung; "
+        "import time; from gristmill_worker.pipeline.leases import exit_if_hung; "
         "exit_if_hung(time.monotonic, 10)(); exit_if_hung(lambda: None, 10)()"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

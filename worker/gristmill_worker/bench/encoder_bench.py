@@ -19,15 +19,15 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from gristmill_worker.batching.planner import padding_fraction, plan
 from gristmill_worker.bench.corpus import mixed_texts
 from gristmill_worker.bench.peer import Peer, sentence_transformers_peer
 from gristmill_worker.encoder.base import Encoder, TokenizedText, Vectors
-from gristmill_worker.encoder.choosing import Loaded
-from gristmill_worker.encoder.forward import PaddedForward
-from gristmill_worker.encoder.opening import load, open_encoder
-from gristmill_worker.encoder.parity import cosine_distance, reference_vectors
-from gristmill_worker.encoder.planner import padding_fraction, plan
-from gristmill_worker.encoder.transformers_encoder import TransformersEncoder
+from gristmill_worker.encoder.local.choosing import Loaded
+from gristmill_worker.encoder.local.encoder import TransformersEncoder
+from gristmill_worker.encoder.local.forward import PaddedForward
+from gristmill_worker.encoder.local.parity import cosine_distance, reference_vectors
+from gristmill_worker.encoder.open import load, open_encoder
 
 #: Texts tokenized per call and sorted together, ahead of the model.
 WINDOW_TEXTS: Final = 1_024

@@ -12,10 +12,10 @@ import numpy as np
 
 from gristmill_schemas.errors import InvalidInput
 from gristmill_worker.encoder.base import Vectors
-from gristmill_worker.encoder.choosing import Loaded
-from gristmill_worker.encoder.loading import quiet_loading
-from gristmill_worker.encoder.locate import locate
-from gristmill_worker.encoder.recipe import write_sentence_transformers
+from gristmill_worker.encoder.local.choosing import Loaded
+from gristmill_worker.encoder.local.load import quiet_loading
+from gristmill_worker.encoder.model.find import locate
+from gristmill_worker.encoder.model.recipe import write_sentence_transformers
 
 Peer = Callable[[Sequence[str]], Vectors]
 

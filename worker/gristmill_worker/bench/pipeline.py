@@ -25,7 +25,7 @@ from qdrant_client import QdrantClient, models
 from gristmill import Client, ClientSettings, Document, JobReport
 from gristmill.cli.output import JsonFlag, notes, print_json, table
 from gristmill.settings import load_settings, variable
-from gristmill.store import open_store
+from gristmill.store.connection import open_store
 from gristmill_schemas import point_id
 
 _RAW_THREADS = 8

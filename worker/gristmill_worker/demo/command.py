@@ -19,8 +19,8 @@ from gristmill.cli.jobs import watch_job
 from gristmill.cli.output import JsonFlag, console, notes, print_json, progress_bar
 from gristmill.cli.search import show_hits
 from gristmill_worker.demo.corpus import Showcase, faq, language_reference, showcase
-from gristmill_worker.demo.model import default_cache, ensure_demo_model
-from gristmill_worker.encoder.locate import DEMO
+from gristmill_worker.encoder.model.bundled.unpack import default_cache, ensure_demo_model
+from gristmill_worker.encoder.model.find import DEMO
 
 app = typer.Typer()
 

@@ -20,11 +20,11 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from gristmill_schemas import EncoderInfo, Pooling
 from gristmill_schemas.errors import EncodingFailed, InvalidInput, ModelUnavailable, Unavailable
+from gristmill_worker.batching.planner import plan
 from gristmill_worker.encoder.base import TokenizedText, Vectors
 from gristmill_worker.encoder.chunking import Spans, chunk_spans, counting_splitter
-from gristmill_worker.encoder.families import family_of
-from gristmill_worker.encoder.planner import plan
-from gristmill_worker.encoder.recipe import Overrides
+from gristmill_worker.encoder.model.families import family_of
+from gristmill_worker.encoder.model.recipe import Overrides
 
 _NO_IDS: Final = np.empty(0, dtype=np.int32)
 #: Requests in flight; servers batch across requests, and more than a few only queue there.

@@ -1,0 +1,75 @@
+"""The composition root of an application: which ledger, broker, store and query encoder a client works with."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+from qdrant_client import QdrantClient
+
+from gristmill.ingest.broker import CeleryDispatcher, Dispatcher
+from gristmill.ledger import HighWater, Ledger, RedisLedger
+from gristmill.ledger.reading import Evidence, RedisEvidence
+from gristmill.search.query_vectors import QueryEncoder, WorkerQueryEncoder
+from gristmill.settings import ClientSettings
+from gristmill.store.collections import Collections
+from gristmill.store.connection import open_store
+from gristmill_schemas.errors import GristmillError
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Everything a client is made of."""
+
+    settings: ClientSettings
+    ledger: Ledger
+    dispatcher: Dispatcher
+    store: QdrantClient
+    queries: QueryEncoder
+    evidence: Evidence
+    #: Qdrant's local mode instead of a server.
+    local: bool = False
+    #: Closes all of the above, in reverse order of opening.
+    closing: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def collections(self) -> Collections:
+        """Collections of this store."""
+        return Collections(self.store, local=self.local, deleted=self.evidence.forget)
+
+    @property
+    def high_water(self) -> HighWater:
+        """Marks above which `enqueue` waits."""
+        return HighWater(documents=self.settings.queue_max_documents, bytes=self.settings.queue_max_bytes)
+
+
+def open_parts(settings: ClientSettings, overrides: Mapping[str, Any]) -> Parts:
+    """Connect to the servers, or run embedded, as the settings say. Servers are first spoken to when first needed.
+
+    `overrides` may hold settings that only the worker knows; embedded mode, which is one, takes them.
+    """
+    if settings.embedded_path is not None:
+        return _embedded()(settings, overrides)
+    closing = ExitStack()
+    ledger = RedisLedger(settings)
+    closing.callback(ledger.close)
+    dispatcher = CeleryDispatcher(settings)
+    closing.callback(dispatcher.close)
+    store = open_store(settings)
+    closing.callback(store.close)
+    queries = WorkerQueryEncoder(settings, ledger)
+    closing.callback(queries.close)
+    evidence = RedisEvidence(settings)
+    closing.callback(evidence.close)
+    return Parts(settings, ledger, dispatcher, store, queries, evidence, closing=closing)
+
+
+def _embedded() -> Callable[[ClientSettings, Mapping[str, Any]], Parts]:
+    """The worker package's in-process engine. Found by entry point: the plugin never imports the worker."""
+    for entry in importlib.metadata.entry_points(group="gristmill.embedded"):
+        opened: Callable[[ClientSettings, Mapping[str, Any]], Parts] = entry.load()
+        return opened
+    raise GristmillError("embedded mode needs the encoder in this process: pip install 'gristmill[worker]'")

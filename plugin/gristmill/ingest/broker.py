@@ -1,0 +1,119 @@
+"""The broker: how a pointer to a parcel reaches a worker. Celery's settings for both ends, in one place.
+
+Every choice here answers something measured; see `docs/celery.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gristmill.ledger.connection import broker_errors
+from gristmill.settings import ClientSettings
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+#: Name of the one Celery task: process the parcel whose id is its argument.
+PARCEL_TASK = "gristmill.parcel"
+
+
+class Dispatcher(Protocol):
+    """Tells workers that a parcel waits. Telling twice is harmless, and a lost message is told again."""
+
+    def publish(self, model_digest: str, parcel_ids: Sequence[str]) -> None:
+        """Hand pointers to the queue of that model.
+
+        Raises:
+            BrokerUnavailable: nothing was handed over; the reconciler will.
+        """
+
+    def close(self) -> None:
+        """Give connections back."""
+
+
+def queue_name(model_digest: str) -> str:
+    """One queue per model: a worker sees only parcels that its model can encode."""
+    return f"bulk.{model_digest[:16]}"
+
+
+def celery_config(settings: ClientSettings) -> dict[str, Any]:
+    """Celery's settings, the same for producers and workers."""
+    return {
+        "broker_url": settings.redis_url,
+        "broker_connection_retry_on_startup": True,
+        "broker_transport_options": {
+            # Every key of kombu's too, so that installations can share one Redis.
+            "global_keyprefix": f"{settings.key_prefix}:",
+            # The ledger's lease decides when work is taken over; this only returns the pointer of a lost message.
+            "visibility_timeout": 3600,
+            "socket_timeout": settings.redis_timeout_s,
+            "socket_connect_timeout": settings.redis_timeout_s,
+            "socket_keepalive": True,
+            "retry_on_timeout": True,
+            "health_check_interval": 25,
+        },
+        # JSON and nothing else: a forged message must not be able to run code.
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        # Progress is counted in the ledger; results would cost Redis a key per task.
+        "task_ignore_result": True,
+        "result_backend": None,
+        # The message is acknowledged when the ledger says done.
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "worker_prefetch_multiplier": 1,
+        "worker_enable_remote_control": False,
+        "worker_send_task_events": False,
+        "task_create_missing_queues": True,
+        "task_publish_retry_policy": {
+            "max_retries": 3,
+            "interval_start": 0.1,
+            "interval_step": 0.3,
+            "interval_max": 1.0,
+        },
+    }
+
+
+def create_celery(settings: ClientSettings) -> Celery:
+    """A Celery app of its own: never the process's default app, which belongs to the application."""
+    from celery import Celery  # imported late: an application that only searches needs no Celery
+
+    app = Celery("gristmill", set_as_current=False)
+    app.conf.update(celery_config(settings))
+    return app
+
+
+class CeleryDispatcher:
+    """`Dispatcher` over Celery on Redis."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self._app = create_celery(settings)
+        self._url = settings.redis_url
+
+    def publish(self, model_digest: str, parcel_ids: Sequence[str]) -> None:
+        """See `Dispatcher.publish`."""
+        from kombu.exceptions import OperationalError
+
+        from gristmill_schemas.errors import BrokerUnavailable
+
+        with broker_errors(self._url):
+            try:
+                with self._app.producer_or_acquire() as producer:
+                    for parcel_id in parcel_ids:
+                        self._app.send_task(
+                            PARCEL_TASK,
+                            args=(parcel_id,),
+                            task_id=parcel_id,
+                            queue=queue_name(model_digest),
+                            producer=producer,
+                            argsrepr=repr((parcel_id,)),
+                            kwargsrepr="{}",
+                            ignore_result=True,
+                        )
+            except OperationalError as error:
+                raise BrokerUnavailable(f"the pointer could not be queued: {error}") from error
+
+    def close(self) -> None:
+        """Give connections back."""
+        self._app.close()

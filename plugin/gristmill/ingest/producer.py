@@ -1,0 +1,107 @@
+"""Handing work over: a stream of documents or deletions becomes parcels in the ledger and pointers in the queue.
+
+Order matters: first the ledger, then the broker. What the ledger has accepted is owed; a pointer that gets lost on the
+way is published again by the reconciler.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from gristmill.ingest.broker import Dispatcher
+from gristmill.ingest.packing import group
+from gristmill.ledger import Accepted, HighWater, Ledger, Ticket
+from gristmill_schemas import CollectionSpec, Deletion, Document, Parcel
+from gristmill_schemas.errors import BrokerUnavailable, QueueFull
+
+log = logging.getLogger(__name__)
+
+Item = TypeVar("Item", Document, Deletion)
+
+_FULL_LOOK_S = 0.25
+
+
+class Producer:
+    """Feeds one ledger and one broker."""
+
+    def __init__(self, ledger: Ledger, dispatcher: Dispatcher, high_water: HighWater) -> None:
+        self._ledger = ledger
+        self._dispatcher = dispatcher
+        self._high_water = high_water
+
+    def feed(
+        self,
+        spec: CollectionSpec,
+        ticket: Ticket,
+        items: Iterable[Item],
+        *,
+        block: bool = True,
+        timeout_s: float | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Hand over every item of the stream; returns how many were accepted.
+
+        Args:
+            spec: the collection, as Qdrant describes it now.
+            ticket: the open job they belong to.
+            items: consumed as the queue takes them; never held whole.
+            block: wait while the queue is above its high-water mark, instead of raising.
+            timeout_s: longest wait at a full queue for any one parcel.
+            progress: called with the number accepted so far, also while waiting at a full queue.
+
+        Raises:
+            QueueFull: the queue is full and `block` is off, or `timeout_s` is over. What was accepted stays accepted.
+            BrokerUnavailable: Redis is away. What was accepted stays accepted.
+        """
+        accepted = 0
+        for sequence, batch in enumerate(group(items)):
+            parcel = self._parcel(spec, ticket, sequence, batch)
+            waiting = functools.partial(progress, accepted) if progress else _nothing
+            self._accept(parcel, sequence, block, timeout_s, waiting)
+            accepted += len(parcel)
+            self._publish(parcel)
+            if progress is not None:
+                progress(accepted)
+        return accepted
+
+    @staticmethod
+    def _parcel(spec: CollectionSpec, ticket: Ticket, sequence: int, batch: tuple[Item, ...]) -> Parcel:
+        return Parcel(
+            id=f"{ticket.job_id}.{sequence}",
+            job_id=ticket.job_id,
+            collection=spec.name,
+            model_digest=spec.space.model_digest,
+            documents=tuple(item for item in batch if isinstance(item, Document)),
+            deletions=tuple(item for item in batch if isinstance(item, Deletion)),
+            version=ticket.version,
+            enqueued_at=ticket.opened_at,
+        )
+
+    def _accept(
+        self, parcel: Parcel, sequence: int, block: bool, timeout_s: float | None, waiting: Callable[[], None]
+    ) -> None:
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        while self._ledger.accept(parcel, sequence, self._high_water) is Accepted.FULL:
+            if not block or (until is not None and time.monotonic() >= until):
+                load = self._ledger.load()
+                raise QueueFull(
+                    f"the queue holds {load.documents} documents and {load.bytes} bytes, its marks are "
+                    f"{self._high_water.documents} and {self._high_water.bytes}: add workers, wait, or raise "
+                    "GRISTMILL_QUEUE_MAX_DOCUMENTS or GRISTMILL_QUEUE_MAX_BYTES"
+                )
+            waiting()
+            time.sleep(_FULL_LOOK_S)
+
+    def _publish(self, parcel: Parcel) -> None:
+        try:
+            self._dispatcher.publish(parcel.model_digest, [parcel.id])
+        except BrokerUnavailable as error:
+            log.warning("parcel %s is in the ledger but its pointer is not queued yet: %s", parcel.id, error)
+
+
+def _nothing() -> None:
+    return

@@ -1,0 +1,246 @@
+"""Evidence: what the ledger can say to people who ask where a document is. It reads; the work itself is `Ledger`'s.
+
+Everything streams, so that asking costs no memory, however much is pending, dead or on the roster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Protocol, TypeVar, cast
+
+from gristmill.ledger.connection import broker_errors
+from gristmill.ledger.memory import MemoryLedger
+from gristmill.ledger.redis import RedisLedger
+from gristmill.ledger.roster import Rostered, bucket_of, name_of, parse_name, used_buckets
+from gristmill.settings import ClientSettings
+from gristmill_schemas import DeadLetter, Parcel, RefusedMessage
+from gristmill_schemas.errors import InvalidInput
+from gristmill_schemas.parcel import unpack
+
+T = TypeVar("T")
+
+#: Refused messages that are kept; older ones make room.
+MAX_REFUSED = 1000
+_PAGE = 500
+
+
+class Evidence(Protocol):
+    """All that audits, receipts and lists of refused messages need to know."""
+
+    #: Whether `accept` keeps a roster.
+    keeps_roster: bool
+
+    def pending(self) -> Iterator[Parcel]:
+        """Every parcel that was pending from beginning to end of this call, some of the others too; none is taken."""
+
+    def letters(self, collection: str) -> Iterator[DeadLetter]:
+        """Every dead letter of a collection."""
+
+    def roster(self, collection: str) -> Iterator[Rostered]:
+        """Every document that a collection should hold, in no order."""
+
+    def rostered(self, collection: str, document_id: str, tenant: str | None) -> int | None:
+        """The highest accepted version of a document; None where it is not on the roster."""
+
+    def strike(self, collection: str, document_id: str, tenant: str | None, through: int) -> None:
+        """Take a document off the roster, unless a version above `through` was accepted."""
+
+    def forget(self, collection: str) -> None:
+        """Forget the roster of a collection that is deleted."""
+
+    def refuse(self, message: RefusedMessage) -> None:
+        """Park a message that is no pointer to a parcel."""
+
+    def refused(self, limit: int) -> list[RefusedMessage]:
+        """Refused messages, newest first."""
+
+    def drop_refused(self) -> int:
+        """Forget them; returns how many there were."""
+
+    def unreadable(self) -> list[str]:
+        """Ids of parked parcels whose bytes could not be read."""
+
+    def close(self) -> None:
+        """Give connections back."""
+
+
+class RedisEvidence:
+    """`Evidence` in Redis."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self.keeps_roster = settings.roster
+        self._ledger = RedisLedger(settings)
+        self._redis = self._ledger._redis
+        self._url = settings.redis_url
+        self._key = self._ledger._key
+
+    def pending(self) -> Iterator[Parcel]:
+        """See `Evidence.pending`."""
+        seen: set[bytes] = set()
+        # Waiting twice: a parcel that is given back between the two looks would be in neither.
+        for index in ("waiting", "held", "waiting"):
+            for ids in _pages(self._scan(index)):
+                new = [raw for raw in ids if raw not in seen]
+                seen.update(new)
+                yield from self._parcels(new)
+
+    def _scan(self, index: str) -> Iterator[bytes]:
+        with broker_errors(self._url):
+            yield from (member for member, _ in self._redis.zscan_iter(self._key(index), count=_PAGE))
+
+    def _parcels(self, ids: list[bytes]) -> Iterator[Parcel]:
+        with broker_errors(self._url):
+            pipe = self._redis.pipeline(transaction=False)
+            for raw in ids:
+                pipe.hget(self._key("parcel", raw.decode()), "body")
+            bodies = cast("list[bytes | None]", pipe.execute())
+        for body in bodies:
+            try:
+                if body is not None:
+                    yield unpack(body)
+            except InvalidInput:
+                continue  # `claim` will park it
+
+    def letters(self, collection: str) -> Iterator[DeadLetter]:
+        """See `Evidence.letters`."""
+        with broker_errors(self._url):
+            for _, body in self._redis.hscan_iter(self._key("letters"), count=_PAGE):
+                letter = DeadLetter.model_validate_json(body)
+                if letter.collection == collection:
+                    yield letter
+
+    def roster(self, collection: str) -> Iterator[Rostered]:
+        """See `Evidence.roster`."""
+        for keys in _pages(self._buckets(collection)):
+            with broker_errors(self._url):
+                pipe = self._redis.pipeline(transaction=False)
+                for key in keys:
+                    pipe.hgetall(key)
+                buckets = cast("list[dict[bytes, bytes]]", pipe.execute())
+            for bucket in buckets:
+                for name, version in bucket.items():
+                    yield Rostered(*parse_name(name.decode()), int(version))
+
+    def _buckets(self, collection: str) -> Iterator[str]:
+        with broker_errors(self._url):
+            bitmap = cast("bytes | None", self._redis.get(self._key("roster", collection))) or b""
+        return (self._key("roster", collection, str(number)) for number in used_buckets(bitmap))
+
+    def rostered(self, collection: str, document_id: str, tenant: str | None) -> int | None:
+        """See `Evidence.rostered`."""
+        name = name_of(document_id, tenant)
+        with broker_errors(self._url):
+            key = self._key("roster", collection, str(bucket_of(name)))
+            version = cast("bytes | None", self._redis.hget(key, name))
+        return None if version is None else int(version)
+
+    def strike(self, collection: str, document_id: str, tenant: str | None, through: int) -> None:
+        """See `Evidence.strike`."""
+        name = name_of(document_id, tenant)
+        with broker_errors(self._url):
+            self._ledger._run("strike", collection, bucket_of(name), name, through)
+
+    def forget(self, collection: str) -> None:
+        """See `Evidence.forget`."""
+        for keys in _pages(self._buckets(collection)):
+            with broker_errors(self._url):
+                self._redis.unlink(*keys)
+        with broker_errors(self._url):
+            self._redis.unlink(self._key("roster", collection))
+
+    def refuse(self, message: RefusedMessage) -> None:
+        """See `Evidence.refuse`."""
+        with broker_errors(self._url):
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.lpush(self._key("refused"), message.model_dump_json())
+            pipe.ltrim(self._key("refused"), 0, MAX_REFUSED - 1)
+            pipe.execute()
+
+    def refused(self, limit: int) -> list[RefusedMessage]:
+        """See `Evidence.refused`."""
+        with broker_errors(self._url):
+            bodies = cast("list[bytes]", self._redis.lrange(self._key("refused"), 0, limit - 1))
+        return [RefusedMessage.model_validate_json(body) for body in bodies]
+
+    def drop_refused(self) -> int:
+        """See `Evidence.drop_refused`."""
+        with broker_errors(self._url):
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.llen(self._key("refused"))
+            pipe.unlink(self._key("refused"))
+            return int(pipe.execute()[0])
+
+    def unreadable(self) -> list[str]:
+        """See `Evidence.unreadable`."""
+        with broker_errors(self._url):
+            return sorted(raw.decode() for raw in cast("list[bytes]", self._redis.hkeys(self._key("unreadable"))))
+
+    def close(self) -> None:
+        """Give connections back."""
+        self._ledger.close()
+
+
+class MemoryEvidence:
+    """`Evidence` in this process; nothing comes through a broker here, so nothing is refused."""
+
+    def __init__(self, ledger: MemoryLedger) -> None:
+        self._ledger = ledger
+        self._roster = ledger._roster
+        self.keeps_roster = self._roster is not None
+
+    def pending(self) -> Iterator[Parcel]:
+        """See `Evidence.pending`."""
+        with self._ledger._lock:
+            bodies = [kept.body for kept in self._ledger._parcels.values()]
+        return (unpack(body) for body in bodies)
+
+    def letters(self, collection: str) -> Iterator[DeadLetter]:
+        """See `Evidence.letters`."""
+        return iter(self._ledger.dead_letters(limit=1_000_000, collection=collection))
+
+    def roster(self, collection: str) -> Iterator[Rostered]:
+        """See `Evidence.roster`."""
+        with self._ledger._lock:
+            known = list(self._roster.versions(collection).items()) if self._roster else []
+        return (Rostered(*parse_name(name), version) for name, version in known)
+
+    def rostered(self, collection: str, document_id: str, tenant: str | None) -> int | None:
+        """See `Evidence.rostered`."""
+        return self._roster.versions(collection).get(name_of(document_id, tenant)) if self._roster else None
+
+    def strike(self, collection: str, document_id: str, tenant: str | None, through: int) -> None:
+        """See `Evidence.strike`."""
+        with self._ledger._lock:
+            if self._roster:
+                self._roster.strike(collection, document_id, tenant, through)
+
+    def forget(self, collection: str) -> None:
+        """See `Evidence.forget`."""
+        with self._ledger._lock:
+            if self._roster:
+                self._roster.forget(collection)
+
+    def refuse(self, message: RefusedMessage) -> None:
+        """See `Evidence.refuse`."""
+
+    def refused(self, limit: int) -> list[RefusedMessage]:
+        """See `Evidence.refused`."""
+        return []
+
+    def drop_refused(self) -> int:
+        """See `Evidence.drop_refused`."""
+        return 0
+
+    def unreadable(self) -> list[str]:
+        """See `Evidence.unreadable`."""
+        return []
+
+    def close(self) -> None:
+        """See `Evidence.close`."""
+
+
+def _pages(items: Iterable[T]) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while page := list(islice(iterator, _PAGE)):
+        yield page

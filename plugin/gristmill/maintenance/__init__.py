@@ -1,0 +1,1 @@
+"""Looking after it: audits, receipts, dead letters and refused messages."""

@@ -1,0 +1,123 @@
+"""Query vectors for an application that has no model: asked of a worker through a queue of its own.
+
+A plain Redis list per model and not a Celery queue: a query must not wait for a free task thread behind bulk work, and
+its answer is raw float32, not JSON. Whoever reads the list puts the query into the batcher's interactive lane.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from gristmill.ledger import Ledger
+from gristmill.ledger.connection import broker_errors, connect
+from gristmill.settings import ClientSettings
+from gristmill_schemas import QueryRequest, VectorSpace
+from gristmill_schemas.errors import EncodingFailed, NoWorker, WaitTimeout
+
+#: A waiting client looks this often whether anybody serves its model at all.
+_LOOK_S = 1.0
+#: Requests that nobody takes vanish with their list.
+_QUEUE_TTL_S = 120
+#: First byte of an answer: vectors follow, or an error's message.
+_OK, _FAILED = b"\x00", b"\x01"
+
+
+class QueryEncoder(Protocol):
+    """Turns finished model input into vectors."""
+
+    def encode(self, space: VectorSpace, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Encode texts (templates already applied) in `space`.
+
+        Returns:
+            float32 (len(texts), space.dimensions), normalised where the space is.
+
+        Raises:
+            NoWorker: nobody serves the space's model.
+            WaitTimeout: somebody does, but the answer did not come in time.
+            EncodingFailed: the model could not encode a text.
+        """
+
+    def close(self) -> None:
+        """Give connections back."""
+
+
+def query_queue(key_prefix: str, model_digest: str) -> str:
+    """Redis list of the query requests for one model."""
+    return f"{key_prefix}:queries:{model_digest[:16]}"
+
+
+class WorkerQueryEncoder:
+    """`QueryEncoder` that asks a worker."""
+
+    def __init__(self, settings: ClientSettings, ledger: Ledger) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._redis = connect(settings)
+
+    def encode(self, space: VectorSpace, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """See `QueryEncoder.encode`."""
+        reply_to = f"{self._settings.key_prefix}:reply:{uuid.uuid4().hex}"
+        request = QueryRequest(
+            reply_to=reply_to,
+            model_digest=space.model_digest,
+            dimensions=space.dimensions,
+            normalize=space.normalize,
+            texts=tuple(texts),
+            # The wall clock: good to a second or so between machines, and only used to drop what nobody waits for.
+            deadline=time.time() + self._settings.query_timeout_s,
+        )
+        queue = query_queue(self._settings.key_prefix, space.model_digest)
+        with broker_errors(self._settings.redis_url):
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.lpush(queue, request.model_dump_json())
+            pipe.expire(queue, _QUEUE_TTL_S)
+            pipe.execute()
+            return decode_reply(self._wait(reply_to, space), space.dimensions)
+
+    def _wait(self, reply_to: str, space: VectorSpace) -> bytes:
+        until = time.monotonic() + self._settings.query_timeout_s
+        while (left := until - time.monotonic()) > 0:
+            answer = cast(
+                "tuple[bytes, bytes] | None", self._redis.blpop([reply_to], timeout=max(0.05, min(left, _LOOK_S)))
+            )
+            if answer is not None:
+                return answer[1]
+            self._require_worker(space)
+        raise WaitTimeout(
+            f"no vector for the query within {self._settings.query_timeout_s:g} s, though a worker serves "
+            f"{space.model}: it is overloaded or stuck (`gristmill doctor`), or raise GRISTMILL_QUERY_TIMEOUT_S"
+        )
+
+    def _require_worker(self, space: VectorSpace) -> None:
+        if any(status.get("model_digest") == space.model_digest for status in self._ledger.workers().values()):
+            return
+        raise NoWorker(
+            f"no running worker serves {space.describe()}; start one: `gristmill worker --model {space.model}`"
+        )
+
+    def close(self) -> None:
+        """Give connections back."""
+        self._redis.close()
+
+
+def encode_reply(vectors: npt.NDArray[np.float32]) -> bytes:
+    """Answer with vectors: float32 (texts, dimensions), little-endian."""
+    return _OK + np.ascontiguousarray(vectors, dtype="<f4").tobytes()
+
+
+def encode_failure(message: str) -> bytes:
+    """Answer with an error's message."""
+    return _FAILED + message.encode()
+
+
+def decode_reply(answer: bytes, dimensions: int) -> npt.NDArray[np.float32]:
+    """Vectors of an answer, float32 (texts, dimensions). Raises EncodingFailed with the worker's message."""
+    if answer[:1] != _OK:
+        raise EncodingFailed(answer[1:].decode(errors="replace"))
+    return np.frombuffer(answer, dtype="<f4", offset=1).reshape(-1, dimensions).astype(np.float32)

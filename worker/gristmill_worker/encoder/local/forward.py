@@ -1,0 +1,89 @@
+"""One forward pass over a group of texts: packed where the parity gate allows, else padded. Ends in pooled vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from gristmill_schemas import Pooling
+from gristmill_worker.encoder.local.packed import PACKED, Layout, positions, register
+from gristmill_worker.encoder.model.recipe import OFFSET_POSITIONS
+from gristmill_worker.encoder.pooling import pool_packed, pool_padded
+
+Ids = npt.NDArray[np.int32]
+
+
+class Forward(Protocol):
+    """Token lists in, pooled float32 vectors (B, D) on the model's device out, not normalised."""
+
+    #: Whether the budget must count padding.
+    padded: bool
+
+    def __call__(self, texts: Sequence[Ids]) -> torch.Tensor:
+        """Run the model over at least one text."""
+
+
+class PackedForward:
+    """The padding-free pass of `packed.py`."""
+
+    padded = False
+
+    def __init__(self, model: Any, pooling: Pooling, device: torch.device) -> None:
+        register()
+        model.set_attn_implementation(PACKED)
+        self._model, self._pooling, self._device = model, pooling, device
+        config = model.config
+        offset = config.model_type in OFFSET_POSITIONS
+        self._first_position = int(config.pad_token_id) + 1 if offset else 0
+
+    def __call__(self, texts: Sequence[Ids]) -> torch.Tensor:
+        """See `Forward`."""
+        lengths = [len(ids) for ids in texts]
+        layout = Layout.of(lengths, self._device)
+        ids = to_device(np.concatenate(texts).astype(np.int64), self._device)
+        where = to_device(positions(lengths, self._first_position), self._device)
+        states = self._model(
+            input_ids=ids.unsqueeze(0), position_ids=where.unsqueeze(0), packed=layout, **_extra(self._model)
+        ).last_hidden_state[0]
+        return pool_packed(states, layout.offsets, self._pooling)
+
+
+class PaddedForward:
+    """Right-padded batches with a mask: slower, and right for every model of transformers."""
+
+    padded = True
+
+    def __init__(self, model: Any, pooling: Pooling, device: torch.device) -> None:
+        model.set_attn_implementation("sdpa")
+        self._model, self._pooling, self._device = model, pooling, device
+        pad = getattr(model.config, "pad_token_id", None)
+        self._pad_id = 0 if pad is None else int(pad)
+
+    def __call__(self, texts: Sequence[Ids]) -> torch.Tensor:
+        """See `Forward`."""
+        longest = max(len(ids) for ids in texts)
+        ids = np.full((len(texts), longest), self._pad_id, dtype=np.int64)
+        mask = np.zeros((len(texts), longest), dtype=np.int64)
+        for row, text in enumerate(texts):
+            ids[row, : len(text)] = text
+            mask[row, : len(text)] = 1
+        there = to_device(mask, self._device)
+        states = self._model(
+            input_ids=to_device(ids, self._device), attention_mask=there, **_extra(self._model)
+        ).last_hidden_state
+        return pool_padded(states, there, self._pooling)
+
+
+def to_device(array: npt.NDArray[np.int64], device: torch.device) -> torch.Tensor:
+    """Copy to the device; on CUDA through pinned memory, so that the copy does not wait for the kernels before it."""
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def _extra(model: Any) -> dict[str, Any]:
+    # Decoders keep keys and values for generation unless told not to: memory for nothing here.
+    return {"use_cache": False} if hasattr(model.config, "use_cache") else {}

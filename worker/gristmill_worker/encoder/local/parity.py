@@ -1,0 +1,60 @@
+"""The start-up gate: does the packed pass give the same vectors as the model alone with one text at a time?
+
+A few pinned texts of mixed and of equal lengths, one longer than common sliding windows, go through the model one by
+one with transformers' own attention, then together through the candidate pass. Two laws must hold: equal vectors, and
+no influence of neighbours (the candidate with one text alone gives what it gives in company).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import torch
+
+from gristmill_worker.encoder.local.forward import Forward, Ids
+
+#: Mixed lengths, two of them equal, and Chinese; the last is repeated to pass ModernBERT's window of 128 tokens.
+PINNED_TEXTS: Final = (
+    "Why do two vectors have to come from the same space?",
+    "Gristmill",
+    "The quick brown fox jumps over the lazy dog near the old mill by the river, where grain is ground into flour.",
+    "The quick brown fox jumps over the lazy cat near the old mill by the river, where grain is ground into flour.",
+    "用了优惠券但没减钱，应该怎么办？",
+    "Texts of many lengths lie end to end in one row, and attention stays inside each of them. " * 9,
+)
+#: Largest cosine distance between a packed vector and the reference.
+MAX_DISTANCE: Final = {torch.float32: 1e-5, torch.bfloat16: 1e-2, torch.float16: 5e-3}
+#: Largest cosine distance that neighbours may cause: rounding of other kernel shapes, nothing that means anything.
+MAX_INFLUENCE: Final = {torch.float32: 1e-6, torch.bfloat16: 1e-3, torch.float16: 1e-3}
+
+
+def reference_vectors(forward: Forward, texts: Sequence[Ids]) -> torch.Tensor:
+    """float32 (B, D): each text alone through a pass that is known to be right."""
+    return torch.cat([forward([ids]) for ids in texts])
+
+
+def check(forward: Forward, texts: Sequence[Ids], reference: torch.Tensor, dtype: torch.dtype) -> str | None:
+    """None if the pass is right, else what is wrong with it, in one line."""
+    together = _tried(lambda: forward(texts))
+    if isinstance(together, str):
+        return together
+    if (worst := cosine_distance(together, reference)) > MAX_DISTANCE[dtype]:
+        return f"its vectors differ from one-by-one by {worst:.1e} in cosine (allowed: {MAX_DISTANCE[dtype]:.0e})"
+    if (worst := cosine_distance(together, reference_vectors(forward, texts))) > MAX_INFLUENCE[dtype]:
+        return f"neighbours change a vector by {worst:.1e} in cosine (allowed: {MAX_INFLUENCE[dtype]:.0e})"
+    return None
+
+
+def cosine_distance(left: torch.Tensor, right: torch.Tensor) -> float:
+    """Largest 1 - cosine over rows, in float64; infinite where a value is not finite."""
+    a, b = (torch.nn.functional.normalize(x.double(), dim=-1) for x in (left, right))
+    worst = float((1 - (a * b).sum(-1)).max())
+    return worst if worst == worst else float("inf")
+
+
+def _tried(call: Callable[[], torch.Tensor]) -> torch.Tensor | str:
+    try:
+        return call()
+    except Exception as error:  # noqa: BLE001  # whatever a model raises on the packed path, padding is the answer
+        return f"it raises {type(error).__name__}: {error}"

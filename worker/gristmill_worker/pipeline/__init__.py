@@ -1,0 +1,1 @@
+"""One parcel's way, stage by stage; knows no Celery."""

@@ -1,0 +1,146 @@
+"""Documents become points: templates, tokens, chunks, vectors.
+
+Tokenization runs here, in the task's own thread, for a whole parcel at once and ahead of the model; the vectors come from
+the batcher, which mixes this parcel's texts with those of all others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gristmill.ledger import Claim
+from gristmill_schemas import CollectionSpec, LongTexts, PointSystem, point_id
+from gristmill_schemas.errors import EncodingFailed
+from gristmill_schemas.limits import MAX_CHUNKS
+from gristmill_worker.batching.batcher import Batcher
+from gristmill_worker.batching.idle_clock import IdleClock, Stage
+from gristmill_worker.encoder.base import Encoder, TokenizedText
+from gristmill_worker.encoder.pooling import cut
+from gristmill_worker.pipeline.fence import Task
+from gristmill_worker.pipeline.sink import Point, payload_of
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """One document, encoded."""
+
+    task: Task
+    #: One per chunk, in order.
+    points: tuple[Point, ...]
+    #: Tokens that went through the model.
+    tokens: int
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """One document, tokenized: a text per chunk, and the characters each covers."""
+
+    task: Task
+    texts: list[TokenizedText]
+    spans: list[tuple[int, int]]
+
+
+class TextTooLong(EncodingFailed):
+    """The collection refuses texts that do not fit, and this one does not."""
+
+
+class Preparer:
+    """Turns documents into points. Shared by all task threads."""
+
+    def __init__(self, encoder: Encoder, batcher: Batcher, idle: IdleClock) -> None:
+        self._encoder = encoder
+        self._batcher = batcher
+        self._idle = idle
+
+    def prepare(
+        self, spec: CollectionSpec, tasks: Sequence[Task], claim: Claim
+    ) -> tuple[list[Prepared], list[tuple[Task, EncodingFailed]]]:
+        """Encode documents; returns those that have their vectors, and those that failed, with the reason."""
+        if not tasks:
+            return [], []
+        with self._idle.stage(Stage.TOKENS):
+            cuts, failed = self._tokenize(spec, tasks)
+        rows = iter(self._batcher.submit([text for each in cuts for text in each.texts]).result())
+        prepared: list[Prepared] = []
+        for each in cuts:
+            theirs = [next(rows) for _ in each.texts]
+            error = next((row for row in theirs if isinstance(row, EncodingFailed)), None)
+            if error is not None:
+                failed.append((each.task, error))
+            else:
+                vectors = np.stack([row for row in theirs if not isinstance(row, EncodingFailed)])
+                prepared.append(_points(spec, each, vectors, claim))
+        return prepared, failed
+
+    def _tokenize(
+        self, spec: CollectionSpec, tasks: Sequence[Task]
+    ) -> tuple[list[_Cut], list[tuple[Task, EncodingFailed]]]:
+        template = spec.space.templates.for_document
+        whole = self._encoder.tokenize([template(task.document.text) for task in tasks])
+        policy = spec.chunking
+        limit = min(policy.size, spec.space.max_tokens) if policy.long_texts is LongTexts.CHUNK else None
+        cuts: list[_Cut] = []
+        failed: list[tuple[Task, EncodingFailed]] = []
+        for task, text in zip(tasks, whole, strict=True):
+            fits = not text.truncated and (limit is None or text.n_tokens <= limit)
+            if fits or policy.long_texts is LongTexts.TRUNCATE:
+                cuts.append(_Cut(task, [text], [(0, len(task.document.text))]))
+            elif limit is None:
+                window = spec.space.max_tokens
+                failed.append((task, TextTooLong(f"text: expected at most {window} tokens, got more; it was refused")))
+            else:
+                self._chunk(spec, task, limit, cuts, failed)
+        return cuts, failed
+
+    def _chunk(
+        self,
+        spec: CollectionSpec,
+        task: Task,
+        limit: int,
+        cuts: list[_Cut],
+        failed: list[tuple[Task, EncodingFailed]],
+    ) -> None:
+        spans = self._encoder.chunk(task.document.text, limit, min(spec.chunking.overlap, limit // 2))
+        if len(spans) > MAX_CHUNKS:
+            failed.append((task, TextTooLong(f"text: expected at most {MAX_CHUNKS} chunks, got {len(spans)}")))
+            return
+        texts = self._encoder.tokenize(
+            [spec.space.templates.for_document(task.document.text[start:end]) for start, end in spans]
+        )
+        cuts.append(_Cut(task, texts, spans))
+
+
+def _points(spec: CollectionSpec, each: _Cut, vectors: npt.NDArray[np.float32], claim: Claim) -> Prepared:
+    task, document = each.task, each.task.document
+    tokens = sum(text.n_tokens for text in each.texts)
+    truncated = any(text.truncated for text in each.texts)
+    vectors = cut(vectors, spec.space.dimensions, normalize=spec.space.normalize)
+    points = []
+    for chunk, (vector, span) in enumerate(zip(vectors, each.spans, strict=True)):
+        system = PointSystem(
+            id=document.id,
+            tenant=document.tenant,
+            version=task.version,
+            chunk=chunk,
+            chunks=len(each.spans),
+            span=span,
+            text_hash=document.text_hash,
+            metadata_hash=document.metadata_hash,
+            etag=task.etag,
+            space=spec.space.fingerprint,
+            tokens=tokens,
+            truncated=truncated,
+            job=task.job_id,
+            attempts=claim.attempts,
+            enqueued_at=claim.parcel.enqueued_at,
+            stored_at=time.time(),
+        )
+        point = point_id(document.id, document.tenant, chunk)
+        points.append(Point(point, vector, payload_of(spec, task, system), task.version, chunk))
+    return Prepared(task, tuple(points), tokens, truncated)

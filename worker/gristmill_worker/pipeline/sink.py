@@ -1,0 +1,292 @@
+"""The sink: reads what Qdrant holds and writes points, fenced, in bounded requests, waiting while the server is away.
+
+Every write is conditional on `stored version < mine`, in Qdrant itself, and returns only when Qdrant has applied it
+(`wait=True`). Arrays travel as they are: gRPC and `upload_collection` are the one path that never makes Python floats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf.message import Error as ProtobufError
+from qdrant_client import QdrantClient, models
+
+from gristmill.store.connection import store_errors
+from gristmill_schemas import CollectionSpec, Document, PointSystem, point_id
+from gristmill_schemas.document import canonical_json
+from gristmill_schemas.errors import CollectionNotFound, StoreRefused
+from gristmill_schemas.point import ETAG_PATH, ID_PATH, TENANT_PATH, VERSION_PATH
+from gristmill_schemas.validation import SYSTEM_KEY
+from gristmill_worker.batching.idle_clock import IdleClock, Stage
+from gristmill_worker.pipeline.fence import Task
+from gristmill_worker.pipeline.patience import Patience
+
+T = TypeVar("T")
+K = TypeVar("K")
+#: Chunk 0 of a document, or None, and those of its other chunks that exist.
+Sighting = tuple[PointSystem | None, tuple[PointSystem, ...]]
+
+#: Bounds of one request. Qdrant is fastest at 64-256 points, and its clients report larger bodies as time-outs.
+MAX_REQUEST_POINTS = 256
+MAX_REQUEST_BYTES = 4 * 1024 * 1024
+#: Bound of one read of system payloads: about half a megabyte of answer.
+_READ_POINTS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One chunk, ready to be written."""
+
+    id: str
+    vector: npt.NDArray[np.float32]
+    payload: dict[str, Any]
+    version: int
+    #: Chunk number; chunk 0 is written last.
+    chunk: int
+
+    @property
+    def etag(self) -> str:
+        """Document and content that this is a chunk of."""
+        return str(self.payload[SYSTEM_KEY]["etag"])
+
+
+class Sink:
+    """Reads from and writes to one Qdrant. Shared by all task threads."""
+
+    def __init__(self, store: QdrantClient, patience: Patience, idle: IdleClock) -> None:
+        self._store = store
+        self._patience = patience
+        self._idle = idle
+
+    def _ask(self, spec: CollectionSpec, call: Callable[[], T]) -> T:
+        def translated() -> T:
+            try:
+                with store_errors(spec.name):
+                    return call()
+            except ValueError as error:
+                # Local mode's only sign that a collection was deleted; taken for a refusal, it would blame the document.
+                if str(error) == f"Collection {spec.name} not found":
+                    raise CollectionNotFound(f"collection {spec.name!r} does not exist any more") from error
+                raise
+
+        with self._idle.stage(Stage.STORE):
+            return self._patience.call(translated)
+
+    # reading
+
+    def stored(self, spec: CollectionSpec, ids: Sequence[str]) -> dict[str, PointSystem]:
+        """System payloads of the given points; absent points are absent. No vectors, no texts: cheap."""
+        found: dict[str, PointSystem] = {}
+        for start in range(0, len(ids), _READ_POINTS):
+            page = list(ids[start : start + _READ_POINTS])
+            points = self._ask(
+                spec,
+                lambda page=page: self._store.retrieve(  # type: ignore[misc]  # the lambda's default
+                    spec.name, ids=page, with_payload=[SYSTEM_KEY], with_vectors=False
+                ),
+            )
+            for point in points:
+                found[str(point.id)] = PointSystem.model_validate((point.payload or {})[SYSTEM_KEY])
+        return found
+
+    def look(self, spec: CollectionSpec, documents: Sequence[Document], *, leftovers: bool) -> list[Sighting]:
+        """What is there of each document: chunk 0, and those of its other chunks that exist.
+
+        One read for documents of one chunk; a second one for the further chunks of longer documents.
+
+        Args:
+            spec: the collection.
+            documents: at most a parcel's.
+            leftovers: look one chunk beyond each document's end as well; whatever is there belongs to no version that
+                is in force.
+        """
+        names = [(document.id, document.tenant) for document in documents]
+        # Most documents have one chunk, so the one beyond it is read along.
+        near = (0, 1) if leftovers else (0,)
+        found = self.stored(spec, [point_id(*name, chunk) for name in names for chunk in near])
+        ends = [(name, found[key].chunks + leftovers) for name in names if (key := point_id(*name)) in found]
+        found |= self.stored(spec, [point_id(*name, chunk) for name, end in ends for chunk in range(len(near), end)])
+        others: dict[tuple[str, str | None], tuple[PointSystem, ...]] = {
+            name: tuple(found[key] for chunk in range(1, end) if (key := point_id(*name, chunk)) in found)
+            for name, end in ends
+        }
+        return [(found.get(point_id(*name)), others.get(name, ())) for name in names]
+
+    # writing
+
+    def write(self, spec: CollectionSpec, points: Sequence[Point]) -> dict[str, str]:
+        """Write points unless something as new is there; returns the reason per refused point id.
+
+        Later chunks go before chunk 0, so that chunk 0 at a version says that the version is complete; it is not written
+        where one of them was refused.
+        """
+        refused: dict[str, str] = {}
+        for first in (False, True):
+            broken = {point.etag for point in points if point.id in refused}
+            wave = [point for point in points if (point.chunk == 0) == first and point.etag not in broken]
+            for version, group in _grouped(wave, lambda point: point.version):
+                for request in slices(group, _size_of):
+                    refused |= self._upload(spec, request, version)
+        return refused
+
+    def _upload(self, spec: CollectionSpec, points: Sequence[Point], version: int) -> dict[str, str]:
+        """One request; a refused one is halved until the culprit is alone."""
+        try:
+            self._ask(
+                spec,
+                lambda: self._store.upload_collection(
+                    spec.name,
+                    vectors=np.stack([point.vector for point in points]),
+                    payload=[point.payload for point in points],
+                    ids=[point.id for point in points],
+                    batch_size=len(points),
+                    wait=True,
+                    max_retries=0,
+                    update_filter=older_than(version),
+                ),
+            )
+        except (StoreRefused, ValueError, ProtobufError) as error:  # the latter two: it does not even fit on the wire
+            if len(points) == 1:
+                return {points[0].id: str(error)}
+            half = len(points) // 2
+            return self._upload(spec, points[:half], version) | self._upload(spec, points[half:], version)
+        return {}
+
+    def touch(self, spec: CollectionSpec, unchanged: Sequence[tuple[Task, PointSystem]]) -> None:
+        """Move the version of unchanged documents up, if they are still as they were looked at."""
+        operations: list[models.UpdateOperation] = []
+        for version, group in _grouped(unchanged, lambda pair: pair[0].version):
+            chosen = _unchanged([held for _, held in group], version)
+            operations.append(
+                models.SetPayloadOperation(
+                    set_payload=models.SetPayload(payload={"version": version}, key=SYSTEM_KEY, filter=chosen)
+                )
+            )
+        self._update(spec, operations)
+
+    def replace_metadata(self, spec: CollectionSpec, task: Task, before: PointSystem) -> None:
+        """Give a document's points new metadata, if its text is still as it was looked at. Vectors stay."""
+        ids = [point_id(before.id, before.tenant, chunk) for chunk in range(before.chunks)]
+        new = {
+            "version": task.version,
+            "metadata_hash": task.document.metadata_hash,
+            "etag": task.etag,
+            "job": task.job_id,
+        }
+        older_and_same = _conditions(_unchanged([before], task.version))
+        operations: list[models.UpdateOperation] = []
+        # Chunk 0 last, as in `write`: its version says that all others are done.
+        for chunk_id, system in sorted(self.stored(spec, ids).items(), key=lambda pair: -pair[1].chunk):
+            chosen = models.Filter(must=[models.HasIdCondition(has_id=[chunk_id]), *older_and_same])
+            payload = payload_of(spec, task, system.model_copy(update=new))
+            operations.append(
+                models.OverwritePayloadOperation(overwrite_payload=models.SetPayload(payload=payload, filter=chosen))
+            )
+        self._update(spec, operations)
+
+    def delete_leftovers(self, spec: CollectionSpec, winners: Sequence[PointSystem]) -> None:
+        """Delete points of the winners' documents that are no newer and hold other content than the winner.
+
+        No newer rather than older: of two contents under one version, whoever lost chunk 0 must lose its other chunks.
+        """
+        operations: list[models.UpdateOperation] = []
+        for (tenant, version), group in _grouped(winners, lambda held: (held.tenant, held.version)):
+            chosen = models.Filter(
+                must=[_documents([held.id for held in group]), tenant_is(tenant), older_than(version + 1)],
+                must_not=[
+                    models.FieldCondition(key=ETAG_PATH, match=models.MatchAny(any=[held.etag for held in group]))
+                ],
+            )
+            operations.append(models.DeleteOperation(delete=models.FilterSelector(filter=chosen)))
+        self._update(spec, operations)
+
+    def withdraw(self, spec: CollectionSpec, tasks: Sequence[Task]) -> None:
+        """Delete what was written of documents that were refused in part: of this very version and content."""
+        for task in tasks:
+            document = task.document
+            content = models.FieldCondition(key=ETAG_PATH, match=models.MatchValue(value=task.etag))
+            version = models.FieldCondition(key=VERSION_PATH, range=models.Range(gte=task.version, lte=task.version))
+            chosen = models.Filter(must=[_documents([document.id]), tenant_is(document.tenant), content, version])
+            self._update(spec, [models.DeleteOperation(delete=models.FilterSelector(filter=chosen))])
+
+    def delete_through(self, spec: CollectionSpec, doomed: Sequence[tuple[str, str | None, int]]) -> None:
+        """Delete every point of the given (id, tenant)s up to and including the given version."""
+        operations: list[models.UpdateOperation] = []
+        for (tenant, version), group in _grouped(doomed, lambda each: each[1:]):
+            chosen = models.Filter(
+                must=[_documents([each[0] for each in group]), tenant_is(tenant), older_than(version + 1)]
+            )
+            operations.append(models.DeleteOperation(delete=models.FilterSelector(filter=chosen)))
+        self._update(spec, operations)
+
+    def _update(self, spec: CollectionSpec, operations: list[models.UpdateOperation]) -> None:
+        if operations:
+            self._ask(spec, lambda: self._store.batch_update_points(spec.name, operations, wait=True))
+
+
+def payload_of(spec: CollectionSpec, task: Task, system: PointSystem) -> dict[str, Any]:
+    """The whole payload of one chunk: metadata at the top, the chunk's text, and our part under its own key."""
+    start, end = system.span
+    return {
+        **task.document.metadata,
+        spec.text_key: task.document.text[start:end],
+        SYSTEM_KEY: system.model_dump(mode="json", exclude_none=True),
+    }
+
+
+def slices(items: Sequence[T], size_of: Callable[[T], int]) -> Iterable[Sequence[T]]:
+    """Cut a sequence into requests within both bounds; an item that is larger alone goes alone."""
+    start, size = 0, 0
+    for position, item in enumerate(items):
+        cost = size_of(item)
+        if position > start and (position - start == MAX_REQUEST_POINTS or size + cost > MAX_REQUEST_BYTES):
+            yield items[start:position]
+            start, size = position, 0
+        size += cost
+    if start < len(items):
+        yield items[start:]
+
+
+def older_than(version: int) -> models.Filter:
+    """The fence itself, as Qdrant checks it."""
+    return models.Filter(must=[models.FieldCondition(key=VERSION_PATH, range=models.Range(lt=version))])
+
+
+def tenant_is(tenant: str | None) -> models.Condition:
+    """Points of one tenant; None means those without one."""
+    if tenant is None:
+        return models.IsEmptyCondition(is_empty=models.PayloadField(key=TENANT_PATH))
+    return models.FieldCondition(key=TENANT_PATH, match=models.MatchValue(value=tenant))
+
+
+def _unchanged(holds: Sequence[PointSystem], version: int) -> models.Filter:
+    """All points of these documents that are older than `version` and still hold the content that was looked at.
+
+    Without the etag a document that is overwritten between the look and this write would get our version on its text.
+    """
+    ids: list[Any] = [point_id(held.id, held.tenant, chunk) for held in holds for chunk in range(held.chunks)]
+    etags = models.FieldCondition(key=ETAG_PATH, match=models.MatchAny(any=[held.etag for held in holds]))
+    return models.Filter(must=[models.HasIdCondition(has_id=ids), etags, *_conditions(older_than(version))])
+
+
+def _conditions(each: models.Filter) -> list[Any]:
+    return each.must if isinstance(each.must, list) else []
+
+
+def _size_of(point: Point) -> int:
+    return point.vector.nbytes + len(canonical_json(point.payload)) + 64
+
+
+def _documents(ids: Sequence[str]) -> models.FieldCondition:
+    return models.FieldCondition(key=ID_PATH, match=models.MatchAny(any=list(ids)))
+
+
+def _grouped(items: Iterable[T], key: Callable[[T], K]) -> Iterable[tuple[K, list[T]]]:
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups.items()
