@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gristmill_worker.bench.cli import bench_encoder
 from gristmill_worker.bench.pipeline import bench_pipeline
 from gristmill_worker.demo.command import app as demo
+
+if TYPE_CHECKING:
+    from gristmill_worker.process.host import Host
 
 app = typer.Typer()
 app.add_typer(demo)
@@ -22,7 +25,9 @@ app.add_typer(bench, name="bench")
 
 @app.command()
 def worker(
-    model: Annotated[str | None, typer.Option(help="Folder or hub id; default GRISTMILL_MODEL.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Folder or hub id; default GRISTMILL_MODEL. Repeat to serve several.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float16")] = None,
     threads: Annotated[int | None, typer.Option(help="Parcels worked on at once.")] = None,
@@ -31,7 +36,7 @@ def worker(
     supervise: Annotated[bool, typer.Option(help="Start a process again when it dies.")] = True,
     log_level: Annotated[str, typer.Option(help="debug, info, warning, error")] = "info",
 ) -> None:
-    """Serve a model: encode what is queued and store it, until SIGTERM or Ctrl-C."""
+    """Serve models: encode what is queued for them and store it, until SIGTERM or Ctrl-C."""
     logging.basicConfig(
         level=log_level.upper(),
         format="%(asctime)s %(levelname)-7s %(process)d %(name)s: %(message)s",
@@ -44,15 +49,22 @@ def worker(
     from gristmill_worker.settings import WorkerSettings
 
     settings = load_settings(
-        WorkerSettings, model=model, device=device, dtype=dtype, threads=threads, budget_tokens=budget_tokens
+        WorkerSettings,
+        model=model[0] if model else None,
+        device=device,
+        dtype=dtype,
+        threads=threads,
+        budget_tokens=budget_tokens,
     )
     if supervise:
+        from gristmill_worker.process.supervisor import placements
         from gristmill_worker.process.supervisor import supervise as run
 
-        raise typer.Exit(run(_arguments(sys.argv), processes))
+        devices = placements(settings.device, model or [settings.model], processes)
+        raise typer.Exit(run(_arguments(sys.argv), devices))
     from gristmill_worker.process.app import run_worker
 
-    run_worker(settings, ready=_say_ready)
+    run_worker(settings, model or (), ready=_say_ready)
 
 
 def _arguments(argv: list[str]) -> list[str]:
@@ -70,15 +82,13 @@ def _arguments(argv: list[str]) -> list[str]:
     return kept
 
 
-def _say_ready(engine: object) -> None:
-    from gristmill_worker.pipeline.engine import Engine
-
-    assert isinstance(engine, Engine)
-    status = engine.status()
-    logging.getLogger("gristmill").info(
-        "ready: %s on %s in %s, budget %d tokens per batch",
-        status["model"],
-        status["device"],
-        status["dtype"],
-        status["budget_tokens"],
-    )
+def _say_ready(host: Host) -> None:
+    for engine in host.engines.values():
+        status = engine.status()
+        logging.getLogger("gristmill").info(
+            "ready: %s on %s in %s, budget %d tokens per batch",
+            status["model"],
+            status["device"],
+            status["dtype"],
+            status["budget_tokens"],
+        )

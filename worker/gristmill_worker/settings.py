@@ -38,5 +38,9 @@ class WorkerSettings(ClientSettings):
         600.0, gt=0, description="A batch that takes longer has hung: the process exits, for its supervisor to restart"
     )
     drain_timeout_s: float = Field(
-        60.0, gt=0, description="After SIGTERM, finish running work for at most this long, then hand it back, seconds"
+        25.0,
+        gt=0,
+        le=3600,
+        description="After SIGTERM, finish running work for at most this long, then hand it back and exit, seconds; "
+        "Kubernetes kills after 30",
     )

@@ -1,17 +1,13 @@
-"""The composition root of everything that encodes: one model, one batcher, one pipeline, in one process.
+"""An engine: all that a process has once per model. Encoder, batcher, pipeline; parcels and queries of that model go in.
 
-A worker feeds it from Celery, embedded mode from this process; the code in between is the same.
+What a process has once, whatever it serves, is `Commons`: the host makes it and hands it to each engine.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import socket
 import threading
-import time
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,20 +16,33 @@ from qdrant_client import QdrantClient
 
 from gristmill.ledger import Ledger
 from gristmill.store.collections import Collections
-from gristmill_schemas import Parcel, VectorSpace
+from gristmill_schemas import VectorSpace
 from gristmill_schemas.errors import EncodingFailed, SpaceMismatch
 from gristmill_worker.batching.batcher import Batcher, Lane
 from gristmill_worker.batching.idle_clock import IdleClock, Stage
 from gristmill_worker.encoder import Encoder, cut, open_encoder
-from gristmill_worker.pipeline.leases import Keeper, exit_if_hung
+from gristmill_worker.pipeline.gate import Gate
+from gristmill_worker.pipeline.leases import Leases
 from gristmill_worker.pipeline.patience import Patience
-from gristmill_worker.pipeline.pipeline import Pipeline
+from gristmill_worker.pipeline.pipeline import Handled, Pipeline
 from gristmill_worker.pipeline.sink import Sink
 from gristmill_worker.settings import WorkerSettings
 
-log = logging.getLogger(__name__)
 
-Duties = Mapping[str, tuple[float, Callable[[], None]]]
+@dataclass(frozen=True, slots=True)
+class Commons:
+    """What all engines of one process share."""
+
+    ledger: Ledger
+    store: QdrantClient
+    collections: Collections
+    leases: Leases
+    patience: Patience
+    #: A suspect has the whole process to itself, not only its model: it is the process that it may end.
+    gate: Gate
+    #: Tells the workers of a model that so many more parcels wait.
+    publish: Callable[[str, int], None]
+    max_attempts: int
 
 
 def load_encoder(settings: WorkerSettings) -> Encoder:
@@ -54,72 +63,51 @@ def load_encoder(settings: WorkerSettings) -> Encoder:
 
 
 class Engine:
-    """Encodes queries at once, and parcels by id through the pipeline."""
+    """Encodes queries at once, and parcels, as its ledger hands them out, through the pipeline."""
 
-    def __init__(
-        self,
-        settings: WorkerSettings,
-        encoder: Encoder,
-        ledger: Ledger,
-        store: QdrantClient,
-        collections: Collections,
-        publish: Callable[[Parcel], None],
-        duties: Duties | None = None,
-    ) -> None:
-        """Start batcher and keeper; `duties` run periodically beside the leases."""
+    def __init__(self, encoder: Encoder, commons: Commons) -> None:
         self.encoder = encoder
-        self.ledger = ledger
-        self.draining = threading.Event()
-        self.patience = Patience(self.draining)
         self.idle = IdleClock()
         self.batcher = Batcher(encoder, self.idle)
-        self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
-        self._started = time.time()
-        self._settings = settings
-        watchdog = exit_if_hung(lambda: self.batcher.busy_since, settings.encode_timeout_s)
-        self.keeper = Keeper(
-            ledger, self.worker_id, settings.lease_s, self.status, {"watchdog": (5.0, watchdog), **(duties or {})}
-        )
         self.pipeline = Pipeline(
-            ledger,
-            collections,
+            commons.ledger,
+            commons.collections,
             encoder,
             self.batcher,
-            Sink(store, self.patience, self.idle),
-            self.keeper,
-            self.patience,
+            Sink(commons.store, commons.patience, self.idle),
+            commons.leases,
+            commons.patience,
             self.idle,
-            lease_s=settings.lease_s,
-            max_attempts=settings.max_attempts,
-            publish=publish,
+            commons.gate,
+            max_attempts=commons.max_attempts,
+            publish=commons.publish,
         )
+        self._busy = 0
+        self._lock = threading.Lock()
 
-    def start(self) -> None:
-        """Announce the model and begin to keep leases."""
-        self.ledger.announce(self.encoder.info)
-        self.keeper.start()
+    @property
+    def digest(self) -> str:
+        """Names the model, its queue and its query lane."""
+        return self.encoder.info.digest
 
-    def status(self) -> dict[str, Any]:
-        """What this worker is and does, for heartbeats and `gristmill doctor`."""
-        info = self.encoder.info
-        return {
-            "model": info.model,
-            "model_digest": info.digest,
-            "device": self.encoder.device,
-            "dtype": self.encoder.dtype,
-            "budget_tokens": self.encoder.budget_tokens,
-            "started_at": self._started,
-            "parcels": self.keeper.held,
-            "queued_texts": self.batcher.queued_texts,
-            "texts": self.batcher.texts_done,
-            "tokens": self.batcher.tokens_done,
-            "idle": {cause: round(seconds, 3) for cause, seconds in self.idle.seconds().items()},
-            "waiting_for": self.patience.waiting_for,
-        }
+    @property
+    def busy(self) -> int:
+        """Task threads at work for this model."""
+        return self._busy
+
+    def process(self) -> Handled:
+        """Bring one parcel of this model to its end, if one waits."""
+        with self._lock:
+            self._busy += 1
+        try:
+            return self.pipeline.process()
+        finally:
+            with self._lock:
+                self._busy -= 1
 
     def encode_queries(self, space: VectorSpace, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """See `gristmill.search.query_vectors.QueryEncoder.encode`; goes before all bulk work."""
-        if space.model_digest != self.encoder.info.digest:
+        if space.model_digest != self.digest:
             raise SpaceMismatch(
                 f"this process serves {self.encoder.info.model}, the collection wants {space.describe()}"
             )
@@ -136,13 +124,23 @@ class Engine:
         vectors = np.stack([row for row in rows if not isinstance(row, EncodingFailed)])
         return cut(vectors, dimensions, normalize=normalize)
 
-    def drain(self) -> None:
-        """Stop waiting for servers that are away; what runs is finished."""
-        self.draining.set()
+    def status(self) -> dict[str, Any]:
+        """What this engine is and does, for heartbeats and `gristmill doctor`."""
+        info = self.encoder.info
+        return {
+            "model": info.model,
+            "model_digest": info.digest,
+            "device": self.encoder.device,
+            "dtype": self.encoder.dtype,
+            "budget_tokens": self.encoder.budget_tokens,
+            "busy": self._busy,
+            "queued_texts": self.batcher.queued_texts,
+            "texts": self.batcher.texts_done,
+            "tokens": self.batcher.tokens_done,
+            "idle": {cause: round(seconds, 3) for cause, seconds in self.idle.seconds().items()},
+        }
 
     def close(self) -> None:
-        """Stop the model and the keeper; whatever still waited goes back to the ledger."""
-        self.drain()
+        """Stop the model; whatever still waited for it goes back to the ledger."""
         self.batcher.close()
-        self.keeper.close()
         self.encoder.close()

@@ -1,4 +1,4 @@
-"""The keeper: one thread that keeps this worker's claims alive and says that it lives; its watchdog ends a hung process.
+"""Leases: the claims that this process holds, kept alive by a thread that does nothing else.
 
 A claim is renewed only while its task runs, so the work of a killed worker is free after one lease, and that of a worker
 whose threads hang in a lost connection is not stolen while it still moves.
@@ -7,50 +7,38 @@ whose threads hang in a lost connection is not stolen while it still moves.
 from __future__ import annotations
 
 import logging
-import os
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from gristmill.ledger import Claim, Ledger
-from gristmill_schemas.errors import Unavailable
+from gristmill_schemas.errors import GristmillError, Unavailable
+from gristmill_worker.vital import Died, end_process, vital_thread
 
 log = logging.getLogger(__name__)
 
-#: Exit status of a process that gives up on itself; the supervisor starts a new one.
-EXIT_HUNG = 70
+#: Longest pause between two renewals.
+_LONGEST_S = 3.0
 
 
-class Keeper:
-    """Renews leases, sends heartbeats, runs periodic duties."""
+class Leases:
+    """What this process holds. Shared by all task threads."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        worker_id: str,
-        lease_s: float,
-        status: Callable[[], Mapping[str, object]],
-        duties: Mapping[str, tuple[float, Callable[[], None]]],
-    ) -> None:
-        """`duties`: name to (period in seconds, function); they run on this thread, one after the other."""
+    def __init__(self, ledger: Ledger, lease_s: float, died: Died = end_process) -> None:
         self._ledger = ledger
-        self._worker_id = worker_id
-        self._lease_s = lease_s
-        self._status = status
-        self._duties = dict(duties)
-        self._due = dict.fromkeys(duties, 0.0)
+        self.lease_s = lease_s
         self._claims: dict[str, Claim] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="gristmill-keeper", daemon=True)
+        self._thread = vital_thread("gristmill-leases", self._run, died)
 
     def start(self) -> None:
-        """Start keeping."""
+        """Start renewing."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop keeping; claims still held run out by themselves."""
+        """Stop renewing; claims still held run out by themselves."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -64,61 +52,45 @@ class Keeper:
             yield
         finally:
             with self._lock:
-                del self._claims[claim.token]
+                self._claims.pop(claim.token, None)
 
     @property
     def held(self) -> int:
         """Parcels in work."""
         return len(self._claims)
 
-    def _run(self) -> None:
-        while not self._stop.wait(self._tick()):
-            pass
-
-    def _tick(self) -> float:
-        """Do what is due; returns seconds until the next look."""
+    def excuse(self) -> None:
+        """Give every held claim its attempt back while it is still worked on: if this process ends now, by no fault of theirs."""
+        with self._lock:
+            claims = list(self._claims.values())
         try:
-            with self._lock:
-                claims = list(self._claims.values())
-            self._ledger.renew(claims, self._lease_s)
-            self._ledger.heartbeat(self._worker_id, self._status(), ttl_s=max(3 * self._interval_s, 10.0))
+            for claim in claims:
+                self._ledger.begin(replace(claim, attempts=claim.attempts - 1))
+        except GristmillError as away:
+            log.warning("attempts could not be given back: %s", away)
+
+    def hand_back(self) -> None:
+        """Give everything back that is still held, each with its attempt: for a process that ends without finishing it."""
+        with self._lock:
+            claims, self._claims = list(self._claims.values()), {}
+        for claim in claims:
+            try:
+                self._ledger.release(claim, refund=True)
+            except GristmillError as away:
+                log.warning("parcel %s could not be given back (%s); its lease will run out", claim.parcel.id, away)
+                return  # so could none of the others
+
+    def _run(self) -> None:
+        while not self._stop.wait(min(self.lease_s / 4, _LONGEST_S)):
+            self._renew()
+
+    def _renew(self) -> None:
+        with self._lock:
+            claims = list(self._claims.values())
+        try:
+            self._ledger.renew(claims, self.lease_s)
         except Unavailable as error:
-            log.warning("heartbeat: %s", error)
+            log.warning("leases could not be renewed: %s", error)
         except Exception:
             # This thread is all that keeps this worker's leases: it must outlive whatever goes wrong here.
             log.exception("leases could not be renewed; trying again")
-        for name, (period_s, duty) in self._duties.items():
-            if time.monotonic() >= self._due[name]:
-                self._due[name] = time.monotonic() + period_s
-                self._perform(name, duty)
-        return min([self._interval_s, *(period_s for period_s, _ in self._duties.values())])
-
-    @property
-    def _interval_s(self) -> float:
-        return min(self._lease_s / 4, 3.0)
-
-    @staticmethod
-    def _perform(name: str, duty: Callable[[], None]) -> None:
-        try:
-            duty()
-        except Unavailable as error:
-            log.warning("%s: %s", name, error)
-        except Exception:
-            # A duty that fails must not take the leases down with it.
-            log.exception("%s failed; trying again later", name)
-
-
-def exit_if_hung(busy_since: Callable[[], float | None], limit_s: float) -> Callable[[], None]:
-    """A duty that ends the process when one batch has been on the model for longer than `limit_s`.
-
-    Nothing gentler helps: a thread inside a hung kernel cannot be stopped. The parcel's attempt is counted already.
-    """
-
-    def watch() -> None:
-        since = busy_since()
-        if since is not None and time.monotonic() - since > limit_s:
-            log.critical("one batch has been on the model for more than %.0f s: giving this process up", limit_s)
-            logging.shutdown()
-            os._exit(EXIT_HUNG)
-
-    return watch

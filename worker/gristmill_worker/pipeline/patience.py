@@ -1,12 +1,11 @@
 """Waiting for a server that is away, without giving up and without spending anybody's attempts.
 
 A call is repeated while it raises `Unavailable`, at growing intervals that honour the server's own Retry-After, until it
-succeeds or this process drains. What it waits for is visible meanwhile: a worker that hangs in silence looks dead.
+succeeds, its time is over or this process drains. What it waits for is visible meanwhile.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -15,8 +14,8 @@ import tenacity
 from tenacity.wait import wait_base
 
 from gristmill_schemas.errors import ShuttingDown, Unavailable
+from gristmill_worker.pipeline.notices import Notices
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _FIRST_S, _LONGEST_S, _LONGEST_ASKED_S = 0.1, 5.0, 60.0
@@ -37,42 +36,43 @@ class _AskedOrGrowing(wait_base):
 class Patience:
     """Repeats calls while their server is away. One per process, shared by all threads."""
 
-    def __init__(self, draining: threading.Event) -> None:
-        self._draining = draining
-        self._lock = threading.Lock()
-        self._waiting: dict[int, str] = {}
+    def __init__(self, draining: threading.Event, notices: Notices | None = None) -> None:
+        self.draining = draining
+        self.notices = notices or Notices()
 
     @property
     def waiting_for(self) -> str | None:
-        """What the longest waiting call waits for, or None."""
-        with self._lock:
-            return next(iter(self._waiting.values()), None)
+        """What is being waited for longest, or None."""
+        return next(iter(self.notices.all()), None)
 
-    def call(self, function: Callable[[], T]) -> T:
+    def call(self, function: Callable[[], T], limit_s: float | None = None) -> T:
         """Call until it does not raise `Unavailable`.
+
+        Args:
+            function: the call.
+            limit_s: longest time to go on; a wait that would go beyond it is not begun. None waits as long as it takes.
 
         Raises:
             ShuttingDown: this process drains and the server is still away.
+            Unavailable: the time is over and the server is still away.
         """
+        stop: tenacity.stop.StopBaseT = tenacity.stop_when_event_set(self.draining)
+        if limit_s is not None:
+            stop = tenacity.stop_any(stop, tenacity.stop_before_delay(limit_s))
+        cause = (threading.get_ident(), id(function))
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Unavailable),
             wait=_AskedOrGrowing(),
-            stop=tenacity.stop_when_event_set(self._draining),
-            sleep=tenacity.sleep_using_event(self._draining),
-            before_sleep=self._note,
+            stop=stop,
+            sleep=tenacity.sleep_using_event(self.draining),
+            before_sleep=lambda state: self.notices.put(cause, str(state.outcome and state.outcome.exception())),
         )
         try:
             return retrying(function)
         except tenacity.RetryError as error:
-            raise ShuttingDown(f"draining while waiting: {error.last_attempt.exception()}") from error
+            away = error.last_attempt.exception()
+            if self.draining.is_set() or not isinstance(away, Unavailable):
+                raise ShuttingDown(f"draining while waiting: {away}") from error
+            raise away from None
         finally:
-            with self._lock:
-                self._waiting.pop(threading.get_ident(), None)
-
-    def _note(self, state: tenacity.RetryCallState) -> None:
-        reason = str(state.outcome.exception()) if state.outcome else ""
-        with self._lock:
-            news = not self._waiting
-            self._waiting[threading.get_ident()] = reason
-        if news:
-            log.warning("waiting: %s", reason)
+            self.notices.drop(cause)

@@ -27,13 +27,17 @@ from gristmill.store.connection import open_local_store, open_store
 from gristmill_schemas import VectorSpace
 from gristmill_worker.pipeline.engine import Engine, load_encoder
 from gristmill_worker.pipeline.pipeline import Handled
+from gristmill_worker.process.host import Host
 from gristmill_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
+#: Pause before work that could not be decided yet is tried again.
+_PAUSE_S = 0.05
+
 
 def open_embedded(settings: ClientSettings, overrides: Mapping[str, Any]) -> Parts:
-    """Load the model of the settings and start an engine around it. Takes as long as loading the model does."""
+    """Load the model of the settings and start a host around it. Takes as long as loading the model does."""
     given = {name: getattr(settings, name) for name in settings.model_fields_set} | dict(overrides)
     worker_settings = load_settings(WorkerSettings, **given)
     encoder = load_encoder(worker_settings)
@@ -42,20 +46,19 @@ def open_embedded(settings: ClientSettings, overrides: Mapping[str, Any]) -> Par
     store, local = _open_store(worker_settings)
     closing.callback(store.close)
     dispatcher = ThreadDispatcher(worker_settings.threads)
-    engine = Engine(
-        worker_settings,
-        encoder,
-        ledger,
-        store,
-        Collections(store, local=local),
-        publish=lambda parcel: dispatcher.publish(parcel.model_digest, [parcel.id]),
-    )
-    closing.callback(engine.close)
-    dispatcher.start(engine)
+    # This process belongs to the application: a thread of ours that dies is logged, and ends nothing else.
+    host = Host(worker_settings, ledger, store, Collections(store, local=local), dispatcher.publish, died=_log_only)
+    closing.callback(host.close)
+    engine = host.add(encoder)
+    dispatcher.start(host)
     closing.callback(dispatcher.close)
-    engine.start()
+    host.start()
     queries, evidence = _EngineQueries(engine), MemoryEvidence(ledger)
     return Parts(worker_settings, ledger, dispatcher, store, queries, evidence, local=local, closing=closing)
+
+
+def _log_only(name: str, error: BaseException) -> None:
+    """`vital_thread` has logged it."""
 
 
 def _open_store(settings: WorkerSettings) -> tuple[QdrantClient, bool]:
@@ -70,31 +73,31 @@ class ThreadDispatcher:
 
     def __init__(self, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="gristmill-task")
-        self._engine: Engine | None = None
+        self._host: Host | None = None
         self._closing = threading.Event()
 
-    def start(self, engine: Engine) -> None:
-        """Where parcels go. Separate from construction, since the engine publishes through this too."""
-        self._engine = engine
+    def start(self, host: Host) -> None:
+        """Where work goes. Separate from construction, since the host publishes through this too."""
+        self._host = host
 
-    def publish(self, model_digest: str, parcel_ids: Sequence[str]) -> None:
+    def publish(self, model_digest: str, count: int = 1) -> None:
         """See `Dispatcher.publish`."""
-        for parcel_id in parcel_ids:
-            self._pool.submit(self._process, parcel_id)
+        for _ in range(count):
+            self._pool.submit(self._work, model_digest)
 
-    def _process(self, parcel_id: str) -> None:
-        if self._engine is None or self._closing.is_set():
+    def _work(self, model_digest: str) -> None:
+        if self._host is None or (engine := self._host.engines.get(model_digest)) is None:
             return
-        while self._engine.pipeline.process(parcel_id) is Handled.LATER:
-            if self._closing.is_set() or self._engine.draining.is_set():
-                return
+        while not self._closing.is_set() and engine.process() is Handled.LATER:
+            self._closing.wait(_PAUSE_S)
 
     def close(self) -> None:
         """Stop within about one batch; what is not stored by then is forgotten with this process (`job.wait()` first)."""
         self._closing.set()
-        if self._engine is not None:
-            self._engine.drain()
-            self._engine.batcher.close()
+        if self._host is not None:
+            self._host.drain()
+            for engine in self._host.engines.values():
+                engine.batcher.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -16,13 +16,13 @@ import numpy.typing as npt
 import redis
 from pydantic import ValidationError
 
-from gristmill.ledger.connection import connect
 from gristmill.search.query_vectors import encode_failure, encode_reply, query_queue
 from gristmill.settings import ClientSettings
 from gristmill_schemas import QueryRequest
-from gristmill_schemas.errors import GristmillError
+from gristmill_schemas.errors import GristmillError, SpaceMismatch
 from gristmill_schemas.validation import explain
 from gristmill_worker.pipeline.engine import Engine
+from gristmill_worker.vital import Died, end_process, vital_thread
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +37,15 @@ _THREADS = 8
 class QueryLane:
     """Serves the query list of one model."""
 
-    def __init__(self, settings: ClientSettings, engine: Engine) -> None:
+    def __init__(
+        self, settings: ClientSettings, connection: redis.Redis, engine: Engine, died: Died = end_process
+    ) -> None:
         self._engine = engine
-        self._redis = connect(settings)
-        self._queue = query_queue(settings.key_prefix, engine.encoder.info.digest)
+        self._redis = connection
+        self._queue = query_queue(settings.key_prefix, engine.digest)
         self._closing = threading.Event()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="gristmill-query")
-        self._thread = threading.Thread(target=self._run, name="gristmill-query-lane", daemon=True)
+        self._thread = vital_thread("gristmill-query-lane", self._run, died)
 
     def start(self) -> None:
         """Start serving."""
@@ -54,7 +56,6 @@ class QueryLane:
         self._closing.set()
         self._thread.join()
         self._pool.shutdown(wait=True)
-        self._redis.close()
 
     def _run(self) -> None:
         while not self._closing.is_set():
@@ -79,6 +80,9 @@ class QueryLane:
             answer = encode_reply(self._encode(request))
         except GristmillError as error:
             answer = encode_failure(str(error))
+        except BaseException as error:  # a tokenizer may panic; whoever asked must hear of it
+            log.exception("query lane: a query failed")
+            answer = encode_failure(f"{type(error).__name__}: {error}")
         try:
             pipe = self._redis.pipeline(transaction=True)
             pipe.rpush(request.reply_to, answer)
@@ -88,4 +92,9 @@ class QueryLane:
             log.warning("query lane: an answer was lost: %s", error)
 
     def _encode(self, request: QueryRequest) -> npt.NDArray[np.float32]:
+        if request.model_digest != self._engine.digest:
+            raise SpaceMismatch(
+                f"this query is for the model {request.model_digest!r} and came to the lane of "
+                f"{self._engine.encoder.info.model} ({self._engine.digest}): vectors of two models cannot be compared"
+            )
         return self._engine.encode_now(request.texts, request.dimensions, normalize=request.normalize)

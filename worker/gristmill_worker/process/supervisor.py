@@ -1,4 +1,4 @@
-"""The supervisor: one worker process per accelerator, started again when it dies.
+"""The supervisor: worker processes on this machine's accelerators, started again when they die.
 
 A parent that loads nothing and so does not die with its children: a document that kills the process, an accelerator that
 hangs or a broker that confuses Celery costs one restart, not the node.
@@ -15,23 +15,40 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from gristmill_worker.vital import Exit
+
 log = logging.getLogger(__name__)
 
 #: Exit codes after which starting again cannot help: done, or a wrong call or setting.
 _FINAL = (0, 2)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
-#: A child that ran this long was healthy; the next pause is short again.
-_HEALTHY_S = 60.0
+#: A child that ran this long was healthy; the next pause is short again. A sick device may last longer than a start.
+_HEALTHY_S, _CURED_S = 60.0, 600.0
 _LOOK_S = 0.1
+#: Names of models that run on no accelerator of this machine.
+_ELSEWHERE = ("http://", "https://", "hash:")
 
 
 def accelerators() -> list[str | None]:
     """One entry per worker process: a CUDA device index, or a single None where there is none. Loads no torch."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return [each.strip() for each in visible.split(",") if each.strip()] or [None]
+        return [each.strip() for each in visible.split(",") if each.strip() not in ("", "-1")] or [None]
     devices = sorted(int(path.name.removeprefix("nvidia")) for path in Path("/dev").glob("nvidia[0-9]*"))
     return [str(index) for index in devices] or [None]
+
+
+def placements(device: str, models: Sequence[str], processes: int | None) -> list[str | None]:
+    """Which accelerator each worker process sees alone; None sees what this process sees.
+
+    Args:
+        device: as asked for. Only `auto` spreads over all accelerators; whoever names a device, means it.
+        models: what is served; models that run elsewhere need no accelerator.
+        processes: how many; None means one per accelerator. They take turns on the accelerators.
+    """
+    spread = device == "auto" and not all(model.startswith(_ELSEWHERE) for model in models)
+    devices = accelerators() if spread else [None]
+    return [devices[number % len(devices)] for number in range(processes or len(devices))]
 
 
 class _Child:
@@ -66,7 +83,7 @@ class _Child:
         if draining or code in _FINAL:
             self.exit_code = max(code, 0)
             return
-        if time.monotonic() - self._started > _HEALTHY_S:
+        if time.monotonic() - self._started > (_CURED_S if code == Exit.SICK else _HEALTHY_S):
             self._pause_s = _FIRST_PAUSE_S
         log.error("worker %s ended with %d; starting it again in %.1f s", self._name, code, self._pause_s)
         self._start_at = time.monotonic() + self._pause_s
@@ -78,21 +95,19 @@ class _Child:
             self._process.send_signal(number)
 
 
-def supervise(arguments: Sequence[str], processes: int | None = None) -> int:
-    """Run `gristmill worker --no-supervise ARGUMENTS…` once per accelerator until SIGTERM or SIGINT.
+def supervise(arguments: Sequence[str], devices: Sequence[str | None]) -> int:
+    """Run `gristmill worker --no-supervise ARGUMENTS…` once per entry of `devices` until SIGTERM or SIGINT.
 
     Args:
         arguments: of `gristmill worker`.
-        processes: how many; None means one per accelerator. They take turns on the accelerators.
+        devices: see `placements`.
 
     Returns:
         0 after a clean stop; else the exit code of a child that cannot work.
     """
-    devices = accelerators()
     command = [sys.executable, "-m", "gristmill", "worker", "--no-supervise", *arguments]
     children = []
-    for number in range(processes or len(devices)):
-        device = devices[number % len(devices)]
+    for number, device in enumerate(devices):
         environment = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
         children.append(_Child(command, environment, f"{number}" if device is None else f"{number} (CUDA {device})"))
     draining = False

@@ -1,0 +1,56 @@
+"""Periodic duties: small functions, each with its period, one after the other on a thread of their own.
+
+A process has two sets: watches, which must not wait for anything, and chores, which speak to servers.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from gristmill_schemas.errors import Unavailable
+from gristmill_worker.vital import Died, end_process, vital_thread
+
+log = logging.getLogger(__name__)
+
+#: Name to period in seconds and function.
+DutyList = Mapping[str, tuple[float, Callable[[], None]]]
+
+
+class Duties:
+    """Performs duties until closed. One that fails is tried again at its next time, and disturbs no other."""
+
+    def __init__(self, name: str, duties: DutyList, died: Died = end_process) -> None:
+        self._duties = dict(duties)
+        self._due = dict.fromkeys(duties, 0.0)
+        self._stop = threading.Event()
+        self._thread = vital_thread(f"gristmill-{name}", self._run, died)
+
+    def start(self) -> None:
+        """Start performing: each at once, then by its period."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop after the duty that is being performed."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            for name, (period_s, duty) in self._duties.items():
+                if time.monotonic() >= self._due[name] and not self._stop.is_set():
+                    self._due[name] = time.monotonic() + period_s
+                    self._perform(name, duty)
+            self._stop.wait(max(0.0, min(self._due.values(), default=time.monotonic() + 1.0) - time.monotonic()))
+
+    @staticmethod
+    def _perform(name: str, duty: Callable[[], None]) -> None:
+        try:
+            duty()
+        except Unavailable as error:
+            log.warning("%s: %s", name, error)
+        except Exception:
+            log.exception("%s failed; trying again later", name)

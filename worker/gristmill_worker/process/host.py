@@ -1,0 +1,140 @@
+"""The host: what one process has once, whatever it serves. Identity, leases, patience, gate, duties, and its engines.
+
+A worker feeds it from Celery, embedded mode from threads of the application; what lies in between is the same.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from qdrant_client import QdrantClient
+
+from gristmill.ingest.broker import queue_name
+from gristmill.ledger import Ledger
+from gristmill.store.collections import Collections
+from gristmill_schemas.errors import InvalidInput
+from gristmill_worker.encoder import Encoder
+from gristmill_worker.pipeline.engine import Commons, Engine
+from gristmill_worker.pipeline.gate import Gate
+from gristmill_worker.pipeline.leases import Leases
+from gristmill_worker.pipeline.patience import Patience
+from gristmill_worker.process.duties import Duties, DutyList
+from gristmill_worker.settings import WorkerSettings
+from gristmill_worker.vital import Died, end_process
+
+#: How often a worker says that it lives, and how long that is believed.
+_HEARTBEAT_S, _HEARTBEAT_TTL_S = 3.0, 10.0
+#: How often it says what it serves: a Redis that has lost everything learns it again.
+_ANNOUNCE_S = 30.0
+
+
+class Host:
+    """One per process. Add the engines, then start."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        ledger: Ledger,
+        store: QdrantClient,
+        collections: Collections,
+        publish: Callable[[str, int], None],
+        died: Died = end_process,
+    ) -> None:
+        """Nothing runs yet.
+
+        Args:
+            settings: of this process.
+            ledger: what is owed.
+            store: where points go.
+            collections: their descriptions.
+            publish: tells the workers of a model that so many more parcels wait.
+            died: told when a thread dies that the process cannot do without.
+        """
+        self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+        self.ledger = ledger
+        self.draining = threading.Event()
+        self.patience = Patience(self.draining)
+        self.leases = Leases(ledger, settings.lease_s, died)
+        self.engines: dict[str, Engine] = {}
+        self._commons = Commons(
+            ledger=ledger,
+            store=store,
+            collections=collections,
+            leases=self.leases,
+            patience=self.patience,
+            gate=Gate(),
+            publish=publish,
+            max_attempts=settings.max_attempts,
+        )
+        self._died = died
+        self._started = time.time()
+        self._duties: list[Duties] = []
+        self._threads = settings.threads
+        self._by_queue: dict[str, Engine] = {}
+
+    def add(self, encoder: Encoder) -> Engine:
+        """Serve one more model. Raises InvalidInput where it is served already."""
+        info = encoder.info
+        if (there := self.engines.get(info.digest)) is not None:
+            raise InvalidInput(
+                f"model: {info.model!r} and {there.encoder.info.model!r} are the same model; name each once"
+            )
+        engine = Engine(encoder, self._commons)
+        self.engines[engine.digest] = self._by_queue[queue_name(engine.digest)] = engine
+        return engine
+
+    def start(self, watches: DutyList | None = None, chores: DutyList | None = None) -> None:
+        """Announce the models, and begin to keep leases and to perform duties.
+
+        Args:
+            watches: look at this process only; they wait for nobody.
+            chores: speak to servers.
+        """
+        self._announce()
+        self.leases.start()
+        own: DutyList = {"heartbeat": (_HEARTBEAT_S, self._beat), "announce": (_ANNOUNCE_S, self._announce)}
+        for name, duties in (("watches", watches), ("heartbeat", own), ("chores", chores)):
+            if duties:
+                self._duties.append(Duties(name, duties, self._died))
+                self._duties[-1].start()
+
+    def accepts(self, queue: str) -> bool:
+        """Whether a message may be taken from this queue now: its engine has a thread to spare."""
+        engine = self._by_queue.get(queue)
+        return engine is not None and engine.busy < self._threads
+
+    def _announce(self) -> None:
+        for engine in self.engines.values():
+            self.ledger.announce(engine.encoder.info)
+
+    def _beat(self) -> None:
+        self.ledger.heartbeat(self.worker_id, self.status(), ttl_s=_HEARTBEAT_TTL_S)
+
+    def status(self) -> dict[str, Any]:
+        """What this worker is and does, for heartbeats and `gristmill doctor`."""
+        return {
+            "started_at": self._started,
+            "draining": self.draining.is_set(),
+            "parcels": self.leases.held,
+            "waiting_for": self.patience.waiting_for,
+            "engines": [engine.status() for engine in self.engines.values()],
+        }
+
+    def drain(self) -> None:
+        """Stop waiting for servers that are away; what runs is finished."""
+        self.draining.set()
+
+    def close(self) -> None:
+        """Stop the models and the duties; whatever still waited goes back to the ledger."""
+        self.drain()
+        for engine in self.engines.values():
+            engine.close()
+        for duties in self._duties:
+            duties.close()
+        self.leases.close()

@@ -1,0 +1,89 @@
+"""Watches: what a worker process looks at to see that it is well, and when it ends itself for its supervisor."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gristmill_worker.vital import Exit, give_up
+
+log = logging.getLogger(__name__)
+
+#: With work waiting and nothing in hand for this long, the consumer has silently stopped (celery#10302).
+STALLED_S = 60.0
+
+
+def hung_watch(busy_since: Callable[[], float | None], limit_s: float) -> Callable[[], None]:
+    """Ends the process when one batch has been on the model for longer than `limit_s`; its attempt is counted already."""
+
+    def watch() -> None:
+        since = busy_since()
+        if since is not None and time.monotonic() - since > limit_s:
+            give_up(Exit.HUNG, f"one batch has been on the model for more than {limit_s:.0f} s")
+
+    return watch
+
+
+def sick_watch(sick: Callable[[], str | None]) -> Callable[[], None]:
+    """Ends the process when a device has turned out to be sick: in a new process it may be well."""
+
+    def watch() -> None:
+        if (reason := sick()) is not None:
+            give_up(Exit.SICK, reason)
+
+    return watch
+
+
+class StallWatch:
+    """Ends the process when work waits in the queue and this worker, though willing, pulls none of it."""
+
+    def __init__(self, waits: Callable[[], int], held: Callable[[], int], stalled_s: float = STALLED_S) -> None:
+        """`waits` says how many messages this worker could take now."""
+        self._waits = waits
+        self._held = held
+        self._stalled_s = stalled_s
+        self._since: float | None = None
+
+    def __call__(self) -> None:
+        """One look."""
+        if self._held() or not self._waits():
+            self._since = None
+            return
+        self._since = self._since or time.monotonic()
+        if time.monotonic() - self._since > self._stalled_s:
+            give_up(Exit.HUNG, f"work has waited for {self._stalled_s:.0f} s and nothing pulls it")
+
+
+def orphan_watch() -> Callable[[], None]:
+    """Drains this process when its supervisor is gone."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        if os.getppid() != parent:
+            log.warning("the supervisor is gone: draining")
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return watch
+
+
+def progress_log(status: Callable[[], Mapping[str, Any]]) -> Callable[[], None]:
+    """Logs what one engine has done since the last look, where it has done anything."""
+    before: Mapping[str, Any] = {"texts": 0, "tokens": 0, "idle": {}}
+    at = time.monotonic()
+
+    def look() -> None:
+        nonlocal before, at
+        now, seconds = status(), time.monotonic() - at
+        texts, tokens = now["texts"] - before["texts"], now["tokens"] - before["tokens"]
+        if texts:
+            idle = {cause: now["idle"][cause] - before["idle"].get(cause, 0.0) for cause in now["idle"]}
+            shares = ", ".join(f"{cause} {value / seconds:.0%}" for cause, value in idle.items())
+            rates = f"{texts / seconds:.0f} texts/s, {tokens / seconds:.0f} tokens/s"
+            log.info("%s: %s; model: %s", now["model"], rates, shares)
+        before, at = now, time.monotonic()
+
+    return look
