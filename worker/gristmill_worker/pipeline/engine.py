@@ -21,10 +21,16 @@ from gristmill_schemas.errors import EncodingFailed, SpaceMismatch
 from gristmill_worker.batching.batcher import Batcher, Lane
 from gristmill_worker.batching.idle_clock import IdleClock, Stage
 from gristmill_worker.encoder import Encoder, cut, open_encoder
+from gristmill_worker.pipeline.fuse import Fuse
 from gristmill_worker.pipeline.gate import Gate
+from gristmill_worker.pipeline.handler import Handled, Handler
 from gristmill_worker.pipeline.leases import Leases
+from gristmill_worker.pipeline.missing import MissingCollections
+from gristmill_worker.pipeline.notices import Notices
 from gristmill_worker.pipeline.patience import Patience
-from gristmill_worker.pipeline.pipeline import Handled, Pipeline
+from gristmill_worker.pipeline.patient_ledger import PatientLedger
+from gristmill_worker.pipeline.pipeline import Pipeline
+from gristmill_worker.pipeline.prepare import Preparer
 from gristmill_worker.pipeline.sink import Sink
 from gristmill_worker.settings import WorkerSettings
 
@@ -38,6 +44,8 @@ class Commons:
     collections: Collections
     leases: Leases
     patience: Patience
+    notices: Notices
+    missing: MissingCollections
     #: A suspect has the whole process to itself, not only its model: it is the process that it may end.
     gate: Gate
     #: Tells the workers of a model that so many more parcels wait.
@@ -69,16 +77,20 @@ class Engine:
         self.encoder = encoder
         self.idle = IdleClock()
         self.batcher = Batcher(encoder, self.idle)
-        self.pipeline = Pipeline(
+        self.fuse = Fuse(commons.notices)
+        ledger = PatientLedger(commons.ledger, commons.patience)
+        sink = Sink(commons.store, commons.patience, self.idle)
+        preparer = Preparer(encoder, self.batcher, commons.patience, self.idle)
+        self._handler = Handler(
+            encoder.info.digest,
             commons.ledger,
-            commons.collections,
-            encoder,
-            self.batcher,
-            Sink(commons.store, commons.patience, self.idle),
+            ledger,
+            Pipeline(ledger, commons.collections, encoder.info, preparer, sink, commons.patience),
             commons.leases,
-            commons.patience,
-            self.idle,
             commons.gate,
+            self.fuse,
+            commons.missing,
+            commons.notices,
             max_attempts=commons.max_attempts,
             publish=commons.publish,
         )
@@ -100,7 +112,7 @@ class Engine:
         with self._lock:
             self._busy += 1
         try:
-            return self.pipeline.process()
+            return self._handler.process()
         finally:
             with self._lock:
                 self._busy -= 1

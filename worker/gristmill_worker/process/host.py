@@ -23,6 +23,8 @@ from gristmill_worker.encoder import Encoder
 from gristmill_worker.pipeline.engine import Commons, Engine
 from gristmill_worker.pipeline.gate import Gate
 from gristmill_worker.pipeline.leases import Leases
+from gristmill_worker.pipeline.missing import MissingCollections
+from gristmill_worker.pipeline.notices import Notices
 from gristmill_worker.pipeline.patience import Patience
 from gristmill_worker.process.duties import Duties, DutyList
 from gristmill_worker.settings import WorkerSettings
@@ -30,6 +32,8 @@ from gristmill_worker.vital import Died, end_process
 
 #: How often a worker says that it lives, and how long that is believed.
 _HEARTBEAT_S, _HEARTBEAT_TTL_S = 3.0, 10.0
+#: How often the size of the dead letters is looked at.
+_LETTERS_S = 2.0
 #: How often it says what it serves: a Redis that has lost everything learns it again.
 _ANNOUNCE_S = 30.0
 
@@ -59,7 +63,8 @@ class Host:
         self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
         self.ledger = ledger
         self.draining = threading.Event()
-        self.patience = Patience(self.draining)
+        self.notices = Notices()
+        self.patience = Patience(self.draining, self.notices)
         self.leases = Leases(ledger, settings.lease_s, died)
         self.engines: dict[str, Engine] = {}
         self._commons = Commons(
@@ -68,6 +73,8 @@ class Host:
             collections=collections,
             leases=self.leases,
             patience=self.patience,
+            notices=self.notices,
+            missing=MissingCollections(collections, ledger, self.notices),
             gate=Gate(),
             publish=publish,
             max_attempts=settings.max_attempts,
@@ -76,6 +83,8 @@ class Host:
         self._started = time.time()
         self._duties: list[Duties] = []
         self._threads = settings.threads
+        #: So many dead letters wait that more could be lost.
+        self._full = False
         self._by_queue: dict[str, Engine] = {}
 
     def add(self, encoder: Encoder) -> Engine:
@@ -98,20 +107,35 @@ class Host:
         """
         self._announce()
         self.leases.start()
-        own: DutyList = {"heartbeat": (_HEARTBEAT_S, self._beat), "announce": (_ANNOUNCE_S, self._announce)}
+        own: DutyList = {
+            "heartbeat": (_HEARTBEAT_S, self._beat),
+            "letters": (_LETTERS_S, self._look_at_letters),
+            "announce": (_ANNOUNCE_S, self._announce),
+        }
         for name, duties in (("watches", watches), ("heartbeat", own), ("chores", chores)):
             if duties:
                 self._duties.append(Duties(name, duties, self._died))
                 self._duties[-1].start()
 
     def accepts(self, queue: str) -> bool:
-        """Whether a message may be taken from this queue now: its engine has a thread to spare."""
+        """Whether a message may be taken from this queue now: its engine has a thread to spare and nothing against it."""
         engine = self._by_queue.get(queue)
-        return engine is not None and engine.busy < self._threads
+        return engine is not None and engine.busy < self._threads and not engine.fuse.resting and not self._full
 
     def _announce(self) -> None:
         for engine in self.engines.values():
             self.ledger.announce(engine.encoder.info)
+
+    def _look_at_letters(self) -> None:
+        self._full = self.ledger.dead_full()
+        if self._full:
+            self.notices.put(
+                "letters",
+                "the dead letters have reached their mark, so no work is taken: look at them with `gristmill dead summary`, "
+                "replay or drop some, or raise GRISTMILL_DEAD_MAX_BYTES",
+            )
+        else:
+            self.notices.drop("letters")
 
     def _beat(self) -> None:
         self.ledger.heartbeat(self.worker_id, self.status(), ttl_s=_HEARTBEAT_TTL_S)
@@ -122,7 +146,8 @@ class Host:
             "started_at": self._started,
             "draining": self.draining.is_set(),
             "parcels": self.leases.held,
-            "waiting_for": self.patience.waiting_for,
+            "waiting_for": next(iter(self.notices.all()), None),
+            "notices": self.notices.all(),
             "engines": [engine.status() for engine in self.engines.values()],
         }
 

@@ -1,0 +1,244 @@
+"""Takes a parcel in hand: claims it, has it worked on, and answers for whatever goes wrong on the way.
+
+Whose fault is it, and what does it cost?
+
+    what happens                                   whose fault         what becomes of the parcel
+    ─────────────────────────────────────────────  ──────────────────  ─────────────────────────────────────────────────
+    draining                                       nobody's            back, with its attempt
+    the device is sick (`DeviceFailed`)            the device's        back; with its attempt unless it is a suspect
+    a server stays away, or limits us              the server's        back, with its attempt; the collection rests
+    the store fails at this very request, and      the document's      back, the attempt is spent
+      stores others of the collection meanwhile
+    the collection is not there                    the store's, until  back, with its attempt; the collection rests
+                                                   shown otherwise     (deleted on purpose: its documents are `gone`)
+    a newer Gristmill wrote the parcel             this process's      back, with its attempt, for a worker that reads it
+    a text cannot be encoded, a point is refused   the document's, if  dead, once the fuse has agreed
+                                                   others get through
+    anything else                                  ours                back, the attempt is spent
+    the attempts are spent                         the document's      split; a single document is dead
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from enum import StrEnum
+
+from gristmill.ledger import Claim, Ledger, UnreadableParcel, Verdict
+from gristmill_schemas import Outcome
+from gristmill_schemas.errors import (
+    CollectionNotFound,
+    DeviceFailed,
+    GristmillError,
+    NewerFormat,
+    ShuttingDown,
+    StoreUnavailable,
+    StoreUnfit,
+    Unavailable,
+)
+from gristmill_worker.pipeline.fuse import Fuse
+from gristmill_worker.pipeline.gate import Gate
+from gristmill_worker.pipeline.leases import Leases
+from gristmill_worker.pipeline.missing import MissingCollections
+from gristmill_worker.pipeline.notices import Notices
+from gristmill_worker.pipeline.patient_ledger import PatientLedger
+from gristmill_worker.pipeline.pipeline import Pipeline
+from gristmill_worker.pipeline.tally import all_dead
+
+log = logging.getLogger(__name__)
+
+#: How long a parcel of a newer format waits for a worker that can read it.
+_NEWER_FORMAT_S = 60.0
+#: Pauses of a collection whose store does not take its writes: the first, and the longest.
+_FIRST_REST_S, _LONGEST_REST_S = 1.0, 30.0
+#: Between two looks for a collection that is not there.
+_MISSING_REST_S = 1.5
+
+
+class Handled(StrEnum):
+    """What to do with the message."""
+
+    DONE = "done"  #: acknowledge it
+    LATER = "later"  #: put it back: the parcel still waits
+
+
+class Handler:
+    """Handles the parcels of one model. Shared by all task threads."""
+
+    def __init__(
+        self,
+        model_digest: str,
+        ledger: Ledger,
+        patient: PatientLedger,
+        pipeline: Pipeline,
+        leases: Leases,
+        gate: Gate,
+        fuse: Fuse,
+        missing: MissingCollections,
+        notices: Notices,
+        *,
+        max_attempts: int,
+        publish: Callable[[str, int], None],
+    ) -> None:
+        self._model_digest = model_digest
+        self._impatient = ledger
+        self._ledger = patient
+        self._pipeline = pipeline
+        self._leases = leases
+        self._gate = gate
+        self._fuse = fuse
+        self._missing = missing
+        self._rests = _Rests(notices)
+        self._max_attempts = max_attempts
+        self._publish = publish
+
+    def process(self) -> Handled:
+        """Bring one parcel to its end, whatever it takes; nothing where none waits."""
+        try:
+            claim = self._ledger.claim(self._model_digest, self._leases.lease_s)
+        except ShuttingDown:
+            return Handled.LATER
+        except UnreadableParcel as error:
+            log.error("parked an unreadable parcel: %s", error)
+            return Handled.DONE
+        if claim is None:
+            return Handled.DONE  # a message too many
+        with self._leases.holding(claim):
+            return self._hold(claim)
+
+    def _hold(self, claim: Claim) -> Handled:
+        try:
+            return self._try(claim)
+        except ShuttingDown:
+            return self._give_back(claim)
+        except DeviceFailed as error:
+            return self._give_back(claim, refund=not error.suspect, error=_line(error))
+        except CollectionNotFound as error:
+            return self._not_found(claim, error)
+        except (Unavailable, StoreUnfit) as error:
+            return self._away(claim, error)
+        except NewerFormat as error:
+            log.warning("parcel %s waits for a newer worker: %s", claim.parcel.id, error)
+            return self._give_back(claim, delay_s=_NEWER_FORMAT_S)
+        except BaseException as error:
+            # `BaseException`: native code panics in tokenizers, and a thread that leaves here without an answer keeps
+            # its message for ever.
+            log.exception("parcel %s, attempt %d, failed", claim.parcel.id, claim.attempts)
+            return self._give_back(claim, refund=False, error=_line(error))
+
+    def _try(self, claim: Claim) -> Handled:
+        if claim.attempts > self._max_attempts:
+            return self._give_up(claim)
+        with self._gate.alone() if claim.attempts > 1 else self._gate.shared():
+            # Counted here and not when claimed: if the process dies, those that waited at the gate are innocent.
+            if not self._ledger.begin(claim):
+                return Handled.DONE
+            verdict = self._pipeline.work(claim)
+        return self._close(claim, verdict)
+
+    def _close(self, claim: Claim, verdict: Verdict) -> Handled:
+        """Finish, unless the deaths in the verdict are too many of a kind to be the documents' own."""
+        lived = sum(count for outcome, count in verdict.outcomes.items() if outcome not in (Outcome.DEAD, Outcome.GONE))
+        if lived:
+            self._fuse.stored()
+            self._rests.over(claim.parcel.collection)
+        for kind, deaths in Counter(letter.error for letter in verdict.letters if letter.error != "TextTooLong").items():
+            reason = next(letter.reason for letter in verdict.letters if letter.error == kind)
+            if not self._fuse.stands(kind, deaths, reason):
+                return self._give_back(claim, delay_s=_FIRST_REST_S)
+        self._finish(claim, verdict)
+        return Handled.DONE
+
+    def _finish(self, claim: Claim, verdict: Verdict) -> None:
+        if not self._ledger.finish(claim, verdict):
+            log.info("parcel %s: another worker took it over; its verdict counts", claim.parcel.id)
+
+    def _give_back(
+        self, claim: Claim, *, refund: bool = True, error: str = "", delay_s: float = 0.0
+    ) -> Handled:
+        try:
+            self._impatient.release(claim, refund=refund, error=error, delay_s=delay_s)
+        except GristmillError as away:
+            log.warning("parcel %s could not be given back (%s); its lease will run out", claim.parcel.id, away)
+        # What is not due yet needs no message now: the reconciler sees when it is.
+        return Handled.DONE if delay_s else Handled.LATER
+
+    def _give_up(self, claim: Claim) -> Handled:
+        """Attempts ran out: items in company are tried one by one, a single one goes to the dead letters."""
+        if len(claim.parcel) > 1:
+            parts = claim.parcel.split()
+            log.warning("parcel %s failed %d times: split into %d", claim.parcel.id, claim.attempts - 1, len(parts))
+            # One attempt counts as spent, so each part is tried alone.
+            if self._ledger.split(claim, parts, attempts=1):
+                self._publish(self._model_digest, len(parts))
+            return Handled.DONE
+        reason = claim.last_error or f"its worker died {claim.attempts - 1} times while it was on it"
+        self._finish(claim, all_dead(claim, "AttemptsExhausted", reason))
+        return Handled.DONE
+
+    def _not_found(self, claim: Claim, error: CollectionNotFound) -> Handled:
+        name = claim.parcel.collection
+        if self._missing.deleted(name, str(error)):
+            self._finish(claim, Verdict(Counter({Outcome.GONE: len(claim.parcel)})))
+            return Handled.DONE
+        self._rest(name, _MISSING_REST_S)
+        return self._give_back(claim, delay_s=_MISSING_REST_S)
+
+    def _away(self, claim: Claim, error: Unavailable | StoreUnfit) -> Handled:
+        name = claim.parcel.collection
+        if isinstance(error, StoreUnavailable) and error.may_be_the_request and self._rests.stored_since(claim, name):
+            return self._give_back(claim, refund=False, error=_line(error))
+        rest_s = self._rests.next(name, error)
+        self._rest(name, rest_s)
+        return self._give_back(claim, delay_s=rest_s)
+
+    def _rest(self, collection: str, seconds: float) -> None:
+        """No worker takes this collection's parcels for a while; the others' go on."""
+        try:
+            self._impatient.rest(self._model_digest, collection, seconds)
+        except GristmillError as away:
+            log.warning("collection %s could not be rested: %s", collection, away)
+
+
+class _Rests:
+    """How long each collection rests, and what was stored since a parcel first failed."""
+
+    _MOST = 10_000
+
+    def __init__(self, notices: Notices) -> None:
+        self._notices = notices
+        self._lock = threading.Lock()
+        self._pauses: dict[str, float] = {}
+        self._stored_at: dict[str, float] = {}
+        self._failed_at: dict[str, float] = {}
+
+    def over(self, collection: str) -> None:
+        """Something of this collection was stored."""
+        with self._lock:
+            self._stored_at[collection] = time.monotonic()
+            self._pauses.pop(collection, None)
+        self._notices.drop(("rest", collection))
+
+    def next(self, collection: str, error: Unavailable | StoreUnfit) -> float:
+        """Seconds that a collection should rest now: as the server asks, else growing."""
+        with self._lock:
+            before = self._pauses.get(collection, 0.0)
+            pause = self._pauses[collection] = min(max(2 * before, _FIRST_REST_S), _LONGEST_REST_S)
+        asked = error.retry_after_s if isinstance(error, Unavailable) else None
+        self._notices.put(("rest", collection), f"collection {collection!r} rests: {error}")
+        return pause if asked is None else min(max(asked, _FIRST_REST_S), 2 * _LONGEST_REST_S)
+
+    def stored_since(self, claim: Claim, collection: str) -> bool:
+        """Whether other documents of the collection were stored since this parcel first failed."""
+        with self._lock:
+            first = self._failed_at.setdefault(claim.parcel.id, time.monotonic())
+            if len(self._failed_at) > self._MOST:
+                self._failed_at.pop(next(iter(self._failed_at)))
+            return self._stored_at.get(collection, 0.0) > first
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

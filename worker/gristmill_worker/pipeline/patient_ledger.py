@@ -1,0 +1,41 @@
+"""The ledger as a stage sees it: a call returns when Redis has answered, however long that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gristmill.ledger import Claim, Ledger, Verdict
+from gristmill_schemas import Parcel
+from gristmill_worker.pipeline.patience import Patience
+
+
+class PatientLedger:
+    """What a parcel's way needs of the ledger; every call may raise `ShuttingDown` while Redis is away."""
+
+    def __init__(self, ledger: Ledger, patience: Patience) -> None:
+        self._ledger = ledger
+        self._patience = patience
+
+    def claim(self, model_digest: str, lease_s: float) -> Claim | None:
+        """See `Ledger.claim`."""
+        return self._patience.call(lambda: self._ledger.claim(model_digest, lease_s))
+
+    def begin(self, claim: Claim) -> bool:
+        """See `Ledger.begin`."""
+        return self._patience.call(lambda: self._ledger.begin(claim))
+
+    def finish(self, claim: Claim, verdict: Verdict) -> bool:
+        """See `Ledger.finish`."""
+        return self._patience.call(lambda: self._ledger.finish(claim, verdict))
+
+    def split(self, claim: Claim, parts: Sequence[Parcel], attempts: int) -> bool:
+        """See `Ledger.split`."""
+        return self._patience.call(lambda: self._ledger.split(claim, parts, attempts))
+
+    def bury(self, collection: str, versions: Mapping[str, int]) -> None:
+        """See `Ledger.bury`."""
+        self._patience.call(lambda: self._ledger.bury(collection, versions))
+
+    def tombstones(self, collection: str, point_ids: Sequence[str]) -> dict[str, int]:
+        """See `Ledger.tombstones`."""
+        return self._patience.call(lambda: self._ledger.tombstones(collection, point_ids))
