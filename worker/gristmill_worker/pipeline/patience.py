@@ -48,22 +48,30 @@ class Patience:
         with self._lock:
             return next(iter(self._waiting.values()), None)
 
-    def call(self, function: Callable[[], T]) -> T:
+    def call(self, function: Callable[[], T], *, at_most_s: float | None = None) -> T:
         """Call until it does not raise `Unavailable`.
+
+        Args:
+            function: what to call.
+            at_most_s: give up after so many seconds; None waits for as long as it takes.
 
         Raises:
             ShuttingDown: this process drains and the server is still away.
+            Unavailable: the server is still away after `at_most_s`.
         """
+        draining = tenacity.stop_when_event_set(self._draining)
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Unavailable),
             wait=_AskedOrGrowing(),
-            stop=tenacity.stop_when_event_set(self._draining),
+            stop=draining if at_most_s is None else draining | tenacity.stop_before_delay(at_most_s),
             sleep=tenacity.sleep_using_event(self._draining),
             before_sleep=self._note,
         )
         try:
             return retrying(function)
         except tenacity.RetryError as error:
+            if not self._draining.is_set():
+                error.reraise()
             raise ShuttingDown(f"draining while waiting: {error.last_attempt.exception()}") from error
         finally:
             with self._lock:
