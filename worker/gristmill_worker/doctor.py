@@ -50,7 +50,7 @@ def _model(model: str) -> Iterator[Check]:
         "model",
         True,
         f"{info.model}: {info.dimensions}-d, {info.pooling} pooling, window {info.max_tokens}, digest {info.digest[:16]}, "
-        f"{encoder.dtype} on {encoder.device}, budget {encoder.budget_tokens} tokens",
+        f"{encoder.dtype} on {encoder.device}, budget {encoder.limits.tokens} tokens",
     )
     yield _scores(encoder)
     encoder.close()

@@ -24,6 +24,9 @@ class WorkerSettings(ClientSettings):
         None, ge=16, description="Tokens per batch; unset measures what this machine does best and remembers it"
     )
     remote_api_key: SecretStr | None = Field(None, description="Key for a model behind an OpenAI-compatible URL")
+    remote_wait_s: float = Field(
+        300.0, gt=0, description="Longest wait at the start for a model server that is away, seconds"
+    )
     threads: int = Field(16, ge=1, le=256, description="Parcels worked on at once; each holds up to 64 documents")
     max_attempts: int = Field(
         3, ge=1, le=20, description="Times a parcel is tried before it is split, and a single document parked"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gristmill_worker.batching.planner import halve, padding_fraction, plan
+from gristmill_worker.batching.planner import cost, padding_fraction, plan
 
 lengths_of = st.lists(st.integers(0, 2_000), max_size=200)
 budgets = st.integers(1, 4_096)
@@ -57,11 +57,19 @@ def test_neighbouring_groups_could_not_have_been_one(lengths: list[int], budget:
         assert sum(lengths[index] for index in [*group, following[0]]) > budget
 
 
-@given(st.lists(st.integers(), min_size=1))
-def test_halving_keeps_all_and_shrinks(group: list[int]) -> None:
-    left, right = halve(group)
-    assert left + right == group
-    assert 0 <= len(left) - len(right) <= 1
+@given(lengths_of, budgets, st.integers(1, 40), st.booleans())
+def test_no_group_exceeds_the_number_of_texts(lengths: list[int], budget: int, texts: int, padded: bool) -> None:
+    groups = plan(lengths, budget, texts=texts, padded=padded)
+    assert all(len(group) <= texts for group in groups)
+    assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
+
+
+@given(lengths_of, budgets, st.booleans())
+def test_what_a_group_costs_is_within_the_budget_unless_it_is_one_text(
+    lengths: list[int], budget: int, padded: bool
+) -> None:
+    for group in plan(lengths, budget, padded=padded):
+        assert len(group) == 1 or cost([lengths[index] for index in group], padded=padded) <= budget
 
 
 def test_padding_is_counted() -> None:
@@ -72,3 +80,8 @@ def test_padding_is_counted() -> None:
 def test_a_budget_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="budget: expected at least 1"):
         plan([1], 0)
+
+
+def test_batches_of_no_texts_are_refused() -> None:
+    with pytest.raises(ValueError, match="texts: expected at least 1"):
+        plan([1], 1, texts=0)

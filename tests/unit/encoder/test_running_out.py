@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from gristmill_schemas.errors import AcceleratorOutOfMemory, EncodingFailed
+from gristmill_schemas.errors import AcceleratorOutOfMemory, EncodingFailed, InvalidInput
+from gristmill_worker.batching.batcher import Batcher, encode_all, stacked
 from gristmill_worker.encoder import open_encoder
-from gristmill_worker.encoder.local.budget import calibrate, remembered
+from gristmill_worker.encoder.local.calibration import calibrate, remembered
 from gristmill_worker.encoder.local.encoder import TransformersEncoder
 from gristmill_worker.encoder.local.forward import Forward, Ids
 from gristmill_worker.encoder.model.known_checks import KNOWN_MODELS, check_known_model, run_check
@@ -25,10 +26,12 @@ class Cramped:
         self.inner, self.room, self.error, self.words = inner, room, error, words
         self.padded = inner.padded
         self.passes: list[int] = []
+        self.padded_passes: list[int] = []
 
     def __call__(self, texts: Sequence[Ids]) -> torch.Tensor:
         tokens = sum(len(ids) for ids in texts)
         self.passes.append(tokens)
+        self.padded_passes.append(len(texts) * max(len(ids) for ids in texts))
         if tokens > self.room:
             raise self.error(self.words)
         return self.inner(texts)
@@ -48,18 +51,38 @@ OUT_OF_MEMORY = [
 
 
 @pytest.mark.parametrize(("error", "words"), OUT_OF_MEMORY)
-def test_out_of_memory_halves_the_batch_and_the_budget_and_goes_on(
+def test_a_batch_that_does_not_fit_is_halved_and_so_is_the_budget(
     encoder: TransformersEncoder, error: type[Exception], words: str
 ) -> None:
-    batch = encoder.tokenize(TEXTS * 4)
-    expected = encoder.encode(batch)
-    longest = max(item.n_tokens for item in batch)
+    texts = encoder.tokenize(TEXTS * 4)
+    expected = encode_all(encoder, texts)
+    longest = max(item.n_tokens for item in texts)
     encoder._forward = cramped = Cramped(encoder._forward, 2 * longest, error, words)
-    np.testing.assert_allclose(encoder.encode(batch), expected, atol=1e-6)
-    assert encoder.budget_tokens < 10_000
-    cramped.passes.clear()
-    encoder.encode(batch)
-    assert max(cramped.passes) <= 2 * longest, "the lowered budget stays"
+    batcher = Batcher(encoder)
+    try:
+        rows = [stacked(batcher.submit(texts).result(timeout=60), 64) for _ in range(2)]
+        assert batcher.budget_tokens < 10_000
+    finally:
+        batcher.close()
+    np.testing.assert_allclose(rows, [expected, expected], atol=1e-6)
+    failed = [tokens for tokens in cramped.passes if tokens > 2 * longest]
+    assert len(failed) <= 7, "the second time nothing has to be found out again"
+
+
+def test_a_launch_is_one_pass_and_says_itself_that_it_did_not_fit(encoder: TransformersEncoder) -> None:
+    batch = encoder.tokenize(TEXTS)
+    encoder._forward = cramped = Cramped(encoder._forward, 1, torch.OutOfMemoryError, "CUDA out of memory")
+    with pytest.raises(AcceleratorOutOfMemory):
+        encoder.encode(batch)
+    assert cramped.passes == [sum(item.n_tokens for item in batch)]
+
+
+def test_a_padded_model_is_planned_with_its_padding(model_root: Path) -> None:
+    encoder = open_encoder(str(model_root / "bert"), device="cpu", dtype="float32", budget_tokens=200, packed=False)
+    assert isinstance(encoder, TransformersEncoder)
+    encoder._forward = cramped = Cramped(encoder._forward, 10**9, RuntimeError)
+    encode_all(encoder, encoder.tokenize([text[:60] for text in TEXTS if text] * 3))
+    assert max(cramped.padded_passes) <= 200
 
 
 @pytest.mark.parametrize(("error", "words"), OUT_OF_MEMORY)
@@ -84,7 +107,7 @@ def test_insisting_on_packing_a_model_that_cannot_be_packed_says_why(
     from gristmill_worker.encoder.local import forward
 
     monkeypatch.setattr(forward, "positions", lambda lengths, first=0: np.arange(sum(lengths)))
-    with pytest.raises(EncodingFailed, match="cannot be packed: its vectors differ from one-by-one"):
+    with pytest.raises(InvalidInput, match="cannot be packed: its vectors differ from one-by-one"):
         open_encoder(str(model_root / "bert"), device="cpu", dtype="float32", budget_tokens=64, packed=True)
     fallen_back = open_encoder(str(model_root / "bert"), device="cpu", dtype="float32", budget_tokens=64)
     assert isinstance(fallen_back, TransformersEncoder)
@@ -92,29 +115,42 @@ def test_insisting_on_packing_a_model_that_cannot_be_packed_says_why(
 
 
 def test_attention_that_leaks_between_texts_is_refused(model_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gristmill_worker.encoder.local import packed
+    from gristmill_worker.encoder.local.layout import Layout
 
-    whole = packed.Layout.of
+    whole = Layout.of
 
-    def leaky(lengths: Sequence[int], device: torch.device) -> packed.Layout:
+    def leaky(lengths: Sequence[int], device: torch.device) -> Layout:
         right, one = whole(lengths, device), whole([sum(lengths)], device)
-        return packed.Layout(right.lengths, one.runs, right.offsets, one.longest)
+        return Layout(right.lengths, one.runs, right.offsets, one.longest)
 
-    monkeypatch.setattr(packed.Layout, "of", leaky)
-    with pytest.raises(EncodingFailed, match="cannot be packed"):
+    monkeypatch.setattr(Layout, "of", leaky)
+    with pytest.raises(InvalidInput, match="cannot be packed"):
         open_encoder(str(model_root / "xlm-roberta"), device="cpu", dtype="float32", budget_tokens=64, packed=True)
 
 
 def test_the_budget_is_the_smallest_that_is_as_good_as_the_best(encoder: TransformersEncoder) -> None:
     clock = Clock(encoder, seconds_per_batch=0.010, seconds_per_token=1e-5, slow_beyond=2_048)
     assert calibrate(encoder, "cpu", clock=clock) == 2_048
-    assert encoder.budget_tokens == 2_048
 
 
 def test_calibration_stops_where_memory_ends(encoder: TransformersEncoder) -> None:
     encoder._forward = Cramped(encoder._forward, 1_100, torch.OutOfMemoryError)
     clock = Clock(encoder, seconds_per_batch=0.010, seconds_per_token=1e-5, slow_beyond=10**9)
     assert calibrate(encoder, "cpu", clock=clock) == 1_024
+
+
+def test_where_nothing_fits_the_budget_starts_below_the_smallest(encoder: TransformersEncoder) -> None:
+    encoder._forward = Cramped(encoder._forward, 10, torch.OutOfMemoryError)
+    assert calibrate(encoder, "cpu") == 256
+
+
+def test_padded_batches_are_measured_within_the_budget_too(model_root: Path) -> None:
+    encoder = open_encoder(str(model_root / "bert"), device="cpu", dtype="float32", budget_tokens=200, packed=False)
+    assert isinstance(encoder, TransformersEncoder)
+    encoder._forward = cramped = Cramped(encoder._forward, 10**9, RuntimeError)
+    clock = Clock(encoder, seconds_per_batch=0.010, seconds_per_token=1e-5, slow_beyond=600)
+    budget = calibrate(encoder, "cpu", clock=clock)
+    assert max(cramped.padded_passes) <= 4 * budget
 
 
 class Clock:
@@ -174,7 +210,8 @@ def test_random_weights_fail_the_published_check(encoder: TransformersEncoder) -
 
 
 def test_long_heads_in_bfloat16_take_the_blocked_attention_and_stay_right() -> None:
-    from gristmill_worker.encoder.local.packed import Layout, packed_attention
+    from gristmill_worker.encoder.local.layout import Layout
+    from gristmill_worker.encoder.local.packed import packed_attention
 
     torch.manual_seed(0)
     lengths = [2_200, 300, 150, 150, 1]

@@ -10,38 +10,50 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def plan(lengths: Sequence[int], budget: int, *, window: int | None = None, padded: bool = False) -> list[list[int]]:
+def plan(
+    lengths: Sequence[int],
+    budget: int,
+    *,
+    texts: int | None = None,
+    padded: bool = False,
+    window: int | None = None,
+) -> list[list[int]]:
     """Cut texts into batches.
 
     Args:
         lengths: tokens of each text.
-        budget: most tokens per batch, at least 1; real tokens, or with `padded` rows x longest row.
-        window: sort only among this many neighbours; None sorts all.
+        budget: most tokens per batch, at least 1, as `cost` counts them.
+        texts: most texts per batch, at least 1; None bounds the tokens only.
         padded: count what a padded batch computes instead of real tokens.
+        window: sort only among this many neighbours; None sorts all.
 
     Returns:
         Index groups, longest texts first within each window; every index exactly once. Nothing in gives nothing out.
     """
     if budget < 1:
         raise ValueError(f"budget: expected at least 1 token, got {budget}")
+    if texts is not None and texts < 1:
+        raise ValueError(f"texts: expected at least 1 per batch, got {texts}")
     step = window or max(1, len(lengths))
     groups: list[list[int]] = []
     for start in range(0, len(lengths), step):
         inside = range(start, min(start + step, len(lengths)))
         # Longest first: what does not fit into memory fails at once, and the allocator sees its largest request early.
         ordered = sorted(inside, key=lambda index: (-lengths[index], index))
-        groups.extend(_cut(ordered, lengths, budget, padded=padded))
+        groups.extend(_cut(ordered, lengths, budget, texts or len(ordered), padded=padded))
     return groups
 
 
-def _cut(ordered: Sequence[int], lengths: Sequence[int], budget: int, *, padded: bool) -> list[list[int]]:
+def _cut(
+    ordered: Sequence[int], lengths: Sequence[int], budget: int, most_texts: int, *, padded: bool
+) -> list[list[int]]:
     groups: list[list[int]] = []
     current: list[int] = []
     tokens = 0
     for index in ordered:
         length = lengths[index]
-        cost = (len(current) + 1) * lengths[current[0]] if padded and current else tokens + length
-        if current and cost > budget:
+        over = (len(current) + 1) * lengths[current[0]] if padded and current else tokens + length
+        if current and (over > budget or len(current) == most_texts):
             groups.append(current)
             current, tokens = [], 0
         current.append(index)
@@ -51,10 +63,9 @@ def _cut(ordered: Sequence[int], lengths: Sequence[int], budget: int, *, padded:
     return groups
 
 
-def halve(group: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Two halves of a group that failed together; a group of n texts is down to single ones after log2(n) halvings."""
-    middle = (len(group) + 1) // 2
-    return list(group[:middle]), list(group[middle:])
+def cost(lengths: Sequence[int], *, padded: bool = False) -> int:
+    """Tokens that one batch computes: real ones, or with `padded` rows x longest row; 0 for no texts."""
+    return len(lengths) * max(lengths, default=0) if padded else sum(lengths)
 
 
 def padding_fraction(groups: Sequence[Sequence[int]], lengths: Sequence[int]) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from statistics import median
@@ -19,15 +19,17 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from gristmill_worker.batching.batcher import Batcher, Row, encode_all, stacked
+from gristmill_worker.batching.idle_clock import IdleClock, Stage
 from gristmill_worker.batching.planner import padding_fraction, plan
 from gristmill_worker.bench.corpus import mixed_texts
 from gristmill_worker.bench.peer import Peer, sentence_transformers_peer
-from gristmill_worker.encoder.base import Encoder, TokenizedText, Vectors
-from gristmill_worker.encoder.local.choosing import Loaded
+from gristmill_worker.encoder.base import Encoder
 from gristmill_worker.encoder.local.encoder import TransformersEncoder
 from gristmill_worker.encoder.local.forward import PaddedForward
+from gristmill_worker.encoder.local.load import Loaded, load
 from gristmill_worker.encoder.local.parity import cosine_distance, reference_vectors
-from gristmill_worker.encoder.open import load, open_encoder
+from gristmill_worker.encoder.open import open_encoder
 
 #: Texts tokenized per call and sorted together, ahead of the model.
 WINDOW_TEXTS: Final = 1_024
@@ -92,12 +94,12 @@ def run_encoder_bench(
 def _measure(encoder: TransformersEncoder, texts: list[str], peer: Peer | None, rounds: int) -> _Rates:
     rates = _Rates()
     warm = sorted(texts, key=len)[: min(32, len(texts))]
-    encoder.encode(encoder.tokenize(warm))
+    encode_all(encoder, encoder.tokenize(warm))
     if peer is not None:
         peer(warm)
     for _ in range(rounds):
         rates.gemm_gflops.append(gemm_gflops(torch.device(encoder.device), getattr(torch, encoder.dtype)))
-        seconds, waited_s = encode_all(encoder, texts)
+        seconds, waited_s = timed_encoding(encoder, texts)
         rates.seconds.append(seconds)
         rates.waited_s.append(waited_s)
         if peer is not None:
@@ -105,24 +107,28 @@ def _measure(encoder: TransformersEncoder, texts: list[str], peer: Peer | None, 
     return rates
 
 
-def encode_all(encoder: Encoder, texts: Sequence[str]) -> tuple[float, float]:
-    """Encode all, tokenizing ahead on another thread; seconds in all, and seconds the model waited for tokens."""
-    windows = [texts[at : at + WINDOW_TEXTS] for at in range(0, len(texts), WINDOW_TEXTS)]
-    started, waited_s = time.perf_counter(), 0.0
-    running: Callable[[], Vectors] | None = None
-    with ThreadPoolExecutor(1, thread_name_prefix="tokenize") as ahead:
-        ready = [ahead.submit(encoder.tokenize, window) for window in windows]
-        for future in ready:
-            asked = time.perf_counter()
-            batch: list[TokenizedText] = future.result()
-            waited_s += time.perf_counter() - asked
-            launched = encoder.launch(batch)
-            if running is not None:
-                running()
-            running = launched
-        if running is not None:
-            running()
-    return time.perf_counter() - started, waited_s
+def timed_encoding(encoder: Encoder, texts: Sequence[str]) -> tuple[float, float]:
+    """Encode all as a worker does, tokenizing ahead on another thread and through the batcher.
+
+    Returns:
+        Seconds in all, and seconds that the model waited for tokens.
+    """
+    idle = IdleClock()
+    batcher = Batcher(encoder, idle)
+
+    def hand_over(window: Sequence[str]) -> Future[list[Row]]:
+        with idle.stage(Stage.TOKENS):
+            return batcher.submit(encoder.tokenize(window))
+
+    try:
+        started = time.perf_counter()
+        with ThreadPoolExecutor(1, thread_name_prefix="tokenize") as ahead:
+            windows = [texts[at : at + WINDOW_TEXTS] for at in range(0, len(texts), WINDOW_TEXTS)]
+            for future in [ahead.submit(hand_over, window) for window in windows]:
+                stacked(future.result().result(), encoder.info.dimensions)
+        return time.perf_counter() - started, idle.seconds()["tokens"]
+    finally:
+        batcher.close()
 
 
 def gemm_gflops(device: torch.device, dtype: torch.dtype) -> float:
@@ -157,7 +163,7 @@ def _cosine_error(encoder: TransformersEncoder, plain: Loaded, texts: list[str])
     with torch.inference_mode():
         forward = PaddedForward(plain.model, plain.info.pooling, plain.device)
         reference = reference_vectors(forward, [item.ids for item in items])
-    return max(0.0, cosine_distance(torch.from_numpy(encoder.encode(items)), reference.cpu()))
+    return max(0.0, cosine_distance(torch.from_numpy(encode_all(encoder, items)), reference.cpu()))
 
 
 def _timed(call: Callable[[], object]) -> float:
@@ -174,7 +180,7 @@ def _report(
     tokens_per_s = tokens / median(rates.seconds)
     useful = [tokens * flop_per_token / seconds / 1e9 for seconds in rates.seconds]
     ceiling = median(rates.gemm_gflops)
-    groups = plan(lengths, encoder.budget_tokens, padded=not encoder.packed)
+    groups = plan(lengths, encoder.limits.tokens, padded=not encoder.packed)
     peers = [tokens / seconds for seconds in rates.peer_seconds]
     ratios = [theirs / ours for theirs, ours in zip(rates.peer_seconds, rates.seconds, strict=False)]
     return {
@@ -185,7 +191,7 @@ def _report(
         "tokens": tokens,
         "tokens_per_s": round(tokens_per_s, 1),
         "texts_per_s": round(len(texts) / median(rates.seconds), 2),
-        "budget_tokens": encoder.budget_tokens,
+        "budget_tokens": encoder.limits.tokens,
         "padding_fraction": 0.0 if encoder.packed else round(padding_fraction(groups, lengths), 4),
         "useful_gflops": round(median(useful), 1),
         "gemm_gflops": round(ceiling, 1),

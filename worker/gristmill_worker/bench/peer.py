@@ -12,8 +12,7 @@ import numpy as np
 
 from gristmill_schemas.errors import InvalidInput
 from gristmill_worker.encoder.base import Vectors
-from gristmill_worker.encoder.local.choosing import Loaded
-from gristmill_worker.encoder.local.load import quiet_loading
+from gristmill_worker.encoder.local.load import Loaded, quiet_loading
 from gristmill_worker.encoder.model.find import locate
 from gristmill_worker.encoder.model.recipe import write_sentence_transformers
 

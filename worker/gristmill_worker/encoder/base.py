@@ -33,6 +33,21 @@ class TokenizedText:
     truncated: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """What one launch may hold, and how many launches pay off at once. Only `batching` cuts by it."""
+
+    #: Most tokens that pay off in one launch; a single longer text is still launched, alone.
+    tokens: int
+    #: Most texts in one launch; None where only tokens count.
+    texts: int | None = None
+    #: Whether a launch computes rows x longest row, so that padding counts as tokens.
+    padded: bool = False
+    #: Launches kept outstanding: 1 where `launch` itself computes, 2 where the next is prepared while one runs on an
+    #: accelerator, more where a server takes several at once.
+    in_flight: int = 1
+
+
 class Encoder(Protocol):
     """A loaded model. `tokenize` may be called from many threads; `launch` and `encode` from one."""
 
@@ -49,8 +64,8 @@ class Encoder(Protocol):
         """Number format of the weights: `float32`, `bfloat16`, `float16`."""
 
     @property
-    def budget_tokens(self) -> int:
-        """Most tokens per batch that pay off on this machine; a single longer text is still encoded, alone."""
+    def limits(self) -> BatchLimits:
+        """What a launch may hold."""
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         """Tokenize with special tokens, cutting at the model's window (`truncated` says where)."""
@@ -62,9 +77,10 @@ class Encoder(Protocol):
         """
 
     def launch(self, batch: Sequence[TokenizedText]) -> Callable[[], Vectors]:
-        """Start encoding a batch; the returned call waits for the result and gives it.
+        """Start one forward pass, or one request, over a whole batch; the returned call waits for the result and gives it.
 
-        On an accelerator the kernels are queued when this returns, so the next batch can be prepared meanwhile.
+        Nothing is cut here: a batch beyond `limits` is still launched as one. On an accelerator the kernels are queued when
+        this returns, so the next batch can be prepared meanwhile.
 
         Returns:
             A call that gives float32 (B, D) in the order of `batch`, D the model's full size, L2-normalised where
@@ -76,7 +92,7 @@ class Encoder(Protocol):
         """
 
     def encode(self, batch: Sequence[TokenizedText]) -> Vectors:
-        """`launch` and wait."""
+        """`launch` one batch and wait."""
 
     def close(self) -> None:
         """Give the accelerator's memory back."""

@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from gristmill_schemas import EncoderInfo, Pooling
-from gristmill_worker.encoder.base import TokenizedText, Vectors
+from gristmill_worker.encoder.base import BatchLimits, TokenizedText, Vectors
 from gristmill_worker.encoder.chunking import Spans, chunk_spans, counting_splitter
 
 #: A "token": one CJK character, or a run of anything else that is not white space.
@@ -36,7 +36,7 @@ class HashEncoder:
     dtype = "float32"
 
     def __init__(self, dimensions: int, *, max_tokens: int = 512, budget_tokens: int = 65_536) -> None:
-        self.budget_tokens = budget_tokens
+        self.limits = BatchLimits(budget_tokens)
         self.info = EncoderInfo(
             model=f"hash:{dimensions}",
             digest=f"hash-1-{dimensions}-{max_tokens}",

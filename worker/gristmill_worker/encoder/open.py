@@ -1,22 +1,14 @@
-"""From a model's name to a loaded encoder: the composition root of this package."""
+"""From a model's name to a loaded encoder: which kind of encoder a name means.
+
+Each kind is imported where it is chosen, so that a stand-in or a remote model loads neither torch nor transformers.
+"""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, Final
 
 from gristmill_schemas import Pooling
 from gristmill_schemas.errors import InvalidInput
 from gristmill_worker.encoder.base import Encoder
-from gristmill_worker.encoder.model.find import locate
-from gristmill_worker.encoder.model.recipe import Overrides, read_info
-
-if TYPE_CHECKING:
-    from gristmill_worker.encoder.local.choosing import Loaded
-    from gristmill_worker.encoder.local.encoder import TransformersEncoder
-
-_QWEN3_WINDOW: Final = 32_768
-#: Tokens per pass while the start-up check runs, before anything is measured.
-_FIRST_BUDGET: Final = 1_024
+from gristmill_worker.encoder.model.recipe import Overrides
 
 
 def open_encoder(
@@ -63,57 +55,18 @@ def open_encoder(
         from gristmill_worker.encoder.remote import open_remote
 
         return open_remote(model, overrides=chosen, api_key=api_key, budget_tokens=budget_tokens)
-    loaded = load(model, revision=revision, device=device, dtype=dtype, overrides=chosen, progress=progress)
-    from gristmill_worker.encoder.local.encoder import TransformersEncoder
+    from gristmill_worker.encoder.local.open import open_local
 
-    encoder = TransformersEncoder(loaded, budget_tokens or _FIRST_BUDGET, packed=packed)
-    if budget_tokens is None:
-        encoder.budget_tokens = _measured_budget(encoder)
-    return encoder
-
-
-def _measured_budget(encoder: TransformersEncoder) -> int:
-    from gristmill_worker.encoder.local import budget, load
-
-    kind = encoder.device.partition(":")[0]
-    key = {
-        "model": encoder.info.digest,
-        "dtype": encoder.dtype,
-        "packed": encoder.packed,
-        "max_tokens": encoder.info.max_tokens,
-        **load.machine(encoder.device),
-    }
-    return budget.remembered(key, lambda: budget.calibrate(encoder, kind))
-
-
-def load(
-    model: str,
-    *,
-    revision: str | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    overrides: Overrides | None = None,
-    progress: bool = False,
-) -> Loaded:
-    """Load a torch model without deciding how to run it; arguments and errors are those of `open_encoder`."""
-    from gristmill_worker.encoder.local import load as loading
-    from gristmill_worker.encoder.local import random_model
-    from gristmill_worker.encoder.local.choosing import Loaded
-    from gristmill_worker.encoder.local.tokenizing import Tokenizer
-
-    where = loading.choose_device(device)
-    number = loading.choose_dtype(dtype, where)
-    if model.startswith("random:"):
-        layers = random_model.parse(model)
-        tokenizer = random_model.build_tokenizer(
-            min((overrides and overrides.max_tokens) or _QWEN3_WINDOW, _QWEN3_WINDOW)
-        )
-        info = random_model.random_info(model, layers, tokenizer)
-        return Loaded(random_model.build_model(layers, where, number), tokenizer, info, where, number)
-    found = locate(model, revision, progress=progress)
-    info = read_info(found.folder, model=found.label, revision=found.revision, overrides=overrides)
-    tokenizer = Tokenizer.load(found.folder, info.max_tokens)
-    return Loaded(loading.load_model(found.folder, where, number), tokenizer, info, where, number)
+    return open_local(
+        model,
+        revision=revision,
+        device=device,
+        dtype=dtype,
+        overrides=chosen,
+        budget_tokens=budget_tokens,
+        packed=packed,
+        progress=progress,
+    )
 
 
 def _pooling(value: Pooling | str) -> Pooling:

@@ -1,40 +1,52 @@
 """The encoder on another machine: any server with an OpenAI-compatible `/v1/embeddings` (SGLang, vLLM, TEI, infinity).
 
-Such servers drop instructions and prefixes, so templates are applied here, before the text leaves. A batch is cut into
-requests by estimated tokens and count; a few travel at once; answers come as base64 floats, never as JSON numbers,
-unless the server knows only those. Overload and network faults are tried again a bounded number of times, as
-`Retry-After` asks.
+Such servers drop instructions and prefixes, so templates are applied here, before the text leaves. A launch is one request;
+answers come as base64 floats, never as JSON numbers, unless the server knows only those.
+
+Whose fault is it? Statuses 400, 413 and 422 blame the texts. Everything else that is not one finite vector of the right size
+per text is the server's fault or that of what stands before it, and comes as `Unavailable`: nothing waits or is tried again
+here, since whoever has the work knows how long it may wait.
 """
 
 from __future__ import annotations
 
 import base64
+import email.utils
 import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import httpx
 import numpy as np
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from gristmill_schemas import EncoderInfo, Pooling
 from gristmill_schemas.errors import EncodingFailed, InvalidInput, ModelUnavailable, Unavailable
-from gristmill_worker.batching.planner import plan
-from gristmill_worker.encoder.base import TokenizedText, Vectors
+from gristmill_worker.encoder.base import BatchLimits, TokenizedText, Vectors
 from gristmill_worker.encoder.chunking import Spans, chunk_spans, counting_splitter
 from gristmill_worker.encoder.model.families import family_of
 from gristmill_worker.encoder.model.recipe import Overrides
 
 _NO_IDS: Final = np.empty(0, dtype=np.int32)
 #: Requests in flight; servers batch across requests, and more than a few only queue there.
-CONCURRENCY: Final = 8
+IN_FLIGHT: Final = 8
 #: Texts per request; TEI's default limit is 32.
 MAX_TEXTS: Final = 32
-ATTEMPTS: Final = 6
-#: Longest pause between two attempts, whatever the server asks for.
-MAX_WAIT_S: Final = 30.0
-_TRANSIENT: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+#: Estimated tokens per request.
+MAX_TOKENS: Final = 8_192
+#: Seconds for one answer; a server that is loaded beyond that should say 429 or 503.
+_ANSWER_S: Final = 120.0
+_CONNECT_S: Final = 5.0
+#: Statuses by which a server may blame a text: malformed, too large, unprocessable.
+_BLAMES_TEXT: Final = frozenset({400, 413, 422})
+#: What to look at, by status.
+_ADVICE: Final = {
+    401: "check the key (GRISTMILL_REMOTE_API_KEY)",
+    403: "check the key (GRISTMILL_REMOTE_API_KEY) and what it may do",
+    404: "check the address, which ends in /v1 as a rule, and the model's name after #",
+    405: "check the address, which ends in /v1 as a rule",
+}
 
 
 def estimate_tokens(text: str) -> int:
@@ -51,9 +63,7 @@ class RemoteEncoder:
     device = "remote"
     dtype = "float32"
 
-    def __init__(
-        self, client: httpx.Client, name: str, info: EncoderInfo, *, budget_tokens: int = 8_192, wait_s: float = 0.5
-    ) -> None:
+    def __init__(self, client: httpx.Client, name: str, info: EncoderInfo, *, budget_tokens: int = MAX_TOKENS) -> None:
         """Speak to a server.
 
         Args:
@@ -61,13 +71,12 @@ class RemoteEncoder:
             name: the model as the server calls it.
             info: what the model is; `open_remote` finds out.
             budget_tokens: most estimated tokens per request.
-            wait_s: first pause before another attempt; it doubles, with jitter.
         """
         self.info = info
-        self.budget_tokens = budget_tokens * CONCURRENCY
-        self._request_tokens = budget_tokens
-        self._client, self._name, self._wait_s = client, name, wait_s
-        self._threads = ThreadPoolExecutor(CONCURRENCY, thread_name_prefix="gristmill-remote")
+        self.limits = BatchLimits(budget_tokens, texts=MAX_TEXTS, in_flight=IN_FLIGHT)
+        self._client, self._name = client, name
+        # One more than bulk work keeps busy, so that a query does not wait for a thread.
+        self._threads = ThreadPoolExecutor(IN_FLIGHT + 1, thread_name_prefix="gristmill-remote")
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         """Estimate the cost only; the server tokenizes, and is told to refuse what is too long, not to cut it."""
@@ -85,42 +94,28 @@ class RemoteEncoder:
         return self.launch(batch)()
 
     def launch(self, batch: Sequence[TokenizedText]) -> Callable[[], Vectors]:
-        """Send the requests; the returned call gathers the answers.
+        """Send one request; the returned call waits for its answer.
 
         Raises:
-            Unavailable: the server stays away or overloaded after all attempts.
-            EncodingFailed: it refuses the input or answers nonsense.
+            Unavailable: the server is away, overloaded, or answers what is no answer.
+            EncodingFailed: it blames the texts.
         """
-        groups = [
-            part[at : at + MAX_TEXTS]
-            for part in plan([item.n_tokens for item in batch], self._request_tokens)
-            for at in range(0, len(part), MAX_TEXTS)
-        ]
-        sent = [self._threads.submit(self.request, [batch[index].text for index in group]) for group in groups]
-        return lambda: self._gather(len(batch), groups, sent)
+        if not batch:
+            return lambda: np.empty((0, self.info.dimensions), dtype=np.float32)
+        return self._threads.submit(self._request, [item.text for item in batch]).result
 
-    def _gather(self, rows: int, groups: list[list[int]], sent: list[Future[Vectors]]) -> Vectors:
-        out = np.empty((rows, self.info.dimensions), dtype=np.float32)
-        for group, future in zip(groups, sent, strict=True):
-            vectors = future.result()
-            if vectors.shape[1] != self.info.dimensions:
-                raise EncodingFailed(
-                    f"{self._name}: expected {self.info.dimensions} dimensions from the server, got {vectors.shape[1]}"
-                )
-            out[group] = vectors
+    def _request(self, texts: Sequence[str]) -> Vectors:
+        vectors = post(self._client, self._name, texts)
+        if vectors.shape[1] != self.info.dimensions:
+            raise Unavailable(
+                f"{self._client.base_url}: expected vectors of {self.info.dimensions} dimensions, got {vectors.shape[1]}; "
+                f"check that it still serves {self._name}"
+            )
         if self.info.normalize:
-            out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
-        return out
-
-    def request(self, texts: Sequence[str]) -> Vectors:
-        """One request, tried again where that helps; float32 (B, D) as the server sent them."""
-        retrying = Retrying(
-            retry=retry_if_exception_type(Unavailable),
-            stop=stop_after_attempt(ATTEMPTS),
-            wait=_Wait(self._wait_s),
-            reraise=True,
-        )
-        return retrying(post, self._client, self._name, texts)
+            # In float64, where the square of a large float32 is still finite.
+            lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+            vectors = np.asarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
+        return vectors
 
     def close(self) -> None:
         """Finish what is under way and hang up."""
@@ -129,57 +124,69 @@ class RemoteEncoder:
 
 
 def post(client: httpx.Client, name: str, texts: Sequence[str]) -> Vectors:
-    """One attempt at one request; float32 (B, D).
+    """One request; float32 (B, D) as the server sent them, finite, one per text.
 
     Raises:
-        Unavailable: the server is away or overloaded: worth another attempt.
-        EncodingFailed: it refuses the input or answers nonsense.
+        Unavailable: the server is away, overloaded, or answers what is no answer.
+        EncodingFailed: it blames the texts.
     """
     body = {"model": name, "input": list(texts), "encoding_format": "base64"}
+    response = _ask(client, "POST", "embeddings", body)
     try:
-        response = client.post("embeddings", json=body)
-    except httpx.TransportError as error:
-        raise Unavailable(f"{client.base_url} cannot be reached: {error}") from error
-    if response.status_code in _TRANSIENT:
-        raise Unavailable(f"{client.base_url}: {_reason(response)}", _retry_after(response))
-    if response.is_error:
-        raise EncodingFailed(f"{client.base_url}: {_reason(response)}")
-    return _vectors(response, len(texts))
+        with np.errstate(over="ignore"):
+            return _vectors(response.json(), len(texts))
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise Unavailable(_no_answer(response, "OpenAI embeddings", error)) from error
 
 
-class _Wait(wait_random_exponential):
-    """As long as the server asks, else exponentially longer with jitter; never above the bound."""
-
-    def __init__(self, first_s: float) -> None:
-        super().__init__(multiplier=first_s, max=MAX_WAIT_S)
-
-    def __call__(self, retry_state: RetryCallState) -> float:
-        error = retry_state.outcome.exception() if retry_state.outcome else None
-        if isinstance(error, Unavailable) and error.retry_after_s is not None:
-            return min(error.retry_after_s, MAX_WAIT_S)
-        return super().__call__(retry_state)
-
-
-def _retry_after(response: httpx.Response) -> float | None:
-    value = response.headers.get("retry-after", "")
+def _ask(client: httpx.Client, method: str, path: str, body: object = None) -> httpx.Response:
     try:
-        return max(0.0, float(value))
+        response = client.request(method, path, json=body)
+    except httpx.HTTPError as error:
+        reason = str(error) or type(error).__name__
+        raise Unavailable(f"{client.base_url} cannot be reached: {reason}; check that the server runs there") from error
+    if response.is_success:
+        return response
+    reason = f"{response.url}: {response.status_code} {response.reason_phrase}: {response.text[:300].strip()}"
+    if response.status_code in _BLAMES_TEXT:
+        raise EncodingFailed(reason)
+    if response.has_redirect_location:
+        raise Unavailable(f"{reason}; it has moved: use {response.headers['location']} as its address")
+    advice = _ADVICE.get(response.status_code)
+    raise Unavailable(
+        f"{reason}; {advice}" if advice else reason, _retry_after(response.headers.get("retry-after", ""))
+    )
+
+
+def _retry_after(value: str) -> float | None:
+    """Seconds that a `Retry-After` asks for: as a number, or until an HTTP date; None where it says neither."""
+    value = value.strip()
+    if value.isdecimal():
+        return float(value)
+    try:
+        until = email.utils.parsedate_to_datetime(value)
     except ValueError:
         return None
+    return max(0.0, (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
-def _reason(response: httpx.Response) -> str:
-    return f"{response.status_code} {response.reason_phrase}: {response.text[:300].strip()}"
+def _no_answer(response: httpx.Response, expected: str, error: Exception) -> str:
+    kind = response.headers.get("content-type", "no content type")
+    return (
+        f"{response.url}: expected {expected}, got {kind} ({error}): {response.text[:200]!r}; "
+        "check the address, and whether a proxy answers in the server's place"
+    )
 
 
-def _vectors(response: httpx.Response, rows: int) -> Vectors:
-    try:
-        data = sorted(response.json()["data"], key=lambda item: item["index"])
-        vectors = np.stack([_vector(item["embedding"]) for item in data])
-    except (KeyError, TypeError, ValueError) as error:
-        raise EncodingFailed(f"{response.url}: expected OpenAI embeddings, got {response.text[:200]!r}") from error
-    if len(vectors) != rows or not np.isfinite(vectors).all():
-        raise EncodingFailed(f"{response.url}: expected {rows} finite vectors, got {len(vectors)}")
+def _vectors(answer: Any, rows: int) -> Vectors:
+    """The vectors of an answer in the order of the texts, whatever order they came in."""
+    data = sorted(answer["data"], key=lambda item: item["index"])
+    indices = [item["index"] for item in data]
+    if indices != list(range(rows)):
+        raise ValueError(f"expected the indices 0 to {rows - 1}, each once, got {indices[:40]}")
+    vectors = np.stack([_vector(item["embedding"]) for item in data])
+    if vectors.ndim != 2 or not vectors.size or not np.isfinite(vectors).all():
+        raise ValueError(f"expected {rows} finite vectors, got NaN, infinity or none")
     return vectors
 
 
@@ -197,27 +204,29 @@ def open_remote(
     The digest is that of the model's name: servers do not show their weights, so who names the model vouches for it.
 
     Raises:
-        ModelUnavailable: the server cannot be reached, or does not serve the model.
+        Unavailable: the server is away, overloaded, or answers what is no answer.
+        ModelUnavailable: it refuses to encode one word with this model.
         InvalidInput: it serves several, and none was named.
     """
     base, _, name = url.partition("#")
     key = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    client = httpx.Client(base_url=base.rstrip("/") + "/", headers=key, timeout=httpx.Timeout(300.0, connect=5.0))
+    timeout = httpx.Timeout(_ANSWER_S, connect=_CONNECT_S)
+    client = httpx.Client(base_url=base.rstrip("/") + "/", headers=key, timeout=timeout)
     try:
         name = name or _only_model(client)
         info = _info(name, _probe(client, name), overrides or Overrides())
     except Exception:
         client.close()
         raise
-    return RemoteEncoder(client, name, info, budget_tokens=budget_tokens or 8_192)
+    return RemoteEncoder(client, name, info, budget_tokens=budget_tokens or MAX_TOKENS)
 
 
 def _probe(client: httpx.Client, name: str) -> int:
     """The size of the model's vectors, found by asking for one."""
     try:
         return int(post(client, name, ["probe"]).shape[1])
-    except (Unavailable, EncodingFailed) as error:
-        raise ModelUnavailable(f"{name} at {client.base_url}: {error}") from error
+    except EncodingFailed as error:
+        raise ModelUnavailable(f"{name}: {error}; check the model's name after #") from error
 
 
 def _info(name: str, dimensions: int, overrides: Overrides) -> EncoderInfo:
@@ -240,10 +249,13 @@ def _info(name: str, dimensions: int, overrides: Overrides) -> EncoderInfo:
 
 def _only_model(client: httpx.Client) -> str:
     try:
-        response = client.get("models")
-        names = [str(item["id"]) for item in response.raise_for_status().json()["data"]]
-    except (httpx.HTTPError, KeyError, TypeError, ValueError) as error:
-        raise ModelUnavailable(f"{client.base_url}models: {error}; name the model: URL#MODEL") from error
+        response = _ask(client, "GET", "models")
+    except EncodingFailed as error:
+        raise ModelUnavailable(f"{error}; name the model: URL#MODEL") from error
+    try:
+        names = [str(item["id"]) for item in response.json()["data"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unavailable(_no_answer(response, "a list of models", error)) from error
     if len(names) != 1:
         raise InvalidInput(f"model: {client.base_url} serves {names}; say which: URL#MODEL")
     return names[0]

@@ -17,8 +17,8 @@ from qdrant_client import QdrantClient
 from gristmill.ledger import Ledger
 from gristmill.store.collections import Collections
 from gristmill_schemas import VectorSpace
-from gristmill_schemas.errors import EncodingFailed, SpaceMismatch
-from gristmill_worker.batching.batcher import Batcher, Lane
+from gristmill_schemas.errors import SpaceMismatch
+from gristmill_worker.batching.batcher import Batcher, Lane, stacked
 from gristmill_worker.batching.idle_clock import IdleClock, Stage
 from gristmill_worker.encoder import Encoder, cut, open_encoder
 from gristmill_worker.pipeline.fuse import Fuse
@@ -54,9 +54,20 @@ class Commons:
 
 
 def load_encoder(settings: WorkerSettings) -> Encoder:
-    """The model of the settings, loaded and warm: its first batch is as fast as its last."""
+    """The model of the settings, loaded and warm: its first batch is as fast as its last.
+
+    Raises:
+        ModelUnavailable, InvalidInput: the settings cannot work.
+        Unavailable: a model server stayed away for as long as the settings wait for it.
+    """
+    encoder = Patience(threading.Event()).call(lambda: _open(settings), at_most_s=settings.remote_wait_s)
+    encoder.encode(encoder.tokenize(["warm up", "预热 " * 64]))
+    return encoder
+
+
+def _open(settings: WorkerSettings) -> Encoder:
     key = settings.remote_api_key
-    encoder = open_encoder(
+    return open_encoder(
         settings.model,
         revision=settings.revision,
         device=settings.device,
@@ -66,8 +77,6 @@ def load_encoder(settings: WorkerSettings) -> Encoder:
         budget_tokens=settings.budget_tokens,
         api_key=key.get_secret_value() if key else None,
     )
-    encoder.encode(encoder.tokenize(["warm up", "预热 " * 64]))
-    return encoder
 
 
 class Engine:
@@ -130,10 +139,7 @@ class Engine:
         with self.idle.stage(Stage.TOKENS):
             tokenized = self.encoder.tokenize(list(texts))
         rows = self.batcher.submit(tokenized, Lane.INTERACTIVE).result()
-        for row in rows:
-            if isinstance(row, EncodingFailed):
-                raise row
-        vectors = np.stack([row for row in rows if not isinstance(row, EncodingFailed)])
+        vectors = stacked(rows, self.encoder.info.dimensions)
         return cut(vectors, dimensions, normalize=normalize)
 
     def status(self) -> dict[str, Any]:
@@ -144,7 +150,7 @@ class Engine:
             "model_digest": info.digest,
             "device": self.encoder.device,
             "dtype": self.encoder.dtype,
-            "budget_tokens": self.encoder.budget_tokens,
+            "budget_tokens": self.batcher.budget_tokens,
             "busy": self._busy,
             "queued_texts": self.batcher.queued_texts,
             "texts": self.batcher.texts_done,

@@ -45,20 +45,20 @@ class Patience:
         """What is being waited for longest, or None."""
         return next(iter(self.notices.all()), None)
 
-    def call(self, function: Callable[[], T], limit_s: float | None = None) -> T:
+    def call(self, function: Callable[[], T], at_most_s: float | None = None) -> T:
         """Call until it does not raise `Unavailable`.
 
         Args:
             function: the call.
-            limit_s: longest time to go on; a wait that would go beyond it is not begun. None waits as long as it takes.
+            at_most_s: longest time to go on; a wait that would go beyond it is not begun. None waits as long as it takes.
 
         Raises:
             ShuttingDown: this process drains and the server is still away.
             Unavailable: the time is over and the server is still away.
         """
         stop: tenacity.stop.StopBaseT = tenacity.stop_when_event_set(self.draining)
-        if limit_s is not None:
-            stop = tenacity.stop_any(stop, tenacity.stop_before_delay(limit_s))
+        if at_most_s is not None:
+            stop = tenacity.stop_any(stop, tenacity.stop_before_delay(at_most_s))
         cause = (threading.get_ident(), id(function))
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Unavailable),

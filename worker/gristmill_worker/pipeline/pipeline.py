@@ -73,7 +73,7 @@ class Pipeline:
         self._sink = sink
         self._keeper = keeper
         self._patience = patience
-        self._preparer = Preparer(encoder, batcher, idle)
+        self._preparer = Preparer(encoder, batcher, patience, idle)
         self._gate = Gate()
         self._lease_s = lease_s
         self._max_attempts = max_attempts

@@ -15,13 +15,14 @@ import numpy.typing as npt
 
 from gristmill.ledger import Claim
 from gristmill_schemas import CollectionSpec, LongTexts, PointSystem, point_id
-from gristmill_schemas.errors import EncodingFailed
+from gristmill_schemas.errors import EncodingFailed, Unavailable
 from gristmill_schemas.limits import MAX_CHUNKS
-from gristmill_worker.batching.batcher import Batcher
+from gristmill_worker.batching.batcher import Batcher, Row, stacked
 from gristmill_worker.batching.idle_clock import IdleClock, Stage
 from gristmill_worker.encoder.base import Encoder, TokenizedText
 from gristmill_worker.encoder.pooling import cut
 from gristmill_worker.pipeline.fence import Task
+from gristmill_worker.pipeline.patience import Patience
 from gristmill_worker.pipeline.sink import Point, payload_of
 
 
@@ -53,9 +54,10 @@ class TextTooLong(EncodingFailed):
 class Preparer:
     """Turns documents into points. Shared by all task threads."""
 
-    def __init__(self, encoder: Encoder, batcher: Batcher, idle: IdleClock) -> None:
+    def __init__(self, encoder: Encoder, batcher: Batcher, patience: Patience, idle: IdleClock) -> None:
         self._encoder = encoder
         self._batcher = batcher
+        self._patience = patience
         self._idle = idle
 
     def prepare(
@@ -66,7 +68,7 @@ class Preparer:
             return [], []
         with self._idle.stage(Stage.TOKENS):
             cuts, failed = self._tokenize(spec, tasks)
-        rows = iter(self._batcher.submit([text for each in cuts for text in each.texts]).result())
+        rows = iter(self._encode([text for each in cuts for text in each.texts]))
         prepared: list[Prepared] = []
         for each in cuts:
             theirs = [next(rows) for _ in each.texts]
@@ -74,9 +76,23 @@ class Preparer:
             if error is not None:
                 failed.append((each.task, error))
             else:
-                vectors = np.stack([row for row in theirs if not isinstance(row, EncodingFailed)])
+                vectors = stacked(theirs, self._encoder.info.dimensions)
                 prepared.append(_points(spec, each, vectors, claim))
         return prepared, failed
+
+    def _encode(self, texts: Sequence[TokenizedText]) -> list[Row]:
+        """A row per text. While the model's server is away this waits, and then asks only for what is still missing."""
+        rows: dict[int, Row] = {}
+
+        def attempt() -> None:
+            missing = [index for index in range(len(texts)) if index not in rows]
+            answers = self._batcher.submit([texts[index] for index in missing]).result()
+            rows.update((i, row) for i, row in zip(missing, answers, strict=True) if not isinstance(row, Unavailable))
+            if away := next((row for row in answers if isinstance(row, Unavailable)), None):
+                raise away
+
+        self._patience.call(attempt)
+        return [rows[index] for index in range(len(texts))]
 
     def _tokenize(
         self, spec: CollectionSpec, tasks: Sequence[Task]

@@ -15,13 +15,12 @@ SDPA wins.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # the name that the whole field uses
 
-if TYPE_CHECKING:
-    from gristmill_worker.encoder.local.packed import Layout
+from gristmill_worker.encoder.local.layout import Layout
 
 #: Fewer rows repack the keys too often, more leave the cache. Scores of a 30,000-token text: 120 MB for 16 heads.
 _BLOCK_ROWS: Final = 128

@@ -1,27 +1,24 @@
 """The encoder on this machine's own accelerator: a transformers model behind the `Encoder` protocol.
 
-In: tokenized texts. Out: float32 vectors in input order. A batch of any size is cut by the planner into groups within
-the token budget, longest first; a group that does not fit into memory is halved, and the budget with it, down to single
-texts.
+In: a batch of tokenized texts. Out: their float32 vectors, in order, by one forward pass. What a batch holds, and what
+becomes of one that does not fit, is the batcher's business.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 
 from gristmill_schemas.errors import AcceleratorOutOfMemory, EncodingFailed, GristmillError
-from gristmill_worker.batching.planner import halve, plan
-from gristmill_worker.encoder.base import TokenizedText, Vectors
+from gristmill_worker.encoder.base import BatchLimits, TokenizedText, Vectors
 from gristmill_worker.encoder.chunking import Spans
-from gristmill_worker.encoder.local.choosing import Loaded, choose_forward
+from gristmill_worker.encoder.local.load import Loaded
+from gristmill_worker.encoder.local.parity import choose_forward
 from gristmill_worker.encoder.pooling import unit
-
-log = logging.getLogger(__name__)
 
 
 class TransformersEncoder:
@@ -36,22 +33,24 @@ class TransformersEncoder:
             packed: None packs if the parity gate allows; True insists; False pads.
 
         Raises:
-            EncodingFailed: `packed=True`, and the gate refuses the model.
+            InvalidInput: `packed=True`, and the gate refuses the model.
         """
         self.info = loaded.info
         self.device = str(loaded.device)
         self.dtype = str(loaded.dtype).removeprefix("torch.")
-        self.budget_tokens = budget_tokens
-        self._loaded = loaded
         self._tokenizer = loaded.tokenizer
         self._document_tokens = self._template_tokens()
         with torch.inference_mode():
             self._forward = choose_forward(loaded, packed)
+        #: On CUDA a launch returns before its kernels ran, so the next can be prepared meanwhile; elsewhere it computes.
+        in_flight = 2 if loaded.device.type == "cuda" else 1
+        self.limits = BatchLimits(budget_tokens, padded=self._forward.padded, in_flight=in_flight)
+        self._ran_out = False
 
     @property
     def packed(self) -> bool:
         """Whether the padding-free pass runs."""
-        return not self._forward.padded
+        return not self.limits.padded
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         """See `Encoder.tokenize`."""
@@ -70,53 +69,47 @@ class TransformersEncoder:
         if not batch:
             empty = np.empty((0, self.info.dimensions), dtype=np.float32)
             return lambda: empty
-        groups = plan([item.n_tokens for item in batch], self.budget_tokens, padded=self._forward.padded)
-        with translated_errors(), torch.inference_mode():
-            parts = [part for group in groups for part in self._run(batch, group)]
-            order = [index for group, _ in parts for index in group]
-            return self._collect(order, torch.cat([vectors for _, vectors in parts]))
-
-    def _run(self, batch: Sequence[TokenizedText], group: list[int]) -> list[tuple[list[int], torch.Tensor]]:
-        """Vectors of one group, in pieces if it had to be halved to fit."""
-        try:
-            vectors = self._forward([batch[index].ids for index in group])
-            return [(group, unit(vectors) if self.info.normalize else vectors)]
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if len(group) == 1 or not is_out_of_memory(error):
-                raise
-        # Outside the except block, since the traceback there still holds the activations that did not fit.
-        self._lower_budget(sum(batch[index].n_tokens for index in group))
-        return [part for half in halve(group) for part in self._run(batch, half)]
-
-    def _lower_budget(self, failed_tokens: int) -> None:
-        self.budget_tokens = max(1, min(self.budget_tokens, failed_tokens) // 2)
-        log.warning("out of memory at %d tokens; the budget is now %d", failed_tokens, self.budget_tokens)
-        if self._loaded.device.type == "cuda":
+        if self._ran_out:
+            # Only now: while the error was handled, its traceback still held the activations that did not fit.
+            self._ran_out = False
             torch.cuda.empty_cache()
+        with self._translated_errors(), torch.inference_mode():
+            vectors = self._forward([item.ids for item in batch])
+            return self._collect(unit(vectors) if self.info.normalize else vectors)
 
-    def _collect(self, order: list[int], vectors: torch.Tensor) -> Callable[[], Vectors]:
-        """Start the copy back; the returned call waits for it and restores the order of the batch."""
-        done: Any = None
-        if vectors.is_cuda:
-            host = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
-            host.copy_(vectors, non_blocking=True)
-            done = torch.cuda.current_stream().record_event()
-        else:
-            host = vectors.cpu()
+    def _collect(self, vectors: torch.Tensor) -> Callable[[], Vectors]:
+        """Start the copy back; the returned call waits for it."""
+        if not vectors.is_cuda:
+            there: Vectors = vectors.cpu().numpy()
+            return lambda: there
+        host = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
+        host.copy_(vectors, non_blocking=True)
+        done: Any = torch.cuda.current_stream().record_event()
 
         def result() -> Vectors:
-            with translated_errors():
-                if done is not None:
-                    done.synchronize()
-                out = np.empty(tuple(host.shape), dtype=np.float32)
-                out[order] = host.numpy()
-                return out
+            with self._translated_errors():
+                done.synchronize()
+                # A copy, since pinned memory is scarce and rows may be kept for long.
+                return np.array(host.numpy())
 
         return result
 
+    @contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        """Turns what torch and transformers raise into Gristmill's errors; those pass unchanged."""
+        try:
+            yield
+        except GristmillError:
+            raise
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise EncodingFailed(f"the model failed: {type(error).__name__}: {error}") from error
+            self._ran_out = self.device.startswith("cuda")
+            raise AcceleratorOutOfMemory(f"the batch did not fit into memory: {error}") from error
+
     def close(self) -> None:
         """See `Encoder.close`; the encoder cannot be used afterwards."""
-        del self._forward, self._loaded
+        del self._forward
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
 
@@ -130,17 +123,3 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
         isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
     )
-
-
-class translated_errors:  # noqa: N801  # reads as a statement: `with translated_errors():`
-    """Turns what torch and transformers raise into Gristmill's errors; those pass unchanged."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
-        if not isinstance(error, Exception) or isinstance(error, GristmillError):
-            return
-        if is_out_of_memory(error):
-            raise AcceleratorOutOfMemory(f"the batch did not fit into memory: {error}") from error
-        raise EncodingFailed(f"the model failed: {type(error).__name__}: {error}") from error

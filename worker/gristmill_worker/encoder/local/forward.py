@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 
 from gristmill_schemas import Pooling
-from gristmill_worker.encoder.local.packed import PACKED, Layout, positions, register
+from gristmill_worker.encoder.local.layout import Layout, positions
+from gristmill_worker.encoder.local.packed import PACKED, register
 from gristmill_worker.encoder.model.recipe import OFFSET_POSITIONS
 from gristmill_worker.encoder.pooling import pool_packed, pool_padded
 

@@ -1,4 +1,4 @@
-"""From a folder to a loaded torch model: device, number format, attention. The one place that decides them."""
+"""From a model's name to a torch model in memory: files, device, number format. How to run it is decided later."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
+from gristmill_schemas import EncoderInfo
 from gristmill_schemas.errors import InvalidInput, ModelUnavailable
+from gristmill_worker.encoder.local import random_model
+from gristmill_worker.encoder.local.tokenizing import Tokenizer
+from gristmill_worker.encoder.model.find import locate
+from gristmill_worker.encoder.model.recipe import Overrides, read_info
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +29,39 @@ _DTYPES: Final = {
     "float16": torch.float16,
     "fp16": torch.float16,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model in memory, before anything is decided about how to run it."""
+
+    model: Any
+    tokenizer: Tokenizer
+    info: EncoderInfo
+    device: torch.device
+    dtype: torch.dtype
+
+
+def load(
+    model: str,
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    overrides: Overrides | None = None,
+    progress: bool = False,
+) -> Loaded:
+    """Load a model that runs on this machine; arguments and errors are those of `open_encoder`."""
+    chosen = overrides or Overrides()
+    where = choose_device(device)
+    number = choose_dtype(dtype, where)
+    if model.startswith("random:"):
+        weights, tokenizer, info = random_model.build(model, where, number, chosen.max_tokens)
+        return Loaded(weights, tokenizer, info, where, number)
+    found = locate(model, revision, progress=progress)
+    info = read_info(found.folder, model=found.label, revision=found.revision, overrides=chosen)
+    tokenizer = Tokenizer.load(found.folder, info.max_tokens)
+    return Loaded(load_model(found.folder, where, number), tokenizer, info, where, number)
 
 
 def choose_device(wanted: str = "auto") -> torch.device:

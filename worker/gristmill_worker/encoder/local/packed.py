@@ -10,51 +10,17 @@ padding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
 from gristmill_worker.encoder.local.cpu_attention import grouped_attention
+from gristmill_worker.encoder.local.layout import Layout
 
 #: Name under which models select this attention.
 PACKED: Final = "gristmill_packed"
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Where each text lies in the packed row."""
-
-    #: Tokens of each text, in row order.
-    lengths: tuple[int, ...]
-    #: Runs of neighbours with equal length: (first token, texts, tokens of each). One attention call each on CPU.
-    runs: tuple[tuple[int, int, int], ...]
-    #: int32 (B + 1,), where each text starts and the last one ends; on the model's device.
-    offsets: torch.Tensor
-    #: Longest text.
-    longest: int
-
-    @classmethod
-    def of(cls, lengths: Sequence[int], device: torch.device) -> Layout:
-        """Lay texts of these lengths end to end, in this order."""
-        runs, first = [], 0
-        for length, same in groupby(lengths):
-            count = sum(1 for _ in same)
-            runs.append((first, count, length))
-            first += count * length
-        offsets = torch.from_numpy(np.concatenate(([0], np.cumsum(lengths))).astype(np.int32))
-        return cls(tuple(lengths), tuple(runs), offsets.to(device, non_blocking=True), max(lengths))
-
-
-def positions(lengths: Sequence[int], first: int = 0) -> npt.NDArray[np.int64]:
-    """Position ids (sum T,) that restart at `first` with each text."""
-    return np.concatenate([np.arange(first, first + length, dtype=np.int64) for length in lengths])
 
 
 def packed_attention(

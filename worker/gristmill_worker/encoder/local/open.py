@@ -1,0 +1,44 @@
+"""From a model's name to an encoder on this machine: loaded, its forward pass chosen, its budget measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from gristmill_worker.encoder.local.calibration import calibrate, remembered
+from gristmill_worker.encoder.local.encoder import TransformersEncoder
+from gristmill_worker.encoder.local.load import load, machine
+from gristmill_worker.encoder.model.recipe import Overrides
+
+#: Stands in the limits until something is measured.
+_FIRST_BUDGET: Final = 1_024
+
+
+def open_local(
+    model: str,
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    overrides: Overrides | None = None,
+    budget_tokens: int | None = None,
+    packed: bool | None = None,
+    progress: bool = False,
+) -> TransformersEncoder:
+    """Open a folder, a hub id, `demo` or `random:…`; arguments and errors are those of `open_encoder`."""
+    loaded = load(model, revision=revision, device=device, dtype=dtype, overrides=overrides, progress=progress)
+    encoder = TransformersEncoder(loaded, budget_tokens or _FIRST_BUDGET, packed=packed)
+    if budget_tokens is None:
+        encoder.limits = replace(encoder.limits, tokens=_measured_budget(encoder))
+    return encoder
+
+
+def _measured_budget(encoder: TransformersEncoder) -> int:
+    key = {
+        "model": encoder.info.digest,
+        "dtype": encoder.dtype,
+        "packed": encoder.packed,
+        "max_tokens": encoder.info.max_tokens,
+        **machine(encoder.device),
+    }
+    return remembered(key, lambda: calibrate(encoder, encoder.device.partition(":")[0]))
