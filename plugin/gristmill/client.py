@@ -220,7 +220,10 @@ class Client(Asking):
             raise InvalidInput(f"delete: {explain(error)}") from error
 
     def delete_where(self, collection: str, where: Where, *, tenant: str | None = None) -> Job:
-        """Delete every document that matches now. An empty filter is refused: delete the collection instead."""
+        """Delete every document that matches now, in the version that matches; what was or will be written later stays.
+
+        An empty filter is refused: delete the collection instead.
+        """
         conditions = compile_filter(where, tenant)
         if conditions is None:
             raise InvalidInput("where: expected at least one condition; to delete everything, delete the collection")
@@ -236,7 +239,7 @@ class Client(Asking):
         for page in scroll(self._parts.store, collection, models.Filter(must=[conditions, first_chunk])):
             for seen in page:
                 if seen.system is not None:
-                    yield Deletion(id=seen.system.id, tenant=seen.system.tenant)
+                    yield Deletion(id=seen.system.id, tenant=seen.system.tenant, version=seen.system.version)
 
     def _feed(self, collection: str, items: Iterable[Any], rejections: list[Rejection], **how: Any) -> Job:
         self._check_server()

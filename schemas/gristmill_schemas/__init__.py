@@ -3,6 +3,7 @@
 from gristmill_schemas.audit import AuditReport, Finding, Gap, RefusedMessage
 from gristmill_schemas.collection import Chunking, CollectionSpec, Distance, Instruction, LongTexts
 from gristmill_schemas.document import Deletion, Document
+from gristmill_schemas.intent import Intent, Target
 from gristmill_schemas.job import DeadLetter, JobReport, JobState, Outcome, Receipt, ReceiptState, Rejection
 from gristmill_schemas.parcel import Parcel
 from gristmill_schemas.point import PointSystem, point_id
@@ -22,6 +23,7 @@ __all__ = [
     "Finding",
     "Gap",
     "Instruction",
+    "Intent",
     "JobReport",
     "JobState",
     "LongTexts",
@@ -35,6 +37,7 @@ __all__ = [
     "RefusedMessage",
     "Rejection",
     "SearchHit",
+    "Target",
     "Templates",
     "VectorSpace",
     "point_id",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import ClassVar
 
 from pydantic import Field
 
+from gristmill_schemas.stored import Stored
 from gristmill_schemas.validation import Record
 
 
@@ -84,8 +86,10 @@ class AuditReport(Record):
         return self.gaps - self.repaired
 
 
-class RefusedMessage(Record):
+class RefusedMessage(Stored):
     """A broker message that is no pointer to a parcel: never executed, kept for whoever wants to know who sent it."""
+
+    KIND: ClassVar[str] = "refused message"
 
     reason: str
     #: Queue it came from.

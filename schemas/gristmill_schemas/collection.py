@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any, ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from gristmill_schemas.limits import MAX_INSTRUCTION_CHARS
 from gristmill_schemas.space import VectorSpace
+from gristmill_schemas.stored import Stored
 from gristmill_schemas.validation import SYSTEM_KEY, CleanText, Identifier, Record
 
 
@@ -58,18 +60,36 @@ class Instruction(Record):
         return f"{self.name}@{self.version}"
 
 
-class CollectionSpec(Record):
-    """Stored as the collection's metadata in Qdrant, next to the vectors it describes."""
+class CollectionSpec(Stored):
+    """Stored as the collection's metadata in Qdrant, next to its vectors; all but the names (`docs/names.md`)."""
 
+    KIND: ClassVar[str] = "description of a collection"
+
+    #: The name that was asked for.
     name: Identifier
+    #: What that name meant when it was asked: itself, or the collection behind an alias.
+    physical: Identifier = Field(default_factory=lambda known: known.get("name", ""))
+    #: Given anew to every collection that is created, so that one of the same name is not taken for it.
+    incarnation: str = ""
     space: VectorSpace
     distance: Distance = Distance.COSINE
     #: Payload key that holds the text.
     text_key: Identifier = "text"
     chunking: Chunking = Chunking()
     instructions: tuple[Instruction, ...] = ()
-    #: Version of this record's layout.
-    format: int = 1
+
+    @property
+    def key(self) -> str:
+        """What tombstones and roster are kept under: neither outlives its collection, and a copy has its own."""
+        return f"{self.physical}@{self.incarnation}" if self.incarnation else self.physical
+
+    def is_meant_by(self, name: str, key: str) -> bool:
+        """Whether a parcel for this name, and at the time of enqueueing this key, belongs here as far as can be said."""
+        return key == self.key or name in (self.name, self.physical)
+
+    def described(self) -> dict[str, Any]:
+        """What is stored with the collection: no name, since a copy under another name would bring the wrong one."""
+        return self.model_dump(mode="json", exclude={"name", "physical"})
 
     @field_validator("text_key")
     @classmethod

@@ -11,6 +11,7 @@ GristmillError
 ├── Unavailable                    a server is away; worth trying again (`retry_after_s` says when)
 │   ├── StoreUnavailable           Qdrant
 │   └── BrokerUnavailable          Redis
+├── NewerFormat                    a newer Gristmill wrote this: it is left alone until this side is upgraded
 ├── StoreRefused                   Qdrant answered, and the answer is no: trying again does not help
 ├── ServerTooOld                   Qdrant lacks a feature that correctness rests on
 ├── QueueFull                      the high-water mark is reached and the caller did not want to wait
@@ -91,6 +92,20 @@ class StoreUnavailable(Unavailable):
 
 class BrokerUnavailable(Unavailable):
     """Redis cannot be reached."""
+
+
+class NewerFormat(GristmillError):
+    """A newer Gristmill wrote this, in a format that this one does not read. It is left as it is.
+
+    Attributes:
+        kind: what it is, such as `parcel`.
+        found: its format.
+        known: the newest format that this Gristmill reads.
+    """
+
+    def __init__(self, kind: str, found: int, known: int) -> None:
+        self.kind, self.found, self.known = kind, found, known
+        super().__init__(f"{kind}: format {found} is newer than {known}, the newest known here: upgrade this side")
 
 
 class StoreRefused(GristmillError):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import ClassVar
 
 from pydantic import Field
 
 from gristmill_schemas.document import Deletion, Document
+from gristmill_schemas.stored import Stored
 from gristmill_schemas.validation import Record
 
 
@@ -80,12 +82,16 @@ class JobReport(Record):
         return self.accepted - self.finished
 
 
-class DeadLetter(Record):
+class DeadLetter(Stored):
     """A document that could not be stored, with all that is needed to understand it and to try again."""
+
+    KIND: ClassVar[str] = "dead letter"
 
     id: str
     job_id: str
+    #: The name that was asked for, and the key of the collection it meant (`CollectionSpec.key`).
     collection: str
+    collection_key: str = ""
     model_digest: str
     document: Document | None = None
     deletion: Deletion | None = None

@@ -7,22 +7,29 @@ record's JSON. JSON, because a forged message must never be able to run code; zl
 from __future__ import annotations
 
 import zlib
+from typing import ClassVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from gristmill_schemas.document import Deletion, Document
 from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.limits import MAX_PARCEL_DOCUMENTS, MAX_PARCEL_INFLATED_BYTES
-from gristmill_schemas.validation import Identifier, Record, Version, explain
+from gristmill_schemas.stored import Stored
+from gristmill_schemas.validation import Identifier, Version
 
 
-class Parcel(Record):
+class Parcel(Stored):
     """Up to 64 documents (or deletions) of one job, for one collection."""
+
+    KIND: ClassVar[str] = "parcel"
 
     #: Unique, and stable over retries of the producer: `<job>.<sequence number>`, with `.<n>` per split.
     id: Identifier
     job_id: Identifier
+    #: The name that was asked for: the documents go to what it means when they are written.
     collection: Identifier
+    #: Key of the collection that it meant when they were enqueued (`CollectionSpec.key`): theirs is the roster.
+    collection_key: str = Field(default_factory=lambda known: known.get("collection", ""))
     #: Digest of the model that encodes it; names the queue, so that only workers with this model see the parcel.
     model_digest: Identifier
     documents: tuple[Document, ...] = Field(default=(), max_length=MAX_PARCEL_DOCUMENTS)
@@ -58,13 +65,14 @@ class Parcel(Record):
 
 def pack(parcel: Parcel) -> bytes:
     """Encode a parcel for the ledger."""
-    return zlib.compress(parcel.model_dump_json(exclude_defaults=True).encode(), level=1)
+    return zlib.compress(parcel.model_dump_json().encode(), level=1)
 
 
 def unpack(body: bytes) -> Parcel:
     """Decode and validate a parcel from the ledger.
 
     Raises:
+        NewerFormat: a newer Gristmill packed it: leave it to a worker that can read it.
         InvalidInput: the bytes are no parcel, or inflate beyond what any valid parcel can hold.
     """
     inflater = zlib.decompressobj()
@@ -74,7 +82,4 @@ def unpack(body: bytes) -> Parcel:
         raise InvalidInput(f"parcel body: expected zlib data, got {body[:16]!r} ({error})") from error
     if inflater.unconsumed_tail:
         raise InvalidInput(f"parcel body: inflates to more than {MAX_PARCEL_INFLATED_BYTES} bytes")
-    try:
-        return Parcel.model_validate_json(text)
-    except ValidationError as error:
-        raise InvalidInput(f"parcel body: {explain(error)}") from error
+    return Parcel.read_json(text)

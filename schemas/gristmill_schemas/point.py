@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from typing import ClassVar
 
 from pydantic import Field
 
-from gristmill_schemas.validation import SYSTEM_KEY, Record
+from gristmill_schemas.stored import Stored
+from gristmill_schemas.validation import SYSTEM_KEY
 
 #: Namespace of all point ids. Never change it: ids are how redelivered work finds what it wrote before.
 POINT_NAMESPACE = uuid.UUID("6f1d9d3e-6a3c-5d0e-9a55-0d4f0a3c7b11")
@@ -30,8 +32,10 @@ def etag_of(key: str, text_hash: str, metadata_hash: str) -> str:
     return hashlib.sha256(f"{key}:{text_hash}:{metadata_hash}".encode()).hexdigest()[:32]
 
 
-class PointSystem(Record):
+class PointSystem(Stored):
     """The part of the payload that belongs to Gristmill, under the key `_gristmill`."""
+
+    KIND: ClassVar[str] = "point"
 
     #: Document id and tenant, as enqueued.
     id: str

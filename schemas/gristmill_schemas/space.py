@@ -6,11 +6,13 @@ import hashlib
 import re
 from enum import StrEnum
 from functools import cached_property
+from typing import ClassVar
 
 from pydantic import Field, field_validator
 
 from gristmill_schemas.document import canonical_json
 from gristmill_schemas.errors import DimensionsNotSupported
+from gristmill_schemas.stored import Stored
 from gristmill_schemas.validation import CleanText, Identifier, Record
 
 
@@ -56,8 +58,10 @@ def _fill(template: str, text: str, instruction: str | None) -> str:
     return re.sub(r"\{text\}|\{instruction\}", lambda match: values[match[0]], template)
 
 
-class EncoderInfo(Record):
+class EncoderInfo(Stored):
     """What a loaded model says about itself; announced by every worker that serves it."""
+
+    KIND: ClassVar[str] = "announcement of a model"
 
     #: Hub id or folder it was loaded from. A label for people: identity is the digest.
     model: Identifier

@@ -1,4 +1,4 @@
-"""Field types shared by the records: what a clean string, id, version and metadata are.
+"""What comes in at the door: its base, and what a clean string, id, version and metadata are.
 
 Lone surrogates cannot be written as UTF-8 and NUL bytes break half of the tools downstream, so both are refused at the
 door, where the message can still name the document, and not in a worker an hour later.
@@ -23,7 +23,7 @@ SYSTEM_KEY = "_gristmill"
 
 
 class Record(BaseModel):
-    """Base of every wire record: immutable, no unknown fields, finite numbers only."""
+    """Base of what comes in at the door: immutable, unknown fields refused, finite numbers only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=False)
 
@@ -116,6 +116,8 @@ def explain(error: ValidationError) -> str:
     """One line from a pydantic error: `field: what was expected, what came`, for messages and rejection records."""
     lines = []
     for item in error.errors(include_url=False):
+        if item["type"] == "default_factory_not_called":
+            continue  # it would have been taken from a field that has a line of its own
         field = ".".join(str(part) for part in item["loc"]) or "input"
         text = item["msg"].removeprefix("Value error, ")
         shown = repr(item["input"])

@@ -58,6 +58,13 @@ def test_deletes_by_filter_are_not_confused_by_their_own_deleting(client: Client
     assert points(client, collection_name) == 1
 
 
+def test_a_delete_by_filter_is_no_obstacle_to_newer_versions(client: Client, collection_name: str) -> None:
+    client.enqueue(collection_name, [Document(id="a", text="one", version=1, metadata={"n": 1})]).wait(30)
+    assert client.delete_where(collection_name, {"n": 1}).wait(30).deleted == 1
+    newer = client.enqueue(collection_name, [Document(id="a", text="two", version=2)]).wait(30)
+    assert (newer.stored, newer.superseded, points(client, collection_name)) == (1, 0, 1)
+
+
 def test_a_filter_that_matches_nothing_deletes_nothing(client: Client, collection_name: str) -> None:
     client.enqueue(collection_name, documents(3)).wait(30)
     report = client.delete_where(collection_name, {"n": 99}).wait(30)

@@ -97,6 +97,20 @@ def texts(client: Client, name: str) -> list[str]:
 # versions
 
 
+def test_a_delete_by_filter_leaves_a_document_that_has_ceased_to_match(
+    client: Client, collection_name: str, encoder: Poisonable, write: Write
+) -> None:
+    write("old", n=1)
+    encoder.door.clear()
+    encoder.at_door.clear()
+    update = client.enqueue(collection_name, [Document(id="a", text="new", metadata={"n": 2})])
+    assert encoder.at_door.wait(30)
+    deletion = client.delete_where(collection_name, {"n": 1})
+    encoder.door.set()
+    assert (update.wait(30).stored, deletion.wait(30).superseded) == (1, 1)
+    assert texts(client, collection_name) == ["new"]
+
+
 def test_of_two_texts_under_one_version_the_first_stays(client: Client, collection_name: str, write: Write) -> None:
     assert write("first", 4).stored == 1
     assert write("second", 4).superseded == 1

@@ -205,14 +205,14 @@ def test_the_largest_documents_that_are_accepted_can_be_unpacked(character: str)
 @settings(deadline=None)
 @given(st.binary(max_size=200), st.booleans())
 def test_bytes_that_are_no_parcel_are_refused_and_nothing_else_happens(body: bytes, compressed: bool) -> None:
-    with pytest.raises(InvalidInput, match="parcel body"):
+    with pytest.raises(InvalidInput, match="parcel"):
         unpack(zlib.compress(body) if compressed else body)
 
 
 @given(st.data())
 def test_a_parcel_that_was_cut_short_is_refused(data: st.DataObject) -> None:
     body = pack(parcel_of([Document(id="a", text="some text to cut")]))
-    with pytest.raises(InvalidInput, match="parcel body"):
+    with pytest.raises(InvalidInput, match="parcel"):
         unpack(body[: data.draw(st.integers(0, len(body) - 8))])
 
 
@@ -229,7 +229,7 @@ def test_a_parcel_that_was_cut_short_is_refused(data: st.DataObject) -> None:
     ids=["deep", "long number", "foreign fields", "no fields", "no UTF-8", "NaN"],
 )
 def test_hostile_json_is_refused_within_bounds(text: bytes) -> None:
-    with pytest.raises(InvalidInput, match="parcel body"):
+    with pytest.raises(InvalidInput, match="parcel"):
         unpack(zlib.compress(text))
 
 

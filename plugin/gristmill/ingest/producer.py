@@ -74,6 +74,7 @@ class Producer:
             id=f"{ticket.job_id}.{sequence}",
             job_id=ticket.job_id,
             collection=spec.name,
+            collection_key=spec.key,
             model_digest=spec.space.model_digest,
             documents=tuple(item for item in batch if isinstance(item, Document)),
             deletions=tuple(item for item in batch if isinstance(item, Deletion)),

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from gristmill_schemas import DeadLetter, EncoderInfo, JobReport, Outcome, Parcel
+from gristmill_schemas import DeadLetter, EncoderInfo, Intent, JobReport, Outcome, Parcel
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,11 @@ class Overdue:
     lapsed: bool
 
 
+#: Intents that are kept; beyond it the oldest go. Those of living claims are a few per worker, the others are what crashes
+#: have left within the time that deletions are remembered.
+MAX_INTENTS = 10_000
+
+
 def new_job_id() -> str:
     """64 random bits in hex."""
     return uuid.uuid4().hex[:16]
@@ -193,6 +198,21 @@ class Ledger(Protocol):
 
     def tombstones(self, collection: str, point_ids: Sequence[str]) -> dict[str, int]:
         """Those of the given documents that have been deleted, and at which version."""
+
+    def follow(self, parcel: Parcel, key: str) -> None:
+        """Take a parcel's documents off the roster that they were accepted for and note them on that of `key`.
+
+        For a parcel whose collection's name means another collection now than when it was accepted.
+        """
+
+    def intend(self, intent: Intent) -> None:
+        """Note what a claim is about to write."""
+
+    def fulfil(self, token: str) -> None:
+        """Forget the claim's intent: what became of its writes is known, or somebody else will look."""
+
+    def unfulfilled(self, limit: int) -> list[Intent]:
+        """Intents of claims that do not hold their parcel any more, newest first: each may still write, or have written."""
 
     # people
     def report(self, job_id: str) -> JobReport | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gristmill.ledger.base import (
+    MAX_INTENTS,
     Accepted,
     Claim,
     HighWater,
@@ -24,8 +25,8 @@ from gristmill.ledger.base import (
     unreadable_letter,
 )
 from gristmill.ledger.roster import MemoryRoster
-from gristmill_schemas import DeadLetter, EncoderInfo, JobReport, JobState, Parcel
-from gristmill_schemas.errors import InvalidInput
+from gristmill_schemas import DeadLetter, EncoderInfo, Intent, JobReport, JobState, Parcel
+from gristmill_schemas.errors import InvalidInput, NewerFormat
 from gristmill_schemas.parcel import pack, unpack
 
 
@@ -63,6 +64,7 @@ class MemoryLedger:
         self._jobs: dict[str, _Job] = {}
         self._parcels: dict[str, _Parcel] = {}
         self._tombs: dict[tuple[str, str], int] = {}
+        self._intents: dict[str, Intent] = {}
         self._letters: dict[str, DeadLetter] = {}
         self._models: dict[str, EncoderInfo] = {}
         self._workers: dict[str, tuple[float, dict[str, object]]] = {}
@@ -97,7 +99,7 @@ class MemoryLedger:
             job.counters["accepted"] += len(parcel)
             job.open_parcels += 1
             if self._roster is not None:
-                self._roster.enrol(parcel)
+                self._roster.enrol(parcel, parcel.collection_key)
             return Accepted.YES
 
     def close_job(self, job_id: str, rejected: int = 0) -> None:
@@ -124,6 +126,9 @@ class MemoryLedger:
             kept.lease_end = self.now() + lease_s
             try:
                 return Claim(unpack(kept.body), kept.attempts + 1, kept.token, kept.last_error)
+            except NewerFormat:
+                kept.token = ""
+                raise
             except InvalidInput as error:
                 self._park(parcel_id, kept, str(error))
                 raise UnreadableParcel(f"{parcel_id}: {error}") from error
@@ -237,6 +242,26 @@ class MemoryLedger:
         with self._lock:
             return {pid: self._tombs[collection, pid] for pid in point_ids if (collection, pid) in self._tombs}
 
+    def follow(self, parcel: Parcel, key: str) -> None:
+        with self._lock:
+            if self._roster is not None:
+                self._roster.follow(parcel, key)
+
+    def intend(self, intent: Intent) -> None:
+        with self._lock:
+            self._intents[intent.token] = intent
+            while len(self._intents) > MAX_INTENTS:
+                del self._intents[next(iter(self._intents))]
+
+    def fulfil(self, token: str) -> None:
+        with self._lock:
+            self._intents.pop(token, None)
+
+    def unfulfilled(self, limit: int) -> list[Intent]:
+        with self._lock:
+            held = {kept.token for kept in self._parcels.values()}
+            return [intent for intent in reversed(self._intents.values()) if intent.token not in held][:limit]
+
     # people
 
     def report(self, job_id: str) -> JobReport | None:
@@ -266,7 +291,8 @@ class MemoryLedger:
     def dead_letters(self, limit: int, collection: str | None = None) -> list[DeadLetter]:
         with self._lock:
             newest = list(self._letters.values())[::-1]
-            return [letter for letter in newest if collection in (None, letter.collection)][:limit]
+            asked = (letter for letter in newest if collection in (None, letter.collection, letter.collection_key))
+            return list(asked)[:limit]
 
     def dead_letter(self, letter_id: str) -> DeadLetter | None:
         return self._letters.get(letter_id)

@@ -15,7 +15,7 @@ from gristmill.ledger.redis import RedisLedger
 from gristmill.ledger.roster import Rostered, bucket_of, name_of, parse_name, used_buckets
 from gristmill.settings import ClientSettings
 from gristmill_schemas import DeadLetter, Parcel, RefusedMessage
-from gristmill_schemas.errors import InvalidInput
+from gristmill_schemas.errors import InvalidInput, NewerFormat
 from gristmill_schemas.parcel import unpack
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class Evidence(Protocol):
         """Every parcel that was pending from beginning to end of this call, some of the others too; none is taken."""
 
     def letters(self, collection: str) -> Iterator[DeadLetter]:
-        """Every dead letter of a collection."""
+        """Every dead letter of a collection, by the name that was asked for or by its key."""
 
     def roster(self, collection: str) -> Iterator[Rostered]:
         """Every document that a collection should hold, in no order."""
@@ -99,15 +99,15 @@ class RedisEvidence:
             try:
                 if body is not None:
                     yield unpack(body)
-            except InvalidInput:
-                continue  # `claim` will park it
+            except (InvalidInput, NewerFormat):
+                continue  # `claim` will park it, or leave it to a newer worker
 
     def letters(self, collection: str) -> Iterator[DeadLetter]:
         """See `Evidence.letters`."""
         with broker_errors(self._url):
-            for _, body in self._redis.hscan_iter(self._key("letters"), count=_PAGE):
-                letter = DeadLetter.model_validate_json(body)
-                if letter.collection == collection:
+            bodies = (body for _, body in self._redis.hscan_iter(self._key("letters"), count=_PAGE))
+            for letter in DeadLetter.read_each(bodies):
+                if collection in (letter.collection, letter.collection_key):
                     yield letter
 
     def roster(self, collection: str) -> Iterator[Rostered]:
@@ -161,7 +161,7 @@ class RedisEvidence:
         """See `Evidence.refused`."""
         with broker_errors(self._url):
             bodies = cast("list[bytes]", self._redis.lrange(self._key("refused"), 0, limit - 1))
-        return [RefusedMessage.model_validate_json(body) for body in bodies]
+        return list(RefusedMessage.read_each(bodies))
 
     def drop_refused(self) -> int:
         """See `Evidence.drop_refused`."""

@@ -16,6 +16,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 import redis
 
 from gristmill.ledger.base import (
+    MAX_INTENTS,
     Accepted,
     Claim,
     HighWater,
@@ -31,8 +32,8 @@ from gristmill.ledger.base import (
 from gristmill.ledger.connection import broker_errors, connect
 from gristmill.ledger.roster import enrolment
 from gristmill.settings import ClientSettings
-from gristmill_schemas import DeadLetter, EncoderInfo, JobReport, JobState, Parcel
-from gristmill_schemas.errors import InvalidInput
+from gristmill_schemas import DeadLetter, EncoderInfo, Intent, JobReport, JobState, Parcel
+from gristmill_schemas.errors import InvalidInput, NewerFormat
 from gristmill_schemas.parcel import pack, unpack
 
 P = ParamSpec("P")
@@ -115,7 +116,7 @@ class RedisLedger:
             high_water.documents,
             high_water.bytes,
             self._job_ttl_s,
-            parcel.collection,
+            parcel.collection_key,
             *(enrolment(parcel) if self._roster else ()),
         )
         if answer == -1:
@@ -136,6 +137,9 @@ class RedisLedger:
             return Unclaimed(answer.decode())
         try:
             parcel = unpack(answer[0])
+        except NewerFormat:
+            self._run("release", parcel_id, token, "", "")
+            raise
         except InvalidInput as error:
             self._park(parcel_id, token, str(error))
             raise UnreadableParcel(f"{parcel_id}: {error}") from error
@@ -220,6 +224,47 @@ class RedisLedger:
         values = cast("list[bytes | None]", self._redis.mget([self._key("tomb", collection, pid) for pid in point_ids]))
         return {pid: int(value) for pid, value in zip(point_ids, values, strict=True) if value is not None}
 
+    @_translated
+    def follow(self, parcel: Parcel, key: str) -> None:
+        if self._roster:
+            self._run("follow", parcel.collection_key, key, *enrolment(parcel))
+
+    @_translated
+    def intend(self, intent: Intent) -> None:
+        index, now = self._key("intents"), self.now()
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.set(self._key("intent", intent.token), intent.model_dump_json(), ex=self._tombstone_ttl_s)
+        pipe.zadd(index, {intent.token: now})
+        pipe.zremrangebyscore(index, "-inf", now - self._tombstone_ttl_s)
+        pipe.zremrangebyrank(index, 0, -MAX_INTENTS - 1)
+        pipe.expire(index, self._tombstone_ttl_s)
+        pipe.execute()
+
+    @_translated
+    def fulfil(self, token: str) -> None:
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.zrem(self._key("intents"), token)
+        pipe.unlink(self._key("intent", token))
+        pipe.execute()
+
+    @_translated
+    def unfulfilled(self, limit: int) -> list[Intent]:
+        tokens = cast("list[bytes]", self._redis.zrevrange(self._key("intents"), 0, -1))
+        found: list[Intent] = []
+        for start in range(0, len(tokens), 256):
+            keys = [self._key("intent", raw.decode()) for raw in tokens[start : start + 256]]
+            bodies = cast("list[bytes | None]", self._redis.mget(keys))
+            found += self._without_parcel(list(Intent.read_each(body for body in bodies if body is not None)))
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    def _without_parcel(self, intents: list[Intent]) -> list[Intent]:
+        pipe = self._redis.pipeline(transaction=False)
+        for intent in intents:
+            pipe.hget(self._key("parcel", intent.parcel_id), "token")
+        return [intent for intent, token in zip(intents, pipe.execute(), strict=True) if token != intent.token.encode()]
+
     # people
 
     @_translated
@@ -263,7 +308,7 @@ class RedisLedger:
             if not ids:
                 break
             bodies = cast("list[bytes | None]", self._redis.hmget(self._key("letters"), ids))
-            letters = [DeadLetter.model_validate_json(body) for body in bodies if body is not None]
+            letters = DeadLetter.read_each(body for body in bodies if body is not None)
             found += [letter for letter in letters if collection in (None, letter.collection)]
             start += page
         return found[:limit]
@@ -271,7 +316,7 @@ class RedisLedger:
     @_translated
     def dead_letter(self, letter_id: str) -> DeadLetter | None:
         body = cast("bytes | None", self._redis.hget(self._key("letters"), letter_id))
-        return DeadLetter.model_validate_json(body) if body else None
+        return DeadLetter.read_json(body) if body else None
 
     @_translated
     def drop_dead(self, letter_ids: Iterable[str]) -> int:
@@ -296,7 +341,7 @@ class RedisLedger:
     def models(self) -> list[EncoderInfo]:
         digests = cast("list[bytes]", self._redis.zrevrange(self._key("announced"), 0, -1))
         bodies = cast("list[bytes | None]", self._redis.hmget(self._key("models"), digests)) if digests else []
-        return [EncoderInfo.model_validate_json(body) for body in bodies if body]
+        return list(EncoderInfo.read_each(body for body in bodies if body))
 
     @_translated
     def heartbeat(self, worker_id: str, status: Mapping[str, object], ttl_s: float) -> None:

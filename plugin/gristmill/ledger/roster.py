@@ -62,14 +62,20 @@ class MemoryRoster:
     def __init__(self) -> None:
         self._collections: dict[str, dict[str, int]] = {}
 
-    def enrol(self, parcel: Parcel) -> None:
-        """Note what a parcel brings and takes."""
-        known = self._collections.setdefault(parcel.collection, {})
+    def enrol(self, parcel: Parcel, key: str) -> None:
+        """Note what a parcel brings to and takes from the collection of this key."""
+        known = self._collections.setdefault(key, {})
         for document in parcel.documents:
             name = name_of(document.id, document.tenant)
             known[name] = max(parcel.version_of(document), known.get(name, -1))
         for deletion in parcel.deletions:
-            self.strike(parcel.collection, deletion.id, deletion.tenant, parcel.version_of(deletion))
+            self.strike(key, deletion.id, deletion.tenant, parcel.version_of(deletion))
+
+    def follow(self, parcel: Parcel, key: str) -> None:
+        """Move what a parcel brings from the collection that it was accepted for to another."""
+        for item in parcel.items:
+            self.strike(parcel.collection_key, item.id, item.tenant, parcel.version_of(item))
+        self.enrol(parcel, key)
 
     def strike(self, collection: str, document_id: str, tenant: str | None, through: int) -> None:
         """Forget a document, unless a version above `through` was accepted."""

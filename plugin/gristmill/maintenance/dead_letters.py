@@ -59,7 +59,8 @@ class DeadLetters:
             letter = self._ledger.dead_letter(letter_id)
             if letter is not None and letter.document is not None:
                 document = letter.document
-                self._evidence.strike(letter.collection, document.id, document.tenant, letter.version)
+                key = letter.collection_key or letter.collection
+                self._evidence.strike(key, document.id, document.tenant, letter.version)
         return self._ledger.drop_dead(ids)
 
 

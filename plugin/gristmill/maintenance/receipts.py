@@ -26,18 +26,18 @@ def find_receipt(
     key = point_id(document_id, tenant)
     # First, since what is pending now may be stored a moment later, but never the other way round.
     parcel = _pending(ledger, evidence, spec, key, document_id, tenant)
-    seen = look_up(store, spec.name, [key]).get(key)
+    seen = look_up(store, spec.physical, [key]).get(key)
     held = seen.system if seen else None
-    letter = _newest_letter(evidence, spec.name, key)
+    letter = _newest_letter(evidence, spec.key, key)
     known = {
         ReceiptState.STORED: held.version if held else -1,
-        ReceiptState.DELETED: ledger.tombstones(spec.name, [key]).get(key, -1),
+        ReceiptState.DELETED: ledger.tombstones(spec.key, [key]).get(key, -1),
         ReceiptState.DEAD: letter.version if letter else -1,
     }
     state = max(known, key=lambda each: known[each])
     version = known[state]
     details: dict[str, Any] = _stored(held, spec) if held else {}
-    accepted = evidence.rostered(spec.name, document_id, tenant)
+    accepted = evidence.rostered(spec.key, document_id, tenant)
     if parcel is not None and parcel[1] > version:
         state, version = ReceiptState.PENDING, parcel[1]
         details |= {"job_id": parcel[0].job_id, "enqueued_at": parcel[0].enqueued_at}
@@ -67,8 +67,10 @@ def _pending(
         return None
     found: tuple[Parcel, int] | None = None
     for parcel in evidence.pending():
+        if not spec.is_meant_by(parcel.collection, parcel.collection_key):
+            continue
         for item in parcel.items:
-            if parcel.collection == spec.name and (item.id, item.tenant) == (document_id, tenant):
+            if (item.id, item.tenant) == (document_id, tenant):
                 version = parcel.version_of(item)
                 found = (parcel, version) if found is None or version > found[1] else found
     return found

@@ -18,14 +18,13 @@ from gristmill.ledger import Ledger
 from gristmill.ledger.connection import broker_errors, connect
 from gristmill.settings import ClientSettings
 from gristmill_schemas import QueryRequest, VectorSpace
-from gristmill_schemas.errors import EncodingFailed, NoWorker, WaitTimeout
+from gristmill_schemas.errors import NoWorker, SpaceMismatch, WaitTimeout
+from gristmill_schemas.query import QueryAnswer, unpack_answer
 
 #: A waiting client looks this often whether anybody serves its model at all.
 _LOOK_S = 1.0
 #: Requests that nobody takes vanish with their list.
 _QUEUE_TTL_S = 120
-#: First byte of an answer: vectors follow, or an error's message.
-_OK, _FAILED = b"\x00", b"\x01"
 
 
 class QueryEncoder(Protocol):
@@ -78,7 +77,8 @@ class WorkerQueryEncoder:
             pipe.lpush(queue, request.model_dump_json())
             pipe.expire(queue, _QUEUE_TTL_S)
             pipe.execute()
-            return decode_reply(self._wait(reply_to, space), space.dimensions)
+            body = self._wait(reply_to, space)
+        return vectors_of(unpack_answer(body), space)
 
     def _wait(self, reply_to: str, space: VectorSpace) -> bytes:
         until = time.monotonic() + self._settings.query_timeout_s
@@ -106,18 +106,8 @@ class WorkerQueryEncoder:
         self._redis.close()
 
 
-def encode_reply(vectors: npt.NDArray[np.float32]) -> bytes:
-    """Answer with vectors: float32 (texts, dimensions), little-endian."""
-    return _OK + np.ascontiguousarray(vectors, dtype="<f4").tobytes()
-
-
-def encode_failure(message: str) -> bytes:
-    """Answer with an error's message."""
-    return _FAILED + message.encode()
-
-
-def decode_reply(answer: bytes, dimensions: int) -> npt.NDArray[np.float32]:
-    """Vectors of an answer, float32 (texts, dimensions). Raises EncodingFailed with the worker's message."""
-    if answer[:1] != _OK:
-        raise EncodingFailed(answer[1:].decode(errors="replace"))
-    return np.frombuffer(answer, dtype="<f4", offset=1).reshape(-1, dimensions).astype(np.float32)
+def vectors_of(answer: QueryAnswer, space: VectorSpace) -> npt.NDArray[np.float32]:
+    """An answer's vectors, float32 (texts, dimensions). Raises SpaceMismatch where they are not of the space's size."""
+    if answer.dimensions != space.dimensions:
+        raise SpaceMismatch(f"the query's vector has {answer.dimensions} dimensions, expected {space.describe()}")
+    return np.frombuffer(answer.floats, dtype="<f4").reshape(answer.texts, answer.dimensions).astype(np.float32)

@@ -1,22 +1,24 @@
 """Collections: each carries its own description, so vectors of two models can never meet by accident.
 
 The `CollectionSpec` lies in the collection's metadata in Qdrant: it is created with the collection in one atomic step
-and goes where the collection goes, snapshots included.
+and goes where the collection goes, snapshots included; but for its name, which is the one that was asked for
+(`docs/names.md`).
 """
 
 from __future__ import annotations
 
+import logging
+import uuid
 from collections.abc import Callable, Iterator
-from typing import Any
 
-from pydantic import ValidationError
 from qdrant_client import QdrantClient, models
 
 from gristmill.store.connection import store_errors
 from gristmill_schemas import CollectionSpec, Distance, VectorSpace
-from gristmill_schemas.errors import CollectionNotFound, InvalidInput, SpaceMismatch, StoreRefused
+from gristmill_schemas.errors import CollectionNotFound, InvalidInput, NewerFormat, SpaceMismatch, StoreRefused
 from gristmill_schemas.point import CHUNK_PATH, ETAG_PATH, ID_PATH, JOB_PATH, TENANT_PATH, VERSION_PATH
-from gristmill_schemas.validation import explain
+
+log = logging.getLogger(__name__)
 
 #: Key of our record among the collection's metadata.
 METADATA_KEY = "gristmill"
@@ -46,7 +48,7 @@ class Collections:
     def __init__(
         self, store: QdrantClient, *, local: bool = False, deleted: Callable[[str], None] | None = None
     ) -> None:
-        """`deleted` is told the name of every collection that is deleted here."""
+        """`deleted` is told the key of every collection that is deleted here."""
         self._store = store
         self._local = local
         self._deleted = deleted
@@ -60,21 +62,22 @@ class Collections:
             SpaceMismatch: it exists with another space.
             InvalidInput: it exists, but was not made by Gristmill.
         """
+        spec = spec.model_copy(update={"incarnation": uuid.uuid4().hex[:16]})
         try:
             with store_errors(spec.name):
                 self._store.create_collection(
                     spec.name,
                     vectors_config=models.VectorParams(size=spec.space.dimensions, distance=_DISTANCES[spec.distance]),
-                    metadata={METADATA_KEY: spec.model_dump(mode="json")},
+                    metadata={METADATA_KEY: spec.described()},
                 )
-        except (StoreRefused, ValueError) as refused:  # ValueError is local mode's "already exists"
+        except StoreRefused as refused:
             try:
                 existing = self.get(spec.name)
             except CollectionNotFound:
                 raise refused from None
             check_space(existing, spec.space)
             spec = existing
-        self._ensure_indexes(spec.name)
+        self._ensure_indexes(spec.physical)
         return spec
 
     def _ensure_indexes(self, name: str) -> None:
@@ -85,24 +88,41 @@ class Collections:
                 self._store.create_payload_index(name, field_name=path, field_schema=params, wait=True)
 
     def get(self, name: str) -> CollectionSpec:
-        """The collection's description, straight from Qdrant.
+        """The collection's description, straight from Qdrant; `name` may be an alias.
 
         Raises:
             CollectionNotFound: there is none of this name.
+            NewerFormat: a newer Gristmill made it.
             InvalidInput: it was not made by Gristmill.
         """
+        physical = self._meaning(name)
         try:
-            with store_errors(name):
-                info = self._store.get_collection(name)
-        except ValueError as error:  # local mode's "not found"
-            raise _unknown(name) from error
+            return self._describe(name, physical)
+        except CollectionNotFound:
+            # The alias may have moved between the two questions, and what it meant before may be gone.
+            if (now := self._meaning(name)) == physical:
+                raise
+            return self._describe(name, now)
+
+    def _meaning(self, name: str) -> str:
+        """The physical collection behind a name: itself, where it is no alias that this key may see."""
+        with store_errors(name):
+            aliases = self._store.get_aliases().aliases
+        return next((each.collection_name for each in aliases if each.alias_name == name), name)
+
+    def _describe(self, name: str, physical: str) -> CollectionSpec:
+        with store_errors(name):
+            info = self._store.get_collection(physical)
         record = (info.config.metadata or {}).get(METADATA_KEY)
         if record is None:
             raise InvalidInput(
                 f"collection {name!r} exists in Qdrant but was not made by Gristmill, so nothing is known about its "
                 "vectors; choose another name"
             )
-        return _parse(name, record)
+        try:
+            return CollectionSpec.read({**record, "name": name, "physical": physical})
+        except InvalidInput as error:
+            raise InvalidInput(f"collection {name!r}: its {error}") from error
 
     def names(self) -> list[str]:
         """All of Qdrant's collections, Gristmill's or not, by name."""
@@ -110,10 +130,12 @@ class Collections:
             return sorted(item.name for item in self._store.get_collections().collections)
 
     def specs(self) -> Iterator[CollectionSpec]:
-        """Every Gristmill collection, by name; others are passed over."""
+        """Every Gristmill collection, by name. Others are passed over; a newer Gristmill's with a line in the log."""
         for name in self.names():
             try:
-                yield self.get(name)
+                yield self._describe(name, name)
+            except NewerFormat as newer:
+                log.warning("collection %r is passed over: %s", name, newer)
             except (InvalidInput, CollectionNotFound):
                 continue
 
@@ -123,29 +145,21 @@ class Collections:
             return self._store.count(name, exact=True).count
 
     def delete(self, name: str) -> None:
-        """Delete a Gristmill collection with all its points. Raises CollectionNotFound where there is none."""
-        self.get(name)
+        """Delete a Gristmill collection with all its points, and what the ledger remembers of it.
+
+        Raises:
+            CollectionNotFound: there is none of this name.
+            InvalidInput: it was not made by Gristmill, or the name is an alias.
+        """
+        spec = self.get(name)
+        if spec.physical != name:
+            raise InvalidInput(
+                f"collection {name!r} is an alias of {spec.physical!r}; to delete the collection, say {spec.physical!r}"
+            )
         with store_errors(name):
             self._store.delete_collection(name)
         if self._deleted is not None:
-            self._deleted(name)
-
-
-def _parse(name: str, record: Any) -> CollectionSpec:
-    try:
-        return CollectionSpec.model_validate(record)
-    except ValidationError as error:
-        raise InvalidInput(
-            f"collection {name!r}: its description cannot be read ({explain(error)}); "
-            "it may come from a newer Gristmill: upgrade this one"
-        ) from error
-
-
-def _unknown(name: str) -> CollectionNotFound:
-    return CollectionNotFound(
-        f"collection {name!r} does not exist. `gristmill collections list` shows those that do; "
-        "`client.create_collection(...)` makes one."
-    )
+            self._deleted(spec.key)
 
 
 def check_space(spec: CollectionSpec, space: VectorSpace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from gristmill.settings import ClientSettings
-from gristmill_schemas.errors import CollectionNotFound, ServerTooOld, StoreRefused, StoreUnavailable
+from gristmill_schemas.errors import CollectionNotFound, GristmillError, ServerTooOld, StoreRefused, StoreUnavailable
 
 #: First server with conditional upserts and collection metadata. Older ones silently ignore both: no fence at all.
 MIN_SERVER = (1, 16)
@@ -88,6 +89,8 @@ def store_errors(collection: str | None = None) -> Iterator[None]:
     """Translate whatever the client raises: `StoreUnavailable` where waiting may help, `StoreRefused` where not."""
     try:
         yield
+    except GristmillError:
+        raise
     except ResourceExhaustedResponse as error:
         raise StoreUnavailable(f"Qdrant limits our rate: {error}", retry_after_s=float(error.retry_after_s)) from error
     except grpc.RpcError as error:
@@ -96,6 +99,10 @@ def store_errors(collection: str | None = None) -> Iterator[None]:
         raise _from_http(error, collection) from error
     except (ResponseHandlingException, httpx.HTTPError, ConnectionError) as error:
         raise StoreUnavailable(_away(error)) from error
+    except ValueError as error:  # all that local mode ever raises; of a server's client: what does not fit on the wire
+        if re.fullmatch("Collection .* not found", str(error), re.DOTALL):
+            raise _not_found(collection, str(error)) from error
+        raise StoreRefused(f"Qdrant refused: {error}") from error
 
 
 def _from_grpc(error: grpc.RpcError, collection: str | None) -> Exception:

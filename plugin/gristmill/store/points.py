@@ -1,20 +1,35 @@
-"""Reading the system part of points: by scroll and by id, without vectors and texts."""
+"""Our record in the payload of points: the one place that reads and writes it.
+
+Its fields, and the paths that filters reach them by: `gristmill_schemas.point`.
+
+payload = {**metadata, <text_key>: chunk text, "_gristmill": PointSystem}
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
 from qdrant_client import QdrantClient, models
 
 from gristmill.store.connection import store_errors
-from gristmill_schemas import PointSystem, point_id
-from gristmill_schemas.validation import SYSTEM_KEY, explain
+from gristmill_schemas import CollectionSpec, Document, PointSystem, point_id
+from gristmill_schemas.errors import InvalidInput, NewerFormat
+from gristmill_schemas.validation import SYSTEM_KEY
 
 #: Points per request.
 PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A point whose payload holds no record of ours that can be read: another tool's, or a newer Gristmill's."""
+
+    #: Why it cannot be read.
+    problem: str
+    #: Where it is a newer Gristmill's.
+    newer: NewerFormat | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +41,35 @@ class Seen:
     system: PointSystem | None
     #: Why it is not ours.
     problem: str = ""
+
+
+def read_system(payload: Mapping[str, Any] | None) -> PointSystem | Foreign:
+    """Our part of a point's payload; a point without it, or with one that cannot be read, is foreign."""
+    raw = (payload or {}).get(SYSTEM_KEY)
+    if raw is None:
+        return Foreign(f"its payload has no {SYSTEM_KEY!r}: something else wrote it")
+    try:
+        return PointSystem.read(raw)
+    except NewerFormat as newer:
+        return Foreign(str(newer), newer)
+    except InvalidInput as error:
+        return Foreign(f"{SYSTEM_KEY}: {error}")
+
+
+def read_content(spec: CollectionSpec, payload: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A point's text and metadata; an empty text where somebody took it away."""
+    rest = {key: value for key, value in payload.items() if key not in (SYSTEM_KEY, spec.text_key)}
+    return str(payload.get(spec.text_key) or ""), rest
+
+
+def payload_of(spec: CollectionSpec, document: Document, system: PointSystem) -> dict[str, Any]:
+    """The whole payload of one chunk: metadata at the top, the chunk's text, and our part under its own key."""
+    start, end = system.span
+    return {
+        **document.metadata,
+        spec.text_key: document.text[start:end],
+        SYSTEM_KEY: system.model_dump(mode="json", exclude_none=True),
+    }
 
 
 def scroll(store: QdrantClient, collection: str, where: models.Filter | None = None) -> Iterator[list[Seen]]:
@@ -54,13 +98,9 @@ def look_up(store: QdrantClient, collection: str, ids: Sequence[str]) -> dict[st
 
 
 def _seen(point: models.Record) -> Seen:
-    raw = (point.payload or {}).get(SYSTEM_KEY)
-    if raw is None:
-        return Seen(str(point.id), None, f"its payload has no {SYSTEM_KEY!r}: something else wrote it")
-    try:
-        system = PointSystem.model_validate(raw)
-    except ValidationError as error:
-        return Seen(str(point.id), None, f"{SYSTEM_KEY}: {explain(error)}")
+    system = read_system(point.payload)
+    if isinstance(system, Foreign):
+        return Seen(str(point.id), None, system.problem)
     if point_id(system.id, system.tenant, system.chunk) != str(point.id):
         return Seen(str(point.id), None, f"it says that it is chunk {system.chunk} of {system.id!r}, under another id")
     return Seen(str(point.id), system)

@@ -73,6 +73,7 @@ def run(plan: list[Parcel], data: st.DataObject, kills: int, thefts: int, stage:
     with closing(stage):
         actors = [stage.enter(stage.accept([each.item for each in parcel])) for parcel in plan]
         play(stage, actors, lambda n: data.draw(st.integers(0, n - 1)), kills, thefts)
+        stage.look_after()
         check(stage, plan)
     return stage
 
@@ -151,15 +152,65 @@ def test_a_deletion_between_look_and_write_is_not_undone(stage: Stage) -> None:
     check(stage, [[write], [delete]])
 
 
-@pytest.mark.xfail(strict=True, reason="nobody is left who knows of the late write; only an audit finds it")
-def test_a_worker_that_lost_its_lease_and_dies_right_after_a_late_write_revives_nothing(stage: Stage) -> None:
-    write, delete = Write("a", 1, "x", 1, 0), Delete("a", 2)
+@pytest.mark.parametrize("chunks", [1, 3])
+@pytest.mark.parametrize("waves", [1, 2], ids=["further chunks only", "all"])
+def test_what_a_worker_that_lost_its_lease_wrote_late_before_it_died_is_undone(
+    stage: Stage, chunks: int, waves: int
+) -> None:
+    write, delete = Write("a", 1, "x", chunks, 0), Delete("a", 2)
     robbed = stage.enter(stage.accept([write.item])).stop_before("upload_collection")
     stage.deliver_again(robbed).finish()
     stage.enter(stage.accept([delete.item])).finish()
-    robbed.step(Order.DIE_AFTER)
+    for order in [Order.GO, Order.DIE_AFTER][-min(chunks, waves) :]:
+        robbed.step(order)
     assert robbed.dead
+    assert stage.points(), "the late write found nothing in its way"
+    stage.look_after()
     check(stage, [[write], [delete]])
+
+
+def test_chunks_that_were_written_late_beside_a_newer_version_are_undone(stage: Stage) -> None:
+    late, newer = Write("a", 1, "x", 3, 0), Write("a", 2, "y", 1, 0)
+    robbed = stage.enter(stage.accept([late.item])).stop_before("upload_collection")
+    stage.deliver_again(robbed).finish()
+    stage.enter(stage.accept([newer.item])).finish()
+    robbed.step(Order.DIE_AFTER)
+    assert len(stage.points()) == 3
+    stage.look_after()
+    check(stage, [[late], [newer]])
+
+
+def test_what_is_late_and_alive_is_left_to_itself_and_nothing_is_kept_of_who_has_ended(stage: Stage) -> None:
+    write, delete = Write("a", 1, "x", 1, 0), Delete("a", 2)
+    robbed = stage.enter(stage.accept([write.item])).stop_before("upload_collection")
+    stage.deliver_again(robbed).finish()
+    assert len(stage.ledger.unfulfilled(10)) == 1
+    stage.look_after()
+    stage.enter(stage.accept([delete.item])).finish()
+    robbed.finish()
+    check(stage, [[write], [delete]])
+    assert stage.ledger.unfulfilled(10) == []
+
+
+def test_the_intents_of_a_collection_that_is_gone_are_forgotten(stage: Stage) -> None:
+    robbed = stage.enter(stage.accept([Write("a", 1, "x", 1, 0).item])).stop_before("upload_collection")
+    stage.deliver_again(robbed).finish()
+    robbed.step(Order.DIE_AFTER)
+    stage.collections.delete(stage.name)
+    stage.look_after()
+    assert stage.ledger.unfulfilled(10) == []
+
+
+def test_a_deletion_and_a_write_that_comes_late_say_what_became_of_each(stage: Stage) -> None:
+    write, delete = Write("a", 1, "x", 1, 0), Delete("a", 2)
+    late = stage.enter(stage.accept([write.item])).stop_before("upload_collection")
+    deleter = stage.enter(stage.accept([delete.item])).stop_before("retrieve")
+    late.step()
+    deleter.finish()
+    late.finish()
+    check(stage, [[write], [delete]])
+    written, deleted = stage.reports()
+    assert (written.superseded, deleted.deleted, deleted.superseded) == (1, 1, 0)
 
 
 @relaxed

@@ -45,6 +45,8 @@ class Held:
     tombstone: int | None
     #: Those of the chunks from 1 on that exist; afterwards also one beyond the document's end, a leftover.
     others: tuple[PointSystem, ...] = ()
+    #: Why a point under one of the document's ids is not ours, where there is such a point.
+    squatter: str | None = None
 
     @property
     def whole(self) -> bool:

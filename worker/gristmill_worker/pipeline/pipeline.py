@@ -10,14 +10,14 @@ accelerator's work hides everything else.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from gristmill.ledger import Claim, Ledger, Unclaimed, UnreadableParcel, Verdict
 from gristmill.store.collections import Collections
-from gristmill_schemas import CollectionSpec, Outcome, Parcel, point_id
-from gristmill_schemas.errors import CollectionNotFound, GristmillError, InvalidInput, ShuttingDown
+from gristmill_schemas import CollectionSpec, Intent, Outcome, Parcel, Target, point_id
+from gristmill_schemas.errors import CollectionNotFound, GristmillError, InvalidInput, NewerFormat, ShuttingDown
 from gristmill_worker.batching.batcher import Batcher
 from gristmill_worker.batching.idle_clock import IdleClock
 from gristmill_worker.encoder.base import Encoder
@@ -88,6 +88,9 @@ class Pipeline:
         except UnreadableParcel as error:
             log.error("parked an unreadable parcel: %s", error)
             return Handled.DONE
+        except NewerFormat as newer:
+            log.warning("parcel %s is left to a newer worker: %s", parcel_id, newer)
+            return Handled.DONE
         if isinstance(claim, Unclaimed):
             return Handled.DONE  # a duplicate message: finished, or in somebody's hands
         with self._keeper.holding(claim):
@@ -104,9 +107,14 @@ class Pipeline:
                     return Handled.DONE
                 verdict = self._work(claim)
             self._finish(claim, verdict)
+            self._fulfil(claim)
         except ShuttingDown:
             self._release(claim, refund=True)
             return Handled.LATER
+        except NewerFormat as newer:
+            log.warning("parcel %s is left to a newer worker: %s", claim.parcel.id, newer)
+            self._release(claim, refund=True)
+            return Handled.DONE
         except Exception as error:
             log.exception("parcel %s, attempt %d, failed", claim.parcel.id, claim.attempts)
             self._release(claim, refund=False, error=f"{type(error).__name__}: {error}")
@@ -117,9 +125,14 @@ class Pipeline:
         if not self._patience.call(lambda: self._ledger.finish(claim, verdict)):
             log.info("parcel %s: another worker took it over; its verdict counts", claim.parcel.id)
 
+    def _fulfil(self, claim: Claim) -> None:
+        """Whether or not this verdict counted: what became of our writes has been read back, and cleaned up after."""
+        self._patience.call(lambda: self._ledger.fulfil(claim.token))
+
     def _release(self, claim: Claim, *, refund: bool, error: str = "") -> None:
         try:
-            self._ledger.release(claim, refund=refund, error=error)
+            if self._ledger.release(claim, refund=refund, error=error):
+                self._ledger.fulfil(claim.token)  # whoever takes the parcel next looks at its documents
         except GristmillError as away:
             log.warning("parcel %s could not be given back (%s); its lease will run out", claim.parcel.id, away)
 
@@ -143,13 +156,16 @@ class Pipeline:
             self._check_model(spec)
         except (CollectionNotFound, InvalidInput) as error:
             return all_dead(claim, type(error).__name__, str(error))
-        tally = Tally(claim)
+        if spec.key != parcel.collection_key:
+            log.info("parcel %s: %r means %r by now", parcel.id, parcel.collection, spec.physical)
+            self._patience.call(lambda: self._ledger.follow(parcel, spec.key))
+        tally = Tally(claim, spec.key)
         self._delete(spec, parcel, tally)
         left = [Task(document, parcel.version_of(document), parcel.job_id) for document in parcel.documents]
         for _ in range(_MAX_ROUNDS):
             if not left:
                 return tally.verdict()
-            plans = self._survey(spec, left)
+            plans = self._survey(spec, left, tally)
             prepared = self._prepare(spec, plans, tally)
             self._write(spec, plans, prepared, tally)
             left = self._confirm(spec, plans, prepared, tally)
@@ -170,24 +186,33 @@ class Pipeline:
         for item in parcel.deletions:
             key = point_id(item.id, item.tenant)
             buried[key] = max(parcel.version_of(item), buried.get(key, 0))
-        self._patience.call(lambda: self._ledger.bury(spec.name, buried))
+        self._patience.call(lambda: self._ledger.bury(spec.key, buried))
         self._sink.delete_through(spec, [(item.id, item.tenant, parcel.version_of(item)) for item in parcel.deletions])
-        newer = len(self._sink.stored(spec, list(buried)))
-        tally.outcomes[Outcome.SUPERSEDED] += newer
-        tally.outcomes[Outcome.DELETED] += len(parcel.deletions) - newer
+        held = self._sink.stored(spec, list(buried))
+        for item in parcel.deletions:
+            # Something as old may be there again already, written late by somebody who will take it away.
+            left = held.get(point_id(item.id, item.tenant))
+            newer = left is not None and left.version > parcel.version_of(item)
+            tally.outcomes[Outcome.SUPERSEDED if newer else Outcome.DELETED] += 1
 
-    def _survey(self, spec: CollectionSpec, tasks: Sequence[Task]) -> list[_Plan]:
-        """Read what is there, and decide."""
-        return [
-            _Plan(task, held, decide(task, held, spec.space.fingerprint))
-            for task, held in zip(tasks, self._look(spec, tasks, leftovers=False), strict=True)
-        ]
+    def _survey(self, spec: CollectionSpec, tasks: Sequence[Task], tally: Tally) -> list[_Plan]:
+        """Read what is there, and decide; documents whose place is taken go to the dead letters."""
+        plans = []
+        for task, held in zip(tasks, self._look(spec, tasks, leftovers=False), strict=True):
+            if held.squatter is not None:
+                _bury_squatted(task, held.squatter, tally)
+            else:
+                plans.append(_Plan(task, held, decide(task, held, spec.space.fingerprint)))
+        return plans
 
     def _look(self, spec: CollectionSpec, tasks: Sequence[Task], *, leftovers: bool) -> list[Held]:
         keys = [task.key for task in tasks]
         sightings = self._sink.look(spec, [task.document for task in tasks], leftovers=leftovers)
-        tombs = self._patience.call(lambda: self._ledger.tombstones(spec.name, keys))
-        return [Held(stored, tombs.get(key), others) for key, (stored, others) in zip(keys, sightings, strict=True)]
+        tombs = self._patience.call(lambda: self._ledger.tombstones(spec.key, keys))
+        return [
+            Held(each.stored, tombs.get(key), each.others, each.squatter)
+            for key, each in zip(keys, sightings, strict=True)
+        ]
 
     def _prepare(self, spec: CollectionSpec, plans: Sequence[_Plan], tally: Tally) -> dict[str, Prepared]:
         """Tokenize, chunk and encode what needs it; documents that cannot be encoded go to the dead letters."""
@@ -200,6 +225,7 @@ class Pipeline:
     def _write(self, spec: CollectionSpec, plans: Sequence[_Plan], prepared: dict[str, Prepared], tally: Tally) -> None:
         """Points, payloads, versions; then what older versions left behind."""
         points: list[Point] = [point for item in prepared.values() for point in item.points]
+        self._intend(spec, prepared.values(), tally.claim)
         refused = self._sink.write(spec, points)
         for item in list(prepared.values()):
             reason = next((refused[point.id] for point in item.points if point.id in refused), None)
@@ -214,6 +240,18 @@ class Pipeline:
             if plan.action is Action.METADATA and plan.before.stored:
                 self._sink.replace_metadata(spec, plan.task, plan.before.stored)
 
+    def _intend(self, spec: CollectionSpec, prepared: Iterable[Prepared], claim: Claim) -> None:
+        """Say what is about to be written, for whoever must look after it if this process dies on the way."""
+        targets = tuple(
+            Target(id=each.task.document.id, tenant=each.task.document.tenant, version=each.task.version)
+            for each in prepared
+        )
+        if targets:
+            intent = Intent(
+                token=claim.token, parcel_id=claim.parcel.id, collection=spec.physical, key=spec.key, targets=targets
+            )
+            self._patience.call(lambda: self._ledger.intend(intent))
+
     def _confirm(
         self, spec: CollectionSpec, plans: Sequence[_Plan], prepared: dict[str, Prepared], tally: Tally
     ) -> list[Task]:
@@ -224,6 +262,11 @@ class Pipeline:
         written = any(plan.action is Action.ENCODE for plan in open_plans)
         after = self._look(spec, [plan.task for plan in open_plans], leftovers=written)
         for plan, held in zip(open_plans, after, strict=True):
+            if held.squatter is not None:
+                if plan.action is Action.ENCODE:
+                    self._sink.withdraw(spec, [plan.task])
+                _bury_squatted(plan.task, held.squatter, tally)
+                continue
             became = outcome(plan.task, plan.action, held, spec.space.fingerprint)
             if became is None:
                 again.append(plan.task)
@@ -246,3 +289,11 @@ class Pipeline:
             if held.tombstone is not None
         ]
         self._sink.delete_through(spec, revived)
+
+
+def _bury_squatted(task: Task, problem: str, tally: Tally) -> None:
+    reason = (
+        f"a point that is not Gristmill's lies under an id of this document ({problem}); it is left as it is: "
+        "delete it or store it elsewhere, then replay this letter"
+    )
+    tally.bury(task.document, task.version, "ForeignPoint", reason)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill.ledger import Claim
+from gristmill.store.points import payload_of
 from gristmill_schemas import CollectionSpec, LongTexts, PointSystem, point_id
 from gristmill_schemas.errors import EncodingFailed, Unavailable
 from gristmill_schemas.limits import MAX_CHUNKS
@@ -23,7 +24,7 @@ from gristmill_worker.encoder.base import Encoder, TokenizedText
 from gristmill_worker.encoder.pooling import cut
 from gristmill_worker.pipeline.fence import Task
 from gristmill_worker.pipeline.patience import Patience
-from gristmill_worker.pipeline.sink import Point, payload_of
+from gristmill_worker.pipeline.sink import Point
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,5 +159,5 @@ def _points(spec: CollectionSpec, each: _Cut, vectors: npt.NDArray[np.float32], 
             stored_at=time.time(),
         )
         point = point_id(document.id, document.tenant, chunk)
-        points.append(Point(point, vector, payload_of(spec, task, system), task.version, chunk))
+        points.append(Point(point, vector, payload_of(spec, document, system), task.version, chunk))
     return Prepared(task, tuple(points), tokens, truncated)

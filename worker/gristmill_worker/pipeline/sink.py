@@ -6,7 +6,7 @@ Every write is conditional on `stored version < mine`, in Qdrant itself, and ret
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,9 +16,10 @@ from google.protobuf.message import Error as ProtobufError
 from qdrant_client import QdrantClient, models
 
 from gristmill.store.connection import store_errors
+from gristmill.store.points import Foreign, payload_of, read_system
 from gristmill_schemas import CollectionSpec, Document, PointSystem, point_id
 from gristmill_schemas.document import canonical_json
-from gristmill_schemas.errors import CollectionNotFound, StoreRefused
+from gristmill_schemas.errors import StoreRefused
 from gristmill_schemas.point import ETAG_PATH, ID_PATH, TENANT_PATH, VERSION_PATH
 from gristmill_schemas.validation import SYSTEM_KEY
 from gristmill_worker.batching.idle_clock import IdleClock, Stage
@@ -27,14 +28,25 @@ from gristmill_worker.pipeline.patience import Patience
 
 T = TypeVar("T")
 K = TypeVar("K")
-#: Chunk 0 of a document, or None, and those of its other chunks that exist.
-Sighting = tuple[PointSystem | None, tuple[PointSystem, ...]]
+#: Id and tenant of a document.
+_Name = tuple[str, str | None]
 
 #: Bounds of one request. Qdrant is fastest at 64-256 points, and its clients report larger bodies as time-outs.
 MAX_REQUEST_POINTS = 256
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
 #: Bound of one read of system payloads: about half a megabyte of answer.
 _READ_POINTS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What Qdrant holds of one document."""
+
+    #: Chunk 0, where there is one, and those of its other chunks that exist.
+    stored: PointSystem | None
+    others: tuple[PointSystem, ...]
+    #: Why a point under one of its ids is not ours, where there is such a point.
+    squatter: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +76,8 @@ class Sink:
 
     def _ask(self, spec: CollectionSpec, call: Callable[[], T]) -> T:
         def translated() -> T:
-            try:
-                with store_errors(spec.name):
-                    return call()
-            except ValueError as error:
-                # Local mode's only sign that a collection was deleted; taken for a refusal, it would blame the document.
-                if str(error) == f"Collection {spec.name} not found":
-                    raise CollectionNotFound(f"collection {spec.name!r} does not exist any more") from error
-                raise
+            with store_errors(spec.name):
+                return call()
 
         with self._idle.stage(Stage.STORE):
             return self._patience.call(translated)
@@ -79,18 +85,29 @@ class Sink:
     # reading
 
     def stored(self, spec: CollectionSpec, ids: Sequence[str]) -> dict[str, PointSystem]:
-        """System payloads of the given points; absent points are absent. No vectors, no texts: cheap."""
-        found: dict[str, PointSystem] = {}
+        """System payloads of those of the given points that are ours."""
+        read = self._read(spec, ids)
+        return {each: system for each, system in read.items() if isinstance(system, PointSystem)}
+
+    def _read(self, spec: CollectionSpec, ids: Sequence[str]) -> dict[str, PointSystem | Foreign]:
+        """System payloads of the given points; absent points are absent. No vectors, no texts: cheap.
+
+        Raises:
+            NewerFormat: one of them is a newer Gristmill's, so this one cannot judge what to do with its document.
+        """
+        found: dict[str, PointSystem | Foreign] = {}
         for start in range(0, len(ids), _READ_POINTS):
             page = list(ids[start : start + _READ_POINTS])
             points = self._ask(
                 spec,
                 lambda page=page: self._store.retrieve(  # type: ignore[misc]  # the lambda's default
-                    spec.name, ids=page, with_payload=[SYSTEM_KEY], with_vectors=False
+                    spec.physical, ids=page, with_payload=[SYSTEM_KEY], with_vectors=False
                 ),
             )
             for point in points:
-                found[str(point.id)] = PointSystem.model_validate((point.payload or {})[SYSTEM_KEY])
+                found[str(point.id)] = system = read_system(point.payload)
+                if isinstance(system, Foreign) and system.newer is not None:
+                    raise system.newer
         return found
 
     def look(self, spec: CollectionSpec, documents: Sequence[Document], *, leftovers: bool) -> list[Sighting]:
@@ -107,14 +124,14 @@ class Sink:
         names = [(document.id, document.tenant) for document in documents]
         # Most documents have one chunk, so the one beyond it is read along.
         near = (0, 1) if leftovers else (0,)
-        found = self.stored(spec, [point_id(*name, chunk) for name in names for chunk in near])
-        ends = [(name, found[key].chunks + leftovers) for name in names if (key := point_id(*name)) in found]
-        found |= self.stored(spec, [point_id(*name, chunk) for name, end in ends for chunk in range(len(near), end)])
-        others: dict[tuple[str, str | None], tuple[PointSystem, ...]] = {
-            name: tuple(found[key] for chunk in range(1, end) if (key := point_id(*name, chunk)) in found)
-            for name, end in ends
-        }
-        return [(found.get(point_id(*name)), others.get(name, ())) for name in names]
+        found = self._read(spec, [point_id(*name, chunk) for name in names for chunk in near])
+        ends: dict[_Name, int] = {}
+        for name in names:
+            first = found.get(point_id(*name))
+            ends[name] = first.chunks + leftovers if isinstance(first, PointSystem) else len(near)
+        more = [point_id(*name, chunk) for name, end in ends.items() for chunk in range(len(near), end)]
+        found |= self._read(spec, more)
+        return [_sighting(name, found, ends[name]) for name in names]
 
     # writing
 
@@ -139,7 +156,7 @@ class Sink:
             self._ask(
                 spec,
                 lambda: self._store.upload_collection(
-                    spec.name,
+                    spec.physical,
                     vectors=np.stack([point.vector for point in points]),
                     payload=[point.payload for point in points],
                     ids=[point.id for point in points],
@@ -149,7 +166,7 @@ class Sink:
                     update_filter=older_than(version),
                 ),
             )
-        except (StoreRefused, ValueError, ProtobufError) as error:  # the latter two: it does not even fit on the wire
+        except (StoreRefused, ProtobufError) as error:  # the latter: it does not even fit on the wire
             if len(points) == 1:
                 return {points[0].id: str(error)}
             half = len(points) // 2
@@ -182,27 +199,15 @@ class Sink:
         # Chunk 0 last, as in `write`: its version says that all others are done.
         for chunk_id, system in sorted(self.stored(spec, ids).items(), key=lambda pair: -pair[1].chunk):
             chosen = models.Filter(must=[models.HasIdCondition(has_id=[chunk_id]), *older_and_same])
-            payload = payload_of(spec, task, system.model_copy(update=new))
+            payload = payload_of(spec, task.document, system.model_copy(update=new))
             operations.append(
                 models.OverwritePayloadOperation(overwrite_payload=models.SetPayload(payload=payload, filter=chosen))
             )
         self._update(spec, operations)
 
     def delete_leftovers(self, spec: CollectionSpec, winners: Sequence[PointSystem]) -> None:
-        """Delete points of the winners' documents that are no newer and hold other content than the winner.
-
-        No newer rather than older: of two contents under one version, whoever lost chunk 0 must lose its other chunks.
-        """
-        operations: list[models.UpdateOperation] = []
-        for (tenant, version), group in _grouped(winners, lambda held: (held.tenant, held.version)):
-            chosen = models.Filter(
-                must=[_documents([held.id for held in group]), tenant_is(tenant), older_than(version + 1)],
-                must_not=[
-                    models.FieldCondition(key=ETAG_PATH, match=models.MatchAny(any=[held.etag for held in group]))
-                ],
-            )
-            operations.append(models.DeleteOperation(delete=models.FilterSelector(filter=chosen)))
-        self._update(spec, operations)
+        """Delete points of the winners' documents that are no newer and hold other content than the winner."""
+        self._update(spec, deleting_leftovers(winners))
 
     def withdraw(self, spec: CollectionSpec, tasks: Sequence[Task]) -> None:
         """Delete what was written of documents that were refused in part: of this very version and content."""
@@ -210,32 +215,50 @@ class Sink:
             document = task.document
             content = models.FieldCondition(key=ETAG_PATH, match=models.MatchValue(value=task.etag))
             version = models.FieldCondition(key=VERSION_PATH, range=models.Range(gte=task.version, lte=task.version))
-            chosen = models.Filter(must=[_documents([document.id]), tenant_is(document.tenant), content, version])
+            chosen = models.Filter(must=[documents([document.id]), tenant_is(document.tenant), content, version])
             self._update(spec, [models.DeleteOperation(delete=models.FilterSelector(filter=chosen))])
 
     def delete_through(self, spec: CollectionSpec, doomed: Sequence[tuple[str, str | None, int]]) -> None:
         """Delete every point of the given (id, tenant)s up to and including the given version."""
-        operations: list[models.UpdateOperation] = []
-        for (tenant, version), group in _grouped(doomed, lambda each: each[1:]):
-            chosen = models.Filter(
-                must=[_documents([each[0] for each in group]), tenant_is(tenant), older_than(version + 1)]
-            )
-            operations.append(models.DeleteOperation(delete=models.FilterSelector(filter=chosen)))
-        self._update(spec, operations)
+        self._update(spec, deleting_through(doomed))
 
     def _update(self, spec: CollectionSpec, operations: list[models.UpdateOperation]) -> None:
         if operations:
-            self._ask(spec, lambda: self._store.batch_update_points(spec.name, operations, wait=True))
+            self._ask(spec, lambda: self._store.batch_update_points(spec.physical, operations, wait=True))
 
 
-def payload_of(spec: CollectionSpec, task: Task, system: PointSystem) -> dict[str, Any]:
-    """The whole payload of one chunk: metadata at the top, the chunk's text, and our part under its own key."""
-    start, end = system.span
-    return {
-        **task.document.metadata,
-        spec.text_key: task.document.text[start:end],
-        SYSTEM_KEY: system.model_dump(mode="json", exclude_none=True),
-    }
+def deleting_leftovers(winners: Sequence[PointSystem]) -> list[models.UpdateOperation]:
+    """Operations of `Sink.delete_leftovers`.
+
+    No newer rather than older: of two contents under one version, whoever lost chunk 0 must lose its other chunks.
+    """
+    operations: list[models.UpdateOperation] = []
+    for (tenant, version), group in _grouped(winners, lambda held: (held.tenant, held.version)):
+        chosen = models.Filter(
+            must=[documents([held.id for held in group]), tenant_is(tenant), older_than(version + 1)],
+            must_not=[models.FieldCondition(key=ETAG_PATH, match=models.MatchAny(any=[held.etag for held in group]))],
+        )
+        operations.append(models.DeleteOperation(delete=models.FilterSelector(filter=chosen)))
+    return operations
+
+
+def deleting_through(doomed: Sequence[tuple[str, str | None, int]]) -> list[models.UpdateOperation]:
+    """Operations of `Sink.delete_through`."""
+    operations: list[models.UpdateOperation] = []
+    for (tenant, version), group in _grouped(doomed, lambda each: each[1:]):
+        chosen = models.Filter(
+            must=[documents([each[0] for each in group]), tenant_is(tenant), older_than(version + 1)]
+        )
+        operations.append(models.DeleteOperation(delete=models.FilterSelector(filter=chosen)))
+    return operations
+
+
+def _sighting(name: _Name, found: Mapping[str, PointSystem | Foreign], end: int) -> Sighting:
+    first, *rest = (found.get(point_id(*name, chunk)) for chunk in range(max(1, end)))
+    squatter = next((each.problem for each in (first, *rest) if isinstance(each, Foreign)), None)
+    stored = first if isinstance(first, PointSystem) else None
+    others = tuple(each for each in rest if isinstance(each, PointSystem))
+    return Sighting(stored, others if stored else (), squatter)
 
 
 def slices(items: Sequence[T], size_of: Callable[[T], int]) -> Iterable[Sequence[T]]:
@@ -281,7 +304,8 @@ def _size_of(point: Point) -> int:
     return point.vector.nbytes + len(canonical_json(point.payload)) + 64
 
 
-def _documents(ids: Sequence[str]) -> models.FieldCondition:
+def documents(ids: Sequence[str]) -> models.FieldCondition:
+    """Points of the documents with these ids, of any tenant."""
     return models.FieldCondition(key=ID_PATH, match=models.MatchAny(any=list(ids)))
 
 

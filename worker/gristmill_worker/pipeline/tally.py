@@ -18,6 +18,8 @@ class Tally:
     """Grows into the verdict on one claim."""
 
     claim: Claim
+    #: Key of the collection that the parcel goes to.
+    key: str
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     letters: list[DeadLetter] = field(default_factory=list)
     tokens: int = 0
@@ -33,6 +35,7 @@ class Tally:
                 id=f"{parcel.id}-{len(self.letters)}",
                 job_id=parcel.job_id,
                 collection=parcel.collection,
+                collection_key=self.key,
                 model_digest=parcel.model_digest,
                 document=item if isinstance(item, Document) else None,
                 deletion=item if isinstance(item, Deletion) else None,
@@ -52,7 +55,7 @@ class Tally:
 
 def all_dead(claim: Claim, error: str, reason: str) -> Verdict:
     """The verdict on a parcel none of whose items can be stored."""
-    tally = Tally(claim)
+    tally = Tally(claim, claim.parcel.collection_key)
     for item in claim.parcel.items:
         tally.bury(item, claim.parcel.version_of(item), error, reason)
     return tally.verdict()

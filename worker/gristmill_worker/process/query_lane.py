@@ -5,23 +5,23 @@ A thread of its own, not a Celery task: a query must not wait until a bulk task 
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import redis
-from pydantic import ValidationError
 
 from gristmill.ledger.connection import connect
-from gristmill.search.query_vectors import encode_failure, encode_reply, query_queue
+from gristmill.search.query_vectors import query_queue
 from gristmill.settings import ClientSettings
 from gristmill_schemas import QueryRequest
-from gristmill_schemas.errors import GristmillError
-from gristmill_schemas.validation import explain
+from gristmill_schemas.errors import GristmillError, InvalidInput, NewerFormat
+from gristmill_schemas.query import Status, pack_answer, pack_failure
 from gristmill_worker.pipeline.engine import Engine
 
 log = logging.getLogger(__name__)
@@ -69,23 +69,39 @@ class QueryLane:
 
     def _answer(self, body: bytes) -> None:
         try:
-            request = QueryRequest.model_validate_json(body)
-        except ValidationError as error:
-            log.warning("query lane: refused a request: %s", explain(error))
+            request = QueryRequest.read_json(body)
+        except (InvalidInput, NewerFormat) as error:
+            log.warning("query lane: refused a request: %s", error)
+            if reply_to := _reply_to(body):
+                self._reply(reply_to, pack_failure(f"the worker refused it: {error}", Status.REFUSED))
             return
         if request.deadline < time.time():
             return
         try:
-            answer = encode_reply(self._encode(request))
+            vectors = self._encode(request)
+            answer = pack_answer(np.ascontiguousarray(vectors, dtype="<f4").tobytes(), *vectors.shape)
         except GristmillError as error:
-            answer = encode_failure(str(error))
+            answer = pack_failure(str(error))
+        self._reply(request.reply_to, answer)
+
+    def _reply(self, reply_to: str, answer: bytes) -> None:
         try:
             pipe = self._redis.pipeline(transaction=True)
-            pipe.rpush(request.reply_to, answer)
-            pipe.expire(request.reply_to, _REPLY_TTL_S)
+            pipe.rpush(reply_to, answer)
+            pipe.expire(reply_to, _REPLY_TTL_S)
             pipe.execute()
         except redis.RedisError as error:
             log.warning("query lane: an answer was lost: %s", error)
 
     def _encode(self, request: QueryRequest) -> npt.NDArray[np.float32]:
         return self._engine.encode_now(request.texts, request.dimensions, normalize=request.normalize)
+
+
+def _reply_to(body: bytes) -> str | None:
+    """Where an answer is waited for, of a request that cannot be read any further."""
+    try:
+        request: Any = json.loads(body)
+    except ValueError:
+        return None
+    reply_to = request.get("reply_to") if isinstance(request, dict) else None
+    return reply_to if isinstance(reply_to, str) and ":reply:" in reply_to else None

@@ -9,10 +9,12 @@
 --   {P}:load          hash    parcels documents bytes
 --   {P}:dead          zset    letter id    -> died_at
 --   {P}:letters       hash    letter id    -> JSON
---   {P}:tomb:<coll>:<point>   string version, with a time to live
+--   {P}:tomb:<key>:<point>   string version, with a time to live; <key> is CollectionSpec.key
+--   {P}:intents       zset    token of a claim -> when it said what it is about to write, capped      (seconds)
+--   {P}:intent:<token>  string  JSON of what, with the time to live of a tombstone
 --   {P}:clock         string  highest version given out
---   {P}:roster:<coll>           bitmap  which buckets of the roster hold anything
---   {P}:roster:<coll>:<bucket>  hash    "<length of tenant>:<tenant><document id>" -> highest version accepted
+--   {P}:roster:<key>            bitmap  which buckets of the roster hold anything
+--   {P}:roster:<key>:<bucket>   hash    "<length of tenant>:<tenant><document id>" -> highest version accepted
 --   {P}:refused       list    JSON of refused messages, newest first, capped
 --   {P}:unreadable    hash    parcel id    -> bytes that are no parcel
 local P = KEYS[1]

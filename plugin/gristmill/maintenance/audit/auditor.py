@@ -57,7 +57,7 @@ class Auditor:
         yield from self._compare(self._callers(expected or ()))
         if self._evidence.keeps_roster:
             yield from self._compare(self._rostered())
-        for page in scroll(self._store, self._spec.name):
+        for page in scroll(self._store, self._spec.physical):
             yield from self._compare(self._scanned(page))
             self._sweep(page)
 
@@ -84,7 +84,7 @@ class Auditor:
                 yield Subject(item.id, item.tenant, item.version, item)
 
     def _rostered(self) -> Iterator[Subject]:
-        for entry in self._evidence.roster(self._spec.name):
+        for entry in self._evidence.roster(self._spec.key):
             subject = Subject(entry.id, entry.tenant, entry.version)
             if subject.key not in self._settled:
                 self._counts["expected"] += 1
@@ -92,7 +92,7 @@ class Auditor:
 
     def _scanned(self, page: Sequence[Seen]) -> Iterator[Subject]:
         """What the points themselves say should be there: all chunks of every chunk 0, a chunk 0 for every chunk."""
-        first = look_up(self._store, self._spec.name, _keys(page))
+        first = look_up(self._store, self._spec.physical, _keys(page))
         for seen in page:
             self._counts["points"] += 1
             system = seen.system
@@ -117,9 +117,9 @@ class Auditor:
                 self._progress(self._counts["expected"])
 
     def _inspect(self, subjects: Sequence[Subject]) -> list[Problem]:
-        points = look_up(self._store, self._spec.name, [subject.key for subject in subjects])
+        points = look_up(self._store, self._spec.physical, [subject.key for subject in subjects])
         more = [each for seen in points.values() if seen.system for each in chunk_ids(seen.system)[1:]]
-        points |= look_up(self._store, self._spec.name, more)
+        points |= look_up(self._store, self._spec.physical, more)
         judged = (judge(subject, points, self._spec.space.fingerprint) for subject in subjects)
         return [problem for problem in judged if problem is not None]
 
@@ -129,7 +129,7 @@ class Auditor:
             return
         pending = self._pending({problem.subject.key for problem in problems})
         letters = self._letters({problem.subject.key for problem in problems})
-        tombs = self._ledger.tombstones(self._spec.name, [problem.subject.key for problem in problems])
+        tombs = self._ledger.tombstones(self._spec.key, [problem.subject.key for problem in problems])
         self._counts["in_flight"] += len(pending)
         # Again, and only now: what was finished between the first look and the ledger's answer is there by this time.
         gaps = []
@@ -146,14 +146,14 @@ class Auditor:
     def _pending(self, keys: set[str]) -> set[str]:
         if any(key not in self._in_flight for key in keys) and self._ledger.load().parcels:
             for parcel in self._evidence.pending():
-                if parcel.collection == self._spec.name:
+                if self._spec.is_meant_by(parcel.collection, parcel.collection_key):
                     for item in parcel.items:
                         self._in_flight.add(point_id(item.id, item.tenant))
         return {key for key in keys if key in self._in_flight}
 
     def _letters(self, keys: set[str]) -> dict[str, int]:
         versions: dict[str, int] = {}
-        for letter in self._evidence.letters(self._spec.name):
+        for letter in self._evidence.letters(self._spec.key):
             item = letter.document or letter.deletion
             if item is not None and (key := point_id(item.id, item.tenant)) in keys:
                 versions[key] = max(letter.version, versions.get(key, 0))
@@ -201,7 +201,7 @@ class Auditor:
         if not (suspects := find(seen)):
             return
         pending = self._pending({point_id(system.id, system.tenant) for system in suspects.values()})
-        again = find(look_up(self._store, self._spec.name, list(suspects)).values())
+        again = find(look_up(self._store, self._spec.physical, list(suspects)).values())
         still = {each: it for each, it in again.items() if point_id(it.id, it.tenant) not in pending}
         if self._repairer is not None:
             self._repairer.delete_points(still)
@@ -219,7 +219,7 @@ class Auditor:
 
     def _leftovers(self, points: Iterable[Seen]) -> dict[str, PointSystem]:
         chunks = {seen.id: seen.system for seen in points if seen.system and seen.system.chunk}
-        first = look_up(self._store, self._spec.name, list({point_id(it.id, it.tenant) for it in chunks.values()}))
+        first = look_up(self._store, self._spec.physical, list({point_id(it.id, it.tenant) for it in chunks.values()}))
         zeros = {key: zero.system for key, zero in first.items() if zero.system is not None}
         return {
             each: it
@@ -230,7 +230,7 @@ class Auditor:
     def _revived(self, points: Iterable[Seen]) -> dict[str, PointSystem]:
         """By a worker that had lost its lease, wrote after the deletion and died before it could clean up after itself."""
         held = {seen.id: seen.system for seen in points if seen.system is not None}
-        tombs = self._ledger.tombstones(self._spec.name, [point_id(it.id, it.tenant) for it in held.values()])
+        tombs = self._ledger.tombstones(self._spec.key, [point_id(it.id, it.tenant) for it in held.values()])
         return {each: it for each, it in held.items() if tombs.get(point_id(it.id, it.tenant), -1) >= it.version}
 
 

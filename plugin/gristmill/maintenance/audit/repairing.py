@@ -9,14 +9,16 @@ flag on the parcel would put a second way past the fence into every worker.)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 from pydantic import ValidationError
 from qdrant_client import QdrantClient, models
 
 from gristmill.maintenance.audit.judging import Problem, chunk_ids
 from gristmill.store.connection import store_errors
+from gristmill.store.points import Foreign, read_content, read_system
 from gristmill_schemas import CollectionSpec, Document, PointSystem, point_id
 from gristmill_schemas.point import ETAG_PATH, VERSION_PATH, etag_of
 from gristmill_schemas.validation import SYSTEM_KEY
@@ -41,15 +43,14 @@ class Repairer:
 
     def _recover(self, held: PointSystem) -> Document | None:
         """Put a document together from the texts of its chunks; None unless the result is the text that was hashed."""
-        with store_errors(self._spec.name):
-            points = self._store.retrieve(self._spec.name, ids=chunk_ids(held), with_payload=True)
-        text, metadata = "", {}
-        for payload in sorted((dict(p.payload or {}) for p in points), key=_start):
-            start, end = (payload.pop(SYSTEM_KEY, None) or {}).get("span") or (0, 0)
-            part = str(payload.pop(self._spec.text_key, ""))
-            metadata = payload
-            if start <= len(text) < end:
-                text += part[len(text) - start :]
+        with store_errors(self._spec.physical):
+            points = self._store.retrieve(self._spec.physical, ids=chunk_ids(held), with_payload=True)
+        text = ""
+        metadata: dict[str, Any] = {}
+        for span, payload in sorted(_parts(points), key=lambda part: part[0]):
+            part, metadata = read_content(self._spec, payload)
+            if span[0] <= len(text) < span[1]:
+                text += part[len(text) - span[0] :]
         try:
             found = Document(id=held.id, tenant=held.tenant, text=text, metadata=metadata, version=held.version)
         except ValidationError:
@@ -87,14 +88,16 @@ class Repairer:
 
     def _apply(self, operations: list[models.UpdateOperation]) -> None:
         if operations:
-            with store_errors(self._spec.name):
-                self._store.batch_update_points(self._spec.name, operations, wait=True)
+            with store_errors(self._spec.physical):
+                self._store.batch_update_points(self._spec.physical, operations, wait=True)
 
 
-def _start(payload: dict[str, object]) -> int:
-    system = payload.get(SYSTEM_KEY)
-    span = system.get("span") if isinstance(system, dict) else None
-    return int(span[0]) if span else 0
+def _parts(points: Iterable[models.Record]) -> Iterator[tuple[tuple[int, int], Mapping[str, Any]]]:
+    """Characters that each chunk covers, and its payload; what is not ours belongs to no document."""
+    for point in points:
+        system = read_system(point.payload)
+        if not isinstance(system, Foreign):
+            yield system.span, point.payload or {}
 
 
 def _still(ids: Sequence[str], *conditions: models.Condition) -> models.Filter:

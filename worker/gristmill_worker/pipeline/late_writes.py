@@ -1,0 +1,93 @@
+"""Late writes: what a worker wrote after it had lost its parcel, and died before it could clean up after itself.
+
+A worker frozen beyond its lease (a SIGSTOP, a suspended machine, a request lost in a network) may go on at any time. Where
+its document was deleted meanwhile, nothing in Qdrant stands in the way of the write. It cleans up after itself, unless it
+dies in between: then its intent is left in the ledger, and this duty does it, with the same rules (`docs/fence.md`).
+
+Cost per look: one read in the ledger, and per claim left behind one of its tombstones and one filtered scroll in Qdrant.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from qdrant_client import QdrantClient, models
+
+from gristmill.ledger import Ledger
+from gristmill.store.collections import Collections
+from gristmill.store.connection import store_errors
+from gristmill.store.points import scroll
+from gristmill_schemas import CollectionSpec, Intent, PointSystem, point_id
+from gristmill_schemas.errors import CollectionNotFound
+from gristmill_worker.pipeline.sink import deleting_leftovers, deleting_through, documents
+
+log = logging.getLogger(__name__)
+
+#: How often to look: a deleted document that was revived is searchable for no longer than this and one look.
+PERIOD_S = 20.0
+#: Claims looked after per look, the newest first.
+_CLAIMS = 1000
+
+
+class LateWrites:
+    """A duty, at every worker; a turn in the ledger makes one of them act."""
+
+    def __init__(
+        self, ledger: Ledger, store: QdrantClient, collections: Collections, holder: str, period_s: float = PERIOD_S
+    ) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._collections = collections
+        self._holder = holder
+        self._period_s = period_s
+
+    def __call__(self) -> None:
+        """One look, if it is this worker's turn."""
+        if self._ledger.take_turn("late writes", self._holder, lease_s=1.5 * self._period_s):
+            specs: dict[str, CollectionSpec | None] = {}
+            for intent in self._ledger.unfulfilled(_CLAIMS):
+                if intent.collection not in specs:
+                    specs[intent.collection] = self._spec(intent.collection)
+                self._look_after(intent, specs[intent.collection])
+
+    def _spec(self, collection: str) -> CollectionSpec | None:
+        try:
+            return self._collections.get(collection)
+        except CollectionNotFound:
+            return None
+
+    def _look_after(self, intent: Intent, spec: CollectionSpec | None) -> None:
+        if spec is None or spec.key != intent.key:
+            self._ledger.fulfil(intent.token)  # deleted, with all that was written to it
+            return
+        tombs = self._ledger.tombstones(spec.key, [point_id(each.id, each.tenant) for each in intent.targets])
+        held = self._held(spec, intent)
+        revived = [
+            (first.id, first.tenant, tombs[key])
+            for key, (first, *_) in held.items()
+            if any(each.version <= tombs.get(key, -1) for each in held[key])
+        ]
+        winners = [
+            first
+            for first, *rest in held.values()
+            if first.chunk == 0 and any(each.etag != first.etag and each.version <= first.version for each in rest)
+        ]
+        if operations := [*deleting_through(revived), *deleting_leftovers(winners)]:
+            log.warning("undoing late writes of %d documents in %r", len({*revived, *map(_name, winners)}), spec.name)
+            with store_errors(spec.name):
+                self._store.batch_update_points(spec.physical, operations, wait=True)
+
+    def _held(self, spec: CollectionSpec, intent: Intent) -> dict[str, list[PointSystem]]:
+        """What is there of the intent's documents, by the point id of chunk 0; each in the order of its chunks."""
+        wanted = {point_id(each.id, each.tenant) for each in intent.targets}
+        where = models.Filter(must=[documents([each.id for each in intent.targets])])
+        found: dict[str, list[PointSystem]] = {}
+        for page in scroll(self._store, spec.physical, where):
+            for system in (seen.system for seen in page if seen.system is not None):
+                if (key := point_id(system.id, system.tenant)) in wanted:
+                    found.setdefault(key, []).append(system)
+        return {key: sorted(chunks, key=lambda each: each.chunk) for key, chunks in found.items()}
+
+
+def _name(system: PointSystem) -> tuple[str, str | None, int]:
+    return system.id, system.tenant, system.version
