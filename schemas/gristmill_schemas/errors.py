@@ -13,6 +13,7 @@ GristmillError
 │   └── BrokerUnavailable          Redis
 ├── NewerFormat                    a newer Gristmill wrote this: it is left alone until this side is upgraded
 ├── StoreRefused                   Qdrant answered, and the answer is no: trying again does not help
+├── StoreUnfit                     Qdrant would refuse whatever is written to this collection, as it is now
 ├── ServerTooOld                   Qdrant lacks a feature that correctness rests on
 ├── QueueFull                      the high-water mark is reached and the caller did not want to wait
 ├── WaitTimeout (TimeoutError)     a wait that the caller bounded ran out
@@ -87,7 +88,18 @@ class Unavailable(GristmillError):
 
 
 class StoreUnavailable(Unavailable):
-    """Qdrant cannot be reached, is overloaded or limits our rate."""
+    """Qdrant cannot be reached, is overloaded or limits our rate.
+
+    Attributes:
+        may_be_the_request: it answered this very request with an internal error. Where others get through meanwhile, what
+            was asked may be the cause.
+    """
+
+    def __init__(
+        self, message: str, retry_after_s: float | None = None, *, may_be_the_request: bool = False
+    ) -> None:
+        super().__init__(message, retry_after_s)
+        self.may_be_the_request = may_be_the_request
 
 
 class BrokerUnavailable(Unavailable):
@@ -110,6 +122,10 @@ class NewerFormat(GristmillError):
 
 class StoreRefused(GristmillError):
     """Qdrant answered, and the answer is no. Trying the same again does not help."""
+
+
+class StoreUnfit(GristmillError):
+    """Qdrant would refuse whatever is written to this collection: nobody's document is at fault, and work waits."""
 
 
 class ServerTooOld(GristmillError):

@@ -34,6 +34,8 @@ _TRANSIENT_GRPC = {
     grpc.StatusCode.PERMISSION_DENIED,
     grpc.StatusCode.UNAUTHENTICATED,
 }
+#: Those by which a server says that something went wrong within it, at this request.
+_INTERNAL_GRPC = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
 _TRANSIENT_HTTP = {401, 403, 408, 425, 429, 500, 502, 503, 504, 507}
 
 
@@ -110,7 +112,7 @@ def _from_grpc(error: grpc.RpcError, collection: str | None) -> Exception:
     if code is grpc.StatusCode.NOT_FOUND:
         return _not_found(collection, details)
     if code in _TRANSIENT_GRPC:
-        return StoreUnavailable(_away(f"{code.name}: {details}"))
+        return StoreUnavailable(_away(f"{code.name}: {details}"), may_be_the_request=code in _INTERNAL_GRPC)
     return StoreRefused(f"Qdrant refused: {details} ({code.name})")
 
 
@@ -121,7 +123,11 @@ def _from_http(error: UnexpectedResponse, collection: str | None) -> Exception:
     if error.status_code in _TRANSIENT_HTTP:
         retry_after = error.headers.get("retry-after") if error.headers else None
         wait_s = float(retry_after) if retry_after and retry_after.isdigit() else None
-        return StoreUnavailable(_away(f"HTTP {error.status_code}: {details}"), retry_after_s=wait_s)
+        return StoreUnavailable(
+            _away(f"HTTP {error.status_code}: {details}"),
+            retry_after_s=wait_s,
+            may_be_the_request=error.status_code == 500,
+        )
     return StoreRefused(f"Qdrant refused: {details} (HTTP {error.status_code})")
 
 

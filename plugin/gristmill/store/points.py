@@ -11,7 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qdrant_client import QdrantClient, models
+import numpy as np
+import numpy.typing as npt
+from qdrant_client import QdrantClient, grpc, models
+from qdrant_client.conversions.conversion import payload_to_grpc
+from qdrant_client.qdrant_remote import QdrantRemote
+from qdrant_client.uploader.grpc_uploader import convert_vector_struct
 
 from gristmill.store.connection import store_errors
 from gristmill_schemas import CollectionSpec, Document, PointSystem, point_id
@@ -104,3 +109,43 @@ def _seen(point: models.Record) -> Seen:
     if point_id(system.id, system.tenant, system.chunk) != str(point.id):
         return Seen(str(point.id), None, f"it says that it is chunk {system.chunk} of {system.id!r}, under another id")
     return Seen(str(point.id), system)
+
+
+def upsert(
+    store: QdrantClient,
+    collection: str,
+    points: Sequence[tuple[str, npt.NDArray[np.float32], dict[str, Any]]],
+    update_filter: models.Filter,
+) -> None:
+    """One request, applied when this returns; points that are there and do not match the filter stay as they are.
+
+    Not `upload_collection`: that sleeps for as long as a rate limit asks, inside the client, and opens a channel per call.
+    Over gRPC the arrays' bytes go into the message as they are.
+
+    Args:
+        store: server or local mode.
+        collection: physical name.
+        points: id, vector float32 (D,), payload.
+        update_filter: what a point must match to be replaced. An absent one is inserted.
+    """
+    batch: Any
+    if _speaks_grpc(store):
+        batch = [
+            grpc.PointStruct(
+                id=grpc.PointId(uuid=point_id),
+                vectors=convert_vector_struct(vector),
+                payload=payload_to_grpc(payload),
+            )
+            for point_id, vector, payload in points
+        ]
+    else:
+        batch = [
+            models.PointStruct(id=point_id, vector=vector.tolist(), payload=payload)
+            for point_id, vector, payload in points
+        ]
+    store.upsert(collection, batch, wait=True, update_filter=update_filter)
+
+
+def _speaks_grpc(store: QdrantClient) -> bool:
+    remote = getattr(store, "_client", None)
+    return isinstance(remote, QdrantRemote) and bool(remote._prefer_grpc)

@@ -9,6 +9,7 @@ Whose fault is it, and what does it cost?
     a server stays away, or limits us              the server's        back, with its attempt; the collection rests
     the store fails at this very request, and      the document's      back, the attempt is spent
       stores others of the collection meanwhile
+    the collection wants another model             nobody's            into that model's queue
     the collection is not there                    the store's, until  back, with its attempt; the collection rests
                                                    shown otherwise     (deleted on purpose: its documents are `gone`)
     a newer Gristmill wrote the parcel             this process's      back, with its attempt, for a worker that reads it
@@ -45,15 +46,17 @@ from gristmill_worker.pipeline.leases import Leases
 from gristmill_worker.pipeline.missing import MissingCollections
 from gristmill_worker.pipeline.notices import Notices
 from gristmill_worker.pipeline.patient_ledger import PatientLedger
-from gristmill_worker.pipeline.pipeline import Pipeline
+from gristmill_worker.pipeline.pipeline import AnotherModel, Pipeline
 from gristmill_worker.pipeline.tally import all_dead
 
 log = logging.getLogger(__name__)
 
 #: How long a parcel of a newer format waits for a worker that can read it.
 _NEWER_FORMAT_S = 60.0
-#: Pauses of a collection whose store does not take its writes: the first, and the longest.
-_FIRST_REST_S, _LONGEST_REST_S = 1.0, 30.0
+#: Pauses of a collection whose store does not take its writes: the first, the longest, and the longest that is asked for.
+_FIRST_REST_S, _LONGEST_REST_S, _LONGEST_ASKED_S = 1.0, 5.0, 60.0
+#: How much longer than the pause it is shown: another worker may be the one that ends it.
+_SHOWN_S = 15.0
 #: Between two looks for a collection that is not there.
 _MISSING_REST_S = 1.5
 
@@ -118,6 +121,8 @@ class Handler:
             return self._give_back(claim, refund=not error.suspect, error=_line(error))
         except CollectionNotFound as error:
             return self._not_found(claim, error)
+        except AnotherModel as error:
+            return self._reroute(claim, error)
         except (Unavailable, StoreUnfit) as error:
             return self._away(claim, error)
         except NewerFormat as error:
@@ -155,12 +160,15 @@ class Handler:
     def _finish(self, claim: Claim, verdict: Verdict) -> None:
         if not self._ledger.finish(claim, verdict):
             log.info("parcel %s: another worker took it over; its verdict counts", claim.parcel.id)
+        # Whether or not this verdict counted: what became of our writes has been read back, and cleaned up after.
+        self._ledger.fulfil(claim.token)
 
     def _give_back(
         self, claim: Claim, *, refund: bool = True, error: str = "", delay_s: float = 0.0
     ) -> Handled:
         try:
-            self._impatient.release(claim, refund=refund, error=error, delay_s=delay_s)
+            if self._impatient.release(claim, refund=refund, error=error, delay_s=delay_s):
+                self._impatient.fulfil(claim.token)  # whoever takes the parcel next looks at its documents
         except GristmillError as away:
             log.warning("parcel %s could not be given back (%s); its lease will run out", claim.parcel.id, away)
         # What is not due yet needs no message now: the reconciler sees when it is.
@@ -177,6 +185,14 @@ class Handler:
             return Handled.DONE
         reason = claim.last_error or f"its worker died {claim.attempts - 1} times while it was on it"
         self._finish(claim, all_dead(claim, "AttemptsExhausted", reason))
+        return Handled.DONE
+
+    def _reroute(self, claim: Claim, error: AnotherModel) -> Handled:
+        """Put a parcel where it belongs by now: into the queue of the model that its collection wants."""
+        digest = error.space.model_digest
+        log.info("parcel %s goes to the queue of %s: %s", claim.parcel.id, error.space.model, error)
+        if self._ledger.reroute(claim, claim.parcel.model_copy(update={"model_digest": digest})):
+            self._publish(digest, 1)
         return Handled.DONE
 
     def _not_found(self, claim: Claim, error: CollectionNotFound) -> Handled:
@@ -228,8 +244,9 @@ class _Rests:
             before = self._pauses.get(collection, 0.0)
             pause = self._pauses[collection] = min(max(2 * before, _FIRST_REST_S), _LONGEST_REST_S)
         asked = error.retry_after_s if isinstance(error, Unavailable) else None
-        self._notices.put(("rest", collection), f"collection {collection!r} rests: {error}")
-        return pause if asked is None else min(max(asked, _FIRST_REST_S), 2 * _LONGEST_REST_S)
+        rest_s = pause if asked is None else min(max(asked, _FIRST_REST_S), _LONGEST_ASKED_S)
+        self._notices.put(("rest", collection), f"collection {collection!r} rests: {error}", for_s=2 * rest_s + _SHOWN_S)
+        return rest_s
 
     def stored_since(self, claim: Claim, collection: str) -> bool:
         """Whether other documents of the collection were stored since this parcel first failed."""

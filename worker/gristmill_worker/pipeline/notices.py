@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 
 log = logging.getLogger(__name__)
 
@@ -13,13 +15,13 @@ class Notices:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._texts: dict[object, str] = {}
+        self._texts: dict[object, tuple[str, float]] = {}
 
-    def put(self, cause: object, text: str) -> None:
-        """Say it; logged where this cause is new."""
+    def put(self, cause: object, text: str, for_s: float = math.inf) -> None:
+        """Say it, until it is dropped, but no longer than `for_s`; logged where this cause is new."""
         with self._lock:
             new = cause not in self._texts
-            self._texts[cause] = text
+            self._texts[cause] = text, time.monotonic() + for_s
         if new:
             log.warning("waiting: %s", text)
 
@@ -30,5 +32,7 @@ class Notices:
 
     def all(self) -> list[str]:
         """What is being waited for, the longest first; each text once."""
+        now = time.monotonic()
         with self._lock:
-            return list(dict.fromkeys(self._texts.values()))
+            self._texts = {cause: said for cause, said in self._texts.items() if said[1] > now}
+            return list(dict.fromkeys(text for text, _ in self._texts.values()))

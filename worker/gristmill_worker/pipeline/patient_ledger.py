@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gristmill.ledger import Claim, Ledger, Verdict
-from gristmill_schemas import Parcel
+from gristmill_schemas import Intent, Parcel
 from gristmill_worker.pipeline.patience import Patience
 
 
@@ -31,6 +31,22 @@ class PatientLedger:
     def split(self, claim: Claim, parts: Sequence[Parcel], attempts: int) -> bool:
         """See `Ledger.split`."""
         return self._patience.call(lambda: self._ledger.split(claim, parts, attempts))
+
+    def follow(self, parcel: Parcel, key: str) -> None:
+        """See `Ledger.follow`."""
+        self._patience.call(lambda: self._ledger.follow(parcel, key))
+
+    def intend(self, intent: Intent) -> None:
+        """See `Ledger.intend`."""
+        self._patience.call(lambda: self._ledger.intend(intent))
+
+    def fulfil(self, token: str) -> None:
+        """See `Ledger.fulfil`."""
+        self._patience.call(lambda: self._ledger.fulfil(token))
+
+    def reroute(self, claim: Claim, parcel: Parcel) -> bool:
+        """See `Ledger.reroute`."""
+        return self._patience.call(lambda: self._ledger.reroute(claim, parcel))
 
     def bury(self, collection: str, versions: Mapping[str, int]) -> None:
         """See `Ledger.bury`."""

@@ -10,36 +10,33 @@ accelerator's work hides everything else.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
-from gristmill.ledger import Claim, Ledger, Unclaimed, UnreadableParcel, Verdict
+from gristmill.ledger import Claim, Verdict
 from gristmill.store.collections import Collections
-from gristmill_schemas import CollectionSpec, Intent, Outcome, Parcel, Target, point_id
-from gristmill_schemas.errors import CollectionNotFound, GristmillError, InvalidInput, NewerFormat, ShuttingDown
-from gristmill_worker.batching.batcher import Batcher
-from gristmill_worker.batching.idle_clock import IdleClock
-from gristmill_worker.encoder.base import Encoder
+from gristmill_schemas import CollectionSpec, Intent, Outcome, Parcel, Target, VectorSpace, point_id
+from gristmill_schemas.errors import GristmillError, InvalidInput, StoreUnfit
 from gristmill_worker.pipeline.fence import Action, Held, Task, decide, leaves_chunks, outcome
-from gristmill_worker.pipeline.gate import Gate
-from gristmill_worker.pipeline.leases import Keeper
 from gristmill_worker.pipeline.patience import Patience
+from gristmill_worker.pipeline.patient_ledger import PatientLedger
 from gristmill_worker.pipeline.prepare import Prepared, Preparer
-from gristmill_worker.pipeline.sink import Point, Sink
-from gristmill_worker.pipeline.tally import Tally, all_dead
+from gristmill_worker.pipeline.sink import STORE_WAIT_S, Point, Sink
+from gristmill_worker.pipeline.tally import Tally
 
 log = logging.getLogger(__name__)
 
+
+class AnotherModel(GristmillError):
+    """The collection's name now means one of another model; the parcel belongs into that model's queue."""
+
+    def __init__(self, space: VectorSpace) -> None:
+        self.space = space
+        super().__init__(f"the collection now wants {space.describe()}")
+
+
 #: A document overtaken this often in one go is left for a later attempt.
 _MAX_ROUNDS = 5
-
-
-class Handled(StrEnum):
-    """What to do with the message."""
-
-    DONE = "done"  #: acknowledge it
-    LATER = "later"  #: put it back: nothing was decided
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,115 +47,41 @@ class _Plan:
 
 
 class Pipeline:
-    """Processes parcels by id. One per process, shared by all task threads."""
+    """Works on the parcels of one model. Shared by all task threads; who claims and answers for them is `Handler`."""
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: PatientLedger,
         collections: Collections,
-        encoder: Encoder,
-        batcher: Batcher,
+        preparer: Preparer,
         sink: Sink,
-        keeper: Keeper,
         patience: Patience,
-        idle: IdleClock,
-        *,
-        lease_s: float,
-        max_attempts: int,
-        publish: Callable[[Parcel], None],
     ) -> None:
         self._ledger = ledger
         self._collections = collections
-        self._encoder = encoder
+        self._preparer = preparer
         self._sink = sink
-        self._keeper = keeper
         self._patience = patience
-        self._preparer = Preparer(encoder, batcher, patience, idle)
-        self._gate = Gate()
-        self._lease_s = lease_s
-        self._max_attempts = max_attempts
-        self._publish = publish
 
-    def process(self, parcel_id: str) -> Handled:
-        """Bring one parcel to its end, whatever it takes."""
-        try:
-            claim = self._patience.call(lambda: self._ledger.claim(parcel_id, self._lease_s))
-        except ShuttingDown:
-            return Handled.LATER
-        except UnreadableParcel as error:
-            log.error("parked an unreadable parcel: %s", error)
-            return Handled.DONE
-        except NewerFormat as newer:
-            log.warning("parcel %s is left to a newer worker: %s", parcel_id, newer)
-            return Handled.DONE
-        if isinstance(claim, Unclaimed):
-            return Handled.DONE  # a duplicate message: finished, or in somebody's hands
-        with self._keeper.holding(claim):
-            return self._hold(claim)
+    def work(self, claim: Claim) -> Verdict:
+        """Bring the documents and deletions of a claim to their ends.
 
-    def _hold(self, claim: Claim) -> Handled:
-        try:
-            if claim.attempts > self._max_attempts:
-                self._give_up(claim)
-                return Handled.DONE
-            with self._gate.alone() if claim.attempts > 1 else self._gate.shared():
-                # Counted here and not when claimed: if the process dies, those that waited at the gate are innocent.
-                if not self._patience.call(lambda: self._ledger.begin(claim)):
-                    return Handled.DONE
-                verdict = self._work(claim)
-            self._finish(claim, verdict)
-            self._fulfil(claim)
-        except ShuttingDown:
-            self._release(claim, refund=True)
-            return Handled.LATER
-        except NewerFormat as newer:
-            log.warning("parcel %s is left to a newer worker: %s", claim.parcel.id, newer)
-            self._release(claim, refund=True)
-            return Handled.DONE
-        except Exception as error:
-            log.exception("parcel %s, attempt %d, failed", claim.parcel.id, claim.attempts)
-            self._release(claim, refund=False, error=f"{type(error).__name__}: {error}")
-            return Handled.LATER
-        return Handled.DONE
+        Returns:
+            What became of each. Those that died, died of themselves as far as can be seen from here.
 
-    def _finish(self, claim: Claim, verdict: Verdict) -> None:
-        if not self._patience.call(lambda: self._ledger.finish(claim, verdict)):
-            log.info("parcel %s: another worker took it over; its verdict counts", claim.parcel.id)
-
-    def _fulfil(self, claim: Claim) -> None:
-        """Whether or not this verdict counted: what became of our writes has been read back, and cleaned up after."""
-        self._patience.call(lambda: self._ledger.fulfil(claim.token))
-
-    def _release(self, claim: Claim, *, refund: bool, error: str = "") -> None:
-        try:
-            if self._ledger.release(claim, refund=refund, error=error):
-                self._ledger.fulfil(claim.token)  # whoever takes the parcel next looks at its documents
-        except GristmillError as away:
-            log.warning("parcel %s could not be given back (%s); its lease will run out", claim.parcel.id, away)
-
-    def _give_up(self, claim: Claim) -> None:
-        """Attempts ran out: items in company are tried one by one, a single one goes to the dead letters."""
-        if len(claim.parcel) > 1:
-            parts = claim.parcel.split()
-            log.warning("parcel %s failed %d times: split into %d", claim.parcel.id, claim.attempts - 1, len(parts))
-            # One attempt counts as spent, so each part is tried alone.
-            if self._patience.call(lambda: self._ledger.split(claim, parts, attempts=1)):
-                for part in parts:
-                    self._publish(part)
-            return
-        reason = claim.last_error or f"its worker died {claim.attempts - 1} times while it was on it"
-        self._finish(claim, all_dead(claim, "AttemptsExhausted", reason))
-
-    def _work(self, claim: Claim) -> Verdict:
+        Raises:
+            CollectionNotFound, AnotherModel: of the collection that its name means now.
+            StoreUnavailable: the store stayed away, or limits us, for longer than a thread should wait.
+            StoreUnfit: the store refuses whatever is written to this collection.
+            DeviceFailed, NewerFormat, ShuttingDown.
+        """
         parcel = claim.parcel
-        try:
-            spec = self._patience.call(lambda: self._collections.get(parcel.collection))
-            self._check_model(spec)
-        except (CollectionNotFound, InvalidInput) as error:
-            return all_dead(claim, type(error).__name__, str(error))
+        spec = self._spec(parcel)
+        if spec.space.model_digest != parcel.model_digest:
+            raise AnotherModel(spec.space)
         if spec.key != parcel.collection_key:
             log.info("parcel %s: %r means %r by now", parcel.id, parcel.collection, spec.physical)
-            self._patience.call(lambda: self._ledger.follow(parcel, spec.key))
+            self._ledger.follow(parcel, spec.key)
         tally = Tally(claim, spec.key)
         self._delete(spec, parcel, tally)
         left = [Task(document, parcel.version_of(document), parcel.job_id) for document in parcel.documents]
@@ -171,12 +94,12 @@ class Pipeline:
             left = self._confirm(spec, plans, prepared, tally)
         raise GristmillError(f"{len(left)} documents were overtaken {_MAX_ROUNDS} times; trying again later")
 
-    def _check_model(self, spec: CollectionSpec) -> None:
-        if spec.space.model_digest != self._encoder.info.digest:
-            raise InvalidInput(
-                f"collection {spec.name!r} was replaced: it now wants {spec.space.describe()}, the parcel was "
-                f"enqueued for {self._encoder.info.model}"
-            )
+    def _spec(self, parcel: Parcel) -> CollectionSpec:
+        """What the name that was asked for means now."""
+        try:
+            return self._patience.call(lambda: self._collections.get(parcel.collection), at_most_s=STORE_WAIT_S)
+        except InvalidInput as error:  # one of this name is there, and it is none of ours
+            raise StoreUnfit(str(error)) from error
 
     def _delete(self, spec: CollectionSpec, parcel: Parcel, tally: Tally) -> None:
         """Tombstones first, so that whoever writes meanwhile sees them; then the points."""
@@ -186,7 +109,7 @@ class Pipeline:
         for item in parcel.deletions:
             key = point_id(item.id, item.tenant)
             buried[key] = max(parcel.version_of(item), buried.get(key, 0))
-        self._patience.call(lambda: self._ledger.bury(spec.key, buried))
+        self._ledger.bury(spec.key, buried)
         self._sink.delete_through(spec, [(item.id, item.tenant, parcel.version_of(item)) for item in parcel.deletions])
         held = self._sink.stored(spec, list(buried))
         for item in parcel.deletions:
@@ -208,7 +131,7 @@ class Pipeline:
     def _look(self, spec: CollectionSpec, tasks: Sequence[Task], *, leftovers: bool) -> list[Held]:
         keys = [task.key for task in tasks]
         sightings = self._sink.look(spec, [task.document for task in tasks], leftovers=leftovers)
-        tombs = self._patience.call(lambda: self._ledger.tombstones(spec.key, keys))
+        tombs = self._ledger.tombstones(spec.key, keys)
         return [
             Held(each.stored, tombs.get(key), each.others, each.squatter)
             for key, each in zip(keys, sightings, strict=True)
@@ -227,6 +150,9 @@ class Pipeline:
         points: list[Point] = [point for item in prepared.values() for point in item.points]
         self._intend(spec, prepared.values(), tally.claim)
         refused = self._sink.write(spec, points)
+        if refused:
+            # Is it these documents, or would the store refuse anything?
+            self._sink.require_fit(spec)
         for item in list(prepared.values()):
             reason = next((refused[point.id] for point in item.points if point.id in refused), None)
             if reason is not None:
@@ -250,7 +176,7 @@ class Pipeline:
             intent = Intent(
                 token=claim.token, parcel_id=claim.parcel.id, collection=spec.physical, key=spec.key, targets=targets
             )
-            self._patience.call(lambda: self._ledger.intend(intent))
+            self._ledger.intend(intent)
 
     def _confirm(
         self, spec: CollectionSpec, plans: Sequence[_Plan], prepared: dict[str, Prepared], tally: Tally

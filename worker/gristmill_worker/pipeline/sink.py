@@ -1,11 +1,12 @@
 """The sink: reads what Qdrant holds and writes points, fenced, in bounded requests, waiting while the server is away.
 
 Every write is conditional on `stored version < mine`, in Qdrant itself, and returns only when Qdrant has applied it
-(`wait=True`). Arrays travel as they are: gRPC and `upload_collection` are the one path that never makes Python floats.
+(`wait=True`). Arrays travel as they are over gRPC, and never become Python floats.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,11 +17,11 @@ from google.protobuf.message import Error as ProtobufError
 from qdrant_client import QdrantClient, models
 
 from gristmill.store.connection import store_errors
-from gristmill.store.points import Foreign, payload_of, read_system
+from gristmill.store.points import Foreign, payload_of, read_system, upsert
 from gristmill_schemas import CollectionSpec, Document, PointSystem, point_id
 from gristmill_schemas.document import canonical_json
-from gristmill_schemas.errors import StoreRefused
-from gristmill_schemas.point import ETAG_PATH, ID_PATH, TENANT_PATH, VERSION_PATH
+from gristmill_schemas.errors import StoreRefused, StoreUnfit
+from gristmill_schemas.point import ETAG_PATH, ID_PATH, POINT_NAMESPACE, TENANT_PATH, VERSION_PATH
 from gristmill_schemas.validation import SYSTEM_KEY
 from gristmill_worker.batching.idle_clock import IdleClock, Stage
 from gristmill_worker.pipeline.fence import Task
@@ -34,8 +35,14 @@ _Name = tuple[str, str | None]
 #: Bounds of one request. Qdrant is fastest at 64-256 points, and its clients report larger bodies as time-outs.
 MAX_REQUEST_POINTS = 256
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
+#: Longest wait of a task thread for one answer; what takes longer gives the thread free and comes back.
+STORE_WAIT_S = 10.0
 #: Bound of one read of system payloads: about half a megabyte of answer.
 _READ_POINTS = 1024
+
+
+#: The point by which a store shows that it takes points; no document has this id.
+_PROBE_ID = str(uuid.uuid5(POINT_NAMESPACE, "probe"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,7 @@ class Sink:
                 return call()
 
         with self._idle.stage(Stage.STORE):
-            return self._patience.call(translated)
+            return self._patience.call(translated, at_most_s=STORE_WAIT_S)
 
     # reading
 
@@ -155,15 +162,11 @@ class Sink:
         try:
             self._ask(
                 spec,
-                lambda: self._store.upload_collection(
+                lambda: upsert(
+                    self._store,
                     spec.physical,
-                    vectors=np.stack([point.vector for point in points]),
-                    payload=[point.payload for point in points],
-                    ids=[point.id for point in points],
-                    batch_size=len(points),
-                    wait=True,
-                    max_retries=0,
-                    update_filter=older_than(version),
+                    [(point.id, point.vector, point.payload) for point in points],
+                    older_than(version),
                 ),
             )
         except (StoreRefused, ProtobufError) as error:  # the latter: it does not even fit on the wire
@@ -172,6 +175,21 @@ class Sink:
             half = len(points) // 2
             return self._upload(spec, points[:half], version) | self._upload(spec, points[half:], version)
         return {}
+
+    def require_fit(self, spec: CollectionSpec) -> None:
+        """Return if the store takes a plain point of this collection's kind, which is then deleted again.
+
+        Raises:
+            StoreUnfit: it refuses even that, so it is not the documents that are at fault.
+        """
+        vector = np.full(spec.space.dimensions, spec.space.dimensions**-0.5, dtype=np.float32)
+        probe = Point(_PROBE_ID, vector, {spec.text_key: "", SYSTEM_KEY: {"probe": True}}, version=0, chunk=0)
+        if reason := self._upload(spec, [probe], version=0).get(_PROBE_ID):
+            raise StoreUnfit(
+                f"Qdrant refuses even a plain point in collection {spec.name!r} ({reason}): were its vectors or its "
+                "strict mode changed? Restore them; until then its documents wait"
+            )
+        self._ask(spec, lambda: self._store.delete(spec.physical, [_PROBE_ID], wait=True))
 
     def touch(self, spec: CollectionSpec, unchanged: Sequence[tuple[Task, PointSystem]]) -> None:
         """Move the version of unchanged documents up, if they are still as they were looked at."""
