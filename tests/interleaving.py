@@ -2,11 +2,12 @@
 
 Each actor is a thread inside the real pipeline. It stops before every call to store or ledger and waits for its turn, so
 exactly one actor moves at a time and an order is a list of numbers. A killed actor dies with its claim in hand, before
-or right after a call took effect; its parcel is delivered again, as the reconciler would.
+or right after a call took effect; another is told that there is work, as the reconciler would.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any, cast
 
 from qdrant_client import QdrantClient
 
-from gristmill.ledger import HighWater, Ledger, MemoryLedger
+from gristmill.ledger import Claim, HighWater, Ledger, MemoryLedger
 from gristmill.store.collections import Collections
 from gristmill.store.connection import open_local_store
 from gristmill_schemas import (
@@ -35,7 +36,7 @@ from gristmill_worker.encoder.base import Encoder
 from gristmill_worker.encoder.hash_encoder import HashEncoder
 from gristmill_worker.pipeline.leases import Keeper
 from gristmill_worker.pipeline.patience import Patience
-from gristmill_worker.pipeline.pipeline import Handled, Pipeline
+from gristmill_worker.pipeline.pipeline import Pipeline
 from gristmill_worker.pipeline.sink import Sink
 
 #: Words per chunk of the test's collection.
@@ -57,9 +58,9 @@ class Killed(BaseException):
 
 @dataclass(eq=False)
 class Actor:
-    """One worker on one parcel."""
+    """One worker on the one parcel that it claims."""
 
-    parcel_id: str
+    claim: Claim | None = None
     #: Its claim has been handed to somebody else while it was still alive.
     robbed: bool = False
     dead: bool = False
@@ -135,6 +136,17 @@ class _Staged:
         return lambda *args, **kwargs: self._actor.call(method, *args, **kwargs)
 
 
+class _StagedLedger(_Staged):
+    """Remembers what the actor was given, also where it dies before it hears of it."""
+
+    def claim(self, model_digest: str, lease_s: float) -> Claim | None:
+        def claim() -> Claim | None:
+            self._actor.claim = cast("Ledger", self._behind).claim(model_digest, lease_s)
+            return self._actor.claim
+
+        return cast("Claim | None", self._actor.call(claim))
+
+
 class Stage:
     """One store, one ledger, one collection; actors are added by `play`."""
 
@@ -159,8 +171,9 @@ class Stage:
             CollectionSpec(name=name, space=self.encoder.info.space(), chunking=chunking)
         )
         self._batcher = Batcher(self.encoder)
-        self.published: list[str] = []
         self.jobs: list[str] = []
+        #: Moments long ago, in order, so that what lapsed first is claimed first and a run can be repeated.
+        self._past = itertools.count()
 
     def close(self) -> None:
         self._batcher.close()
@@ -183,22 +196,19 @@ class Stage:
             idle,
             lease_s=3600,
             max_attempts=self.max_attempts,
-            publish=lambda parcel: self.published.append(parcel.id),
+            publish=lambda model_digest, count: None,
         )
 
     def deliver(self, *items: Document | Deletion) -> JobReport:
         """One job of one parcel, worked on until nothing of it is left; returns its report."""
-        waiting, pipeline = [self.accept(items)], self.pipeline()
-        while waiting:
-            parcel_id = waiting.pop()
-            if pipeline.process(parcel_id) is Handled.LATER:
-                waiting.append(parcel_id)
-            waiting += self.published
-            self.published.clear()
+        self.accept(items)
+        pipeline = self.pipeline()
+        while self.ledger.backlog(self.encoder.info.digest):
+            pipeline.process()
         return self.reports()[-1]
 
-    def accept(self, items: Sequence[Document | Deletion]) -> str:
-        """Take one parcel of a job of its own; returns its id."""
+    def accept(self, items: Sequence[Document | Deletion]) -> None:
+        """Take one parcel of a job of its own."""
         ticket = self.ledger.open_job(self.name)
         parcel = Parcel(
             id=f"{ticket.job_id}.0",
@@ -213,23 +223,26 @@ class Stage:
         self.ledger.accept(parcel, 0, ROOMY)
         self.ledger.close_job(ticket.job_id)
         self.jobs.append(ticket.job_id)
-        return parcel.id
 
-    def enter(self, parcel_id: str) -> Actor:
-        """A worker of its own takes the parcel, and stops before its first call."""
-        actor = Actor(parcel_id)
+    def enter(self) -> Actor:
+        """A worker of its own is told that there is work, and stops before its first call."""
+        actor = Actor()
         store = cast("QdrantClient", _Staged(self.store, actor))
-        ledger = cast("Ledger", _Staged(self.ledger, actor))
-        pipeline = self.pipeline(store, ledger)
-        actor.start(lambda: pipeline.process(parcel_id))
+        ledger = cast("Ledger", _StagedLedger(self.ledger, actor))
+        actor.start(self.pipeline(store, ledger).process)
         return actor
 
+    def take(self, *items: Document | Deletion) -> Actor:
+        """A job of one parcel, and a worker for it."""
+        self.accept(items)
+        return self.enter()
+
     def deliver_again(self, actor: Actor) -> Actor:
-        """The lease runs out, and another worker takes the parcel."""
-        kept = self.ledger._parcels.get(actor.parcel_id)
+        """The lease runs out, and another worker is told that there is work."""
+        kept = self.ledger._parcels.get(actor.claim.parcel.id) if actor.claim else None
         if kept is not None:
-            kept.lease_end = 0.0
-        return self.enter(actor.parcel_id)
+            kept.lease_end = next(self._past)
+        return self.enter()
 
     def reports(self) -> list[JobReport]:
         return [report for job in self.jobs if (report := self.ledger.report(job)) is not None]

@@ -156,16 +156,16 @@ def test_tenants_do_not_share_documents(stage: Stage) -> None:
     assert sorted((point.payload or {})["text"] for point in points) == ["nobody's", "yours"]
 
 
-def test_a_parcel_delivered_twice_counts_once(stage: Stage) -> None:
-    parcel_id = stage.accept([Document(id="a", text="rye")])
+def test_more_messages_than_parcels_count_once(stage: Stage) -> None:
+    stage.accept([Document(id="a", text="rye")])
     pipeline = stage.pipeline()
-    assert [pipeline.process(parcel_id) for _ in range(3)] == [Handled.DONE] * 3
+    assert [pipeline.process() for _ in range(3)] == [Handled.DONE] * 3
     assert len(encoded(stage)) == 1
     assert counts(stage.reports()[0]) == {"stored": 1}
 
 
 def test_what_a_killed_worker_had_written_is_not_encoded_again(stage: Stage) -> None:
-    killed = stage.enter(stage.accept([Document(id="a", text="rye")])).stop_before("finish")
+    killed = stage.take(Document(id="a", text="rye")).stop_before("finish")
     killed.step(Order.DIE_BEFORE)
     encoded(stage)
     stage.deliver_again(killed).finish()
@@ -228,29 +228,29 @@ def test_a_truncated_text_is_reported(make_stage: MakeStage) -> None:
 
 
 def test_a_collection_that_was_deleted_meanwhile_leaves_letters(stage: Stage) -> None:
-    parcel_id = stage.accept([Document(id="a", text="t"), Document(id="b", text="t")])
+    stage.accept([Document(id="a", text="t"), Document(id="b", text="t")])
     stage.collections.delete(stage.name)
-    assert stage.pipeline().process(parcel_id) is Handled.DONE
+    assert stage.pipeline().process() is Handled.DONE
     assert counts(stage.reports()[0]) == {"dead": 2}
     assert {letter.error for letter in stage.ledger.dead_letters(10)} == {"CollectionNotFound"}
 
 
 def test_a_collection_deleted_between_look_and_write_leaves_letters_too(stage: Stage) -> None:
-    actor = stage.enter(stage.accept([Document(id="a", text="t")])).stop_before("upload_collection")
+    actor = stage.take(Document(id="a", text="t")).stop_before("upload_collection")
     stage.collections.delete(stage.name)
     actor.finish()
     for _ in range(stage.max_attempts):
-        if stage.pipeline().process(actor.parcel_id) is Handled.DONE:
+        if stage.pipeline().process() is Handled.DONE:
             break
     assert counts(stage.reports()[0]) == {"dead": 1}
 
 
 def test_a_collection_that_was_made_anew_for_another_model_refuses_old_parcels(stage: Stage) -> None:
-    parcel_id = stage.accept([Document(id="a", text="t")])
+    stage.accept([Document(id="a", text="t")])
     stage.collections.delete(stage.name)
     other = stage.spec.model_copy(update={"space": HashEncoder(8).info.space()})
     stage.collections.create(other)
-    assert stage.pipeline().process(parcel_id) is Handled.DONE
+    assert stage.pipeline().process() is Handled.DONE
     assert counts(stage.reports()[0]) == {"dead": 1}
     assert "was replaced" in stage.ledger.dead_letters(1)[0].reason
     assert stage.collections.count(stage.name) == 0
@@ -273,8 +273,8 @@ class Broken:
 def test_a_store_that_is_away_costs_no_attempt_and_no_document(stage: Stage, method: str) -> None:
     stage.deliver(Document(id="a", text=words(2 * CHUNK_WORDS)))
     broken: Any = Broken(stage.store, method, StoreUnavailable("away", retry_after_s=0.001), times=3)
-    parcel_id = stage.accept([Document(id="a", text="short"), Document(id="b", text="t")])
-    assert stage.pipeline(broken).process(parcel_id) is Handled.DONE
+    stage.accept([Document(id="a", text="short"), Document(id="b", text="t")])
+    assert stage.pipeline(broken).process() is Handled.DONE
     assert broken.left == 0
     assert counts(stage.reports()[-1]) == {"stored": 2}
     assert {system.attempts for system in held(stage).values()} == {1}
@@ -284,9 +284,9 @@ def test_a_draining_worker_gives_back_what_waits_for_the_store_and_refunds_the_a
     draining = threading.Event()
     draining.set()
     broken: Any = Broken(stage.store, "retrieve", StoreUnavailable("away"), times=10**6)
-    parcel_id = stage.accept([Document(id="a", text="t")])
-    assert stage.pipeline(broken, draining=draining).process(parcel_id) is Handled.LATER
-    assert stage.pipeline().process(parcel_id) is Handled.DONE
+    stage.accept([Document(id="a", text="t")])
+    assert stage.pipeline(broken, draining=draining).process() is Handled.LATER
+    assert stage.pipeline().process() is Handled.DONE
     assert held(stage)["a", 0].attempts == 1
 
 
@@ -327,8 +327,8 @@ class Refusing:
 def test_a_document_refused_in_part_leaves_no_part_behind(stage: Stage, chunk: int) -> None:
     picky: Any = Refusing(stage.store, f"w{chunk * CHUNK_WORDS} ")
     bad = Document(id="a", text=words(3 * CHUNK_WORDS))
-    parcel_id = stage.accept([bad, Document(id="b", text="fine")])
-    assert stage.pipeline(picky).process(parcel_id) is Handled.DONE
+    stage.accept([bad, Document(id="b", text="fine")])
+    assert stage.pipeline(picky).process() is Handled.DONE
     assert counts(stage.reports()[0]) == {"stored": 1, "dead": 1}
     assert list(stage.points()) == [("b", 0)]
     letter = stage.ledger.dead_letters(1)[0]

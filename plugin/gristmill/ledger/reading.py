@@ -31,8 +31,11 @@ class Evidence(Protocol):
     #: Whether `accept` keeps a roster.
     keeps_roster: bool
 
-    def pending(self) -> Iterator[Parcel]:
-        """Every parcel that was pending from beginning to end of this call, some of the others too; none is taken."""
+    def pending(self, model_digest: str, collection: str) -> Iterator[Parcel]:
+        """Every parcel of a collection that was pending for its model from beginning to end of this call; none is taken.
+
+        Some that came or went meanwhile are among them.
+        """
 
     def letters(self, collection: str) -> Iterator[DeadLetter]:
         """Every dead letter of a collection."""
@@ -50,7 +53,7 @@ class Evidence(Protocol):
         """Forget the roster of a collection that is deleted."""
 
     def refuse(self, message: RefusedMessage) -> None:
-        """Park a message that is no pointer to a parcel."""
+        """Park a message that does not speak of work."""
 
     def refused(self, limit: int) -> list[RefusedMessage]:
         """Refused messages, newest first."""
@@ -75,19 +78,20 @@ class RedisEvidence:
         self._url = settings.redis_url
         self._key = self._ledger._key
 
-    def pending(self) -> Iterator[Parcel]:
+    def pending(self, model_digest: str, collection: str) -> Iterator[Parcel]:
         """See `Evidence.pending`."""
         seen: set[bytes] = set()
+        waiting, held = self._key("waiting", model_digest, collection), self._key("held", model_digest)
         # Waiting twice: a parcel that is given back between the two looks would be in neither.
-        for index in ("waiting", "held", "waiting"):
+        for index in (waiting, held, waiting):
             for ids in _pages(self._scan(index)):
                 new = [raw for raw in ids if raw not in seen]
                 seen.update(new)
-                yield from self._parcels(new)
+                yield from (parcel for parcel in self._parcels(new) if parcel.collection == collection)
 
     def _scan(self, index: str) -> Iterator[bytes]:
         with broker_errors(self._url):
-            yield from (member for member, _ in self._redis.zscan_iter(self._key(index), count=_PAGE))
+            yield from (member for member, _ in self._redis.zscan_iter(index, count=_PAGE))
 
     def _parcels(self, ids: list[bytes]) -> Iterator[Parcel]:
         with broker_errors(self._url):
@@ -189,10 +193,11 @@ class MemoryEvidence:
         self._roster = ledger._roster
         self.keeps_roster = self._roster is not None
 
-    def pending(self) -> Iterator[Parcel]:
+    def pending(self, model_digest: str, collection: str) -> Iterator[Parcel]:
         """See `Evidence.pending`."""
         with self._ledger._lock:
-            bodies = [kept.body for kept in self._ledger._parcels.values()]
+            kept = self._ledger._parcels.values()
+            bodies = [each.body for each in kept if (each.model, each.collection) == (model_digest, collection)]
         return (unpack(body) for body in bodies)
 
     def letters(self, collection: str) -> Iterator[DeadLetter]:

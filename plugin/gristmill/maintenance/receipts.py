@@ -66,9 +66,9 @@ def _pending(
     if not ledger.load().parcels:
         return None
     found: tuple[Parcel, int] | None = None
-    for parcel in evidence.pending():
+    for parcel in evidence.pending(spec.space.model_digest, spec.name):
         for item in parcel.items:
-            if parcel.collection == spec.name and (item.id, item.tenant) == (document_id, tenant):
+            if (item.id, item.tenant) == (document_id, tenant):
                 version = parcel.version_of(item)
                 found = (parcel, version) if found is None or version > found[1] else found
     return found

@@ -71,7 +71,7 @@ def run(plan: list[Parcel], data: st.DataObject, kills: int, thefts: int, stage:
     """Play a plan to its end; returns the stage as it stood then."""
     stage = stage or Stage()
     with closing(stage):
-        actors = [stage.enter(stage.accept([each.item for each in parcel])) for parcel in plan]
+        actors = [stage.take(*(each.item for each in parcel)) for parcel in plan]
         play(stage, actors, lambda n: data.draw(st.integers(0, n - 1)), kills, thefts)
         check(stage, plan)
     return stage
@@ -119,34 +119,34 @@ def stage(request: pytest.FixtureRequest, collection_name: str) -> Iterator[Stag
 
 def test_a_shorter_version_removes_the_chunks_of_one_written_after_it_had_looked(stage: Stage) -> None:
     newer, older = Write("a", 2, "x", 1, 0), Write("a", 1, "y", 3, 0)
-    ahead = stage.enter(stage.accept([newer.item])).stop_before("upload_collection")
-    stage.enter(stage.accept([older.item])).finish()
+    ahead = stage.take(newer.item).stop_before("upload_collection")
+    stage.take(older.item).finish()
     ahead.finish()
     check(stage, [[newer], [older]])
 
 
 def test_unchanged_text_is_written_again_where_a_dead_writer_has_replaced_some_of_its_chunks(stage: Stage) -> None:
     first, killed, third = (Write("a", n, letter, 3, 0) for n, letter in ((1, "x"), (2, "y"), (3, "x")))
-    stage.enter(stage.accept([first.item])).finish()
-    writer = stage.enter(stage.accept([killed.item])).stop_before("upload_collection", times=2)
+    stage.take(first.item).finish()
+    writer = stage.take(killed.item).stop_before("upload_collection", times=2)
     writer.step(Order.DIE_BEFORE)
-    stage.enter(stage.accept([third.item])).finish()
+    stage.take(third.item).finish()
     stage.deliver_again(writer).finish()
     check(stage, [[first], [killed], [third]])
 
 
 def test_of_two_contents_under_one_version_one_survives_whole(stage: Stage) -> None:
     one, other = Write("a", 1, "x", 3, 0), Write("a", 1, "y", 2, 0)
-    late = stage.enter(stage.accept([one.item])).stop_before("upload_collection", times=2)
-    stage.enter(stage.accept([other.item])).finish()
+    late = stage.take(one.item).stop_before("upload_collection", times=2)
+    stage.take(other.item).finish()
     late.finish()
     check(stage, [[one], [other]])
 
 
 def test_a_deletion_between_look_and_write_is_not_undone(stage: Stage) -> None:
     write, delete = Write("a", 1, "x", 2, 0), Delete("a", 1)
-    late = stage.enter(stage.accept([write.item])).stop_before("upload_collection")
-    stage.enter(stage.accept([delete.item])).finish()
+    late = stage.take(write.item).stop_before("upload_collection")
+    stage.take(delete.item).finish()
     late.finish()
     check(stage, [[write], [delete]])
 
@@ -154,9 +154,9 @@ def test_a_deletion_between_look_and_write_is_not_undone(stage: Stage) -> None:
 @pytest.mark.xfail(strict=True, reason="nobody is left who knows of the late write; only an audit finds it")
 def test_a_worker_that_lost_its_lease_and_dies_right_after_a_late_write_revives_nothing(stage: Stage) -> None:
     write, delete = Write("a", 1, "x", 1, 0), Delete("a", 2)
-    robbed = stage.enter(stage.accept([write.item])).stop_before("upload_collection")
+    robbed = stage.take(write.item).stop_before("upload_collection")
     stage.deliver_again(robbed).finish()
-    stage.enter(stage.accept([delete.item])).finish()
+    stage.take(delete.item).finish()
     robbed.step(Order.DIE_AFTER)
     assert robbed.dead
     check(stage, [[write], [delete]])

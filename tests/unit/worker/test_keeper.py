@@ -47,7 +47,7 @@ def claim(ledger: Moody) -> Claim:
         enqueued_at=1,
     )
     ledger.accept(parcel, 0, HighWater(10, 10**6))
-    claim = ledger.claim("p", 3600)
+    claim = ledger.claim("m", 3600)
     assert isinstance(claim, Claim)
     return claim
 
@@ -85,7 +85,7 @@ def test_a_finished_claim_is_renewed_no_more(ledger: Moody, claim: Claim, make_k
         pass
     ledger._parcels["p"].lease_end, before = 1.0, ledger.renewals
     eventually(lambda: ledger.renewals > before + 2)
-    assert isinstance(ledger.claim("p", 3600), Claim)
+    assert isinstance(ledger.claim("m", 3600), Claim)
 
 
 @pytest.mark.parametrize("error", [BrokerUnavailable("away"), RuntimeError("a bug")])

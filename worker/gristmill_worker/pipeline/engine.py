@@ -20,7 +20,7 @@ from qdrant_client import QdrantClient
 
 from gristmill.ledger import Ledger
 from gristmill.store.collections import Collections
-from gristmill_schemas import Parcel, VectorSpace
+from gristmill_schemas import VectorSpace
 from gristmill_schemas.errors import EncodingFailed, SpaceMismatch
 from gristmill_worker.batching.batcher import Batcher, Lane
 from gristmill_worker.batching.idle_clock import IdleClock, Stage
@@ -54,7 +54,7 @@ def load_encoder(settings: WorkerSettings) -> Encoder:
 
 
 class Engine:
-    """Encodes queries at once, and parcels by id through the pipeline."""
+    """Encodes queries at once, and parcels through the pipeline."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Engine:
         ledger: Ledger,
         store: QdrantClient,
         collections: Collections,
-        publish: Callable[[Parcel], None],
+        publish: Callable[[str, int], None],
         duties: Duties | None = None,
     ) -> None:
         """Start batcher and keeper; `duties` run periodically beside the leases."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from gristmill.ledger import Claim, Ledger, Unclaimed, UnreadableParcel, Verdict
+from gristmill.ledger import Claim, Ledger, UnreadableParcel, Verdict
 from gristmill.store.collections import Collections
 from gristmill_schemas import CollectionSpec, Outcome, Parcel, point_id
 from gristmill_schemas.errors import CollectionNotFound, GristmillError, InvalidInput, ShuttingDown
@@ -50,7 +50,7 @@ class _Plan:
 
 
 class Pipeline:
-    """Processes parcels by id. One per process, shared by all task threads."""
+    """Processes the parcels of one model, in the ledger's order. Shared by all task threads."""
 
     def __init__(
         self,
@@ -65,8 +65,9 @@ class Pipeline:
         *,
         lease_s: float,
         max_attempts: int,
-        publish: Callable[[Parcel], None],
+        publish: Callable[[str, int], None],
     ) -> None:
+        """`publish`: tells workers of a model that so many parcels more are waiting."""
         self._ledger = ledger
         self._collections = collections
         self._encoder = encoder
@@ -79,17 +80,17 @@ class Pipeline:
         self._max_attempts = max_attempts
         self._publish = publish
 
-    def process(self, parcel_id: str) -> Handled:
-        """Bring one parcel to its end, whatever it takes."""
+    def process(self) -> Handled:
+        """Claim the parcel whose turn it is and bring it to its end, whatever it takes."""
         try:
-            claim = self._patience.call(lambda: self._ledger.claim(parcel_id, self._lease_s))
+            claim = self._patience.call(lambda: self._ledger.claim(self._encoder.info.digest, self._lease_s))
         except ShuttingDown:
             return Handled.LATER
         except UnreadableParcel as error:
             log.error("parked an unreadable parcel: %s", error)
             return Handled.DONE
-        if isinstance(claim, Unclaimed):
-            return Handled.DONE  # a duplicate message: finished, or in somebody's hands
+        if claim is None:
+            return Handled.DONE  # one message too many: finished, or in somebody's hands
         with self._keeper.holding(claim):
             return self._hold(claim)
 
@@ -130,8 +131,7 @@ class Pipeline:
             log.warning("parcel %s failed %d times: split into %d", claim.parcel.id, claim.attempts - 1, len(parts))
             # One attempt counts as spent, so each part is tried alone.
             if self._patience.call(lambda: self._ledger.split(claim, parts, attempts=1)):
-                for part in parts:
-                    self._publish(part)
+                self._publish(claim.parcel.model_digest, len(parts))
             return
         reason = claim.last_error or f"its worker died {claim.attempts - 1} times while it was on it"
         self._finish(claim, all_dead(claim, "AttemptsExhausted", reason))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from celery import signals
 from celery.exceptions import Reject, SecurityWarning
 
-from gristmill.ingest.broker import PARCEL_TASK, CeleryDispatcher, create_celery, queue_name
+from gristmill.ingest.broker import WORK_TASK, CeleryDispatcher, create_celery, queue_name
 from gristmill.ledger import RedisLedger
 from gristmill.ledger.reading import Evidence, RedisEvidence
 from gristmill.store.collections import Collections
@@ -83,7 +83,7 @@ def run_worker(
             ledger,
             store,
             Collections(store),
-            publish=lambda parcel: dispatcher.publish(parcel.model_digest, [parcel.id]),
+            publish=dispatcher.publish,
             duties={
                 "reconciler": (settings.reconcile_every_s, reconciler),
                 "stall watch": (5.0, StallWatch(queue, lambda: engine.keeper.held)),
@@ -140,9 +140,9 @@ def _consume(settings: WorkerSettings, engine: Engine, evidence: Evidence) -> No
 def register_task(app: Celery, pipeline: Pipeline) -> None:
     """Bind Gristmill's one task to a pipeline."""
 
-    @app.task(name=PARCEL_TASK, acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator]  # celery has no types
-    def parcel(parcel_id: str) -> None:
-        if pipeline.process(parcel_id) is Handled.LATER:
+    @app.task(name=WORK_TASK, acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator]  # celery has no types
+    def work(model_digest: str) -> None:
+        if pipeline.process() is Handled.LATER:
             raise Reject("not decided yet", requeue=True)
 
 

@@ -2,7 +2,7 @@
 
 The same pipeline, batcher and fence as a worker's; only the servers are replaced: Redis's ledger by one in memory, Qdrant
 by its local mode (or a real one, by its URL), and Celery by a thread pool. (Celery's `memory://` broker would
-add a second set of threads and process-wide state to carry pointers from one thread to another.)
+add a second set of threads and process-wide state to carry messages from one thread to another.)
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def open_embedded(settings: ClientSettings, overrides: Mapping[str, Any]) -> Par
         ledger,
         store,
         Collections(store, local=local),
-        publish=lambda parcel: dispatcher.publish(parcel.model_digest, [parcel.id]),
+        publish=dispatcher.publish,
     )
     closing.callback(engine.close)
     dispatcher.start(engine)
@@ -77,15 +77,15 @@ class ThreadDispatcher:
         """Where parcels go. Separate from construction, since the engine publishes through this too."""
         self._engine = engine
 
-    def publish(self, model_digest: str, parcel_ids: Sequence[str]) -> None:
+    def publish(self, model_digest: str, count: int = 1) -> None:
         """See `Dispatcher.publish`."""
-        for parcel_id in parcel_ids:
-            self._pool.submit(self._process, parcel_id)
+        for _ in range(count):
+            self._pool.submit(self._process)
 
-    def _process(self, parcel_id: str) -> None:
+    def _process(self) -> None:
         if self._engine is None or self._closing.is_set():
             return
-        while self._engine.pipeline.process(parcel_id) is Handled.LATER:
+        while self._engine.pipeline.process() is Handled.LATER:
             if self._closing.is_set() or self._engine.draining.is_set():
                 return
 

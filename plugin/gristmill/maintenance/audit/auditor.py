@@ -145,10 +145,9 @@ class Auditor:
 
     def _pending(self, keys: set[str]) -> set[str]:
         if any(key not in self._in_flight for key in keys) and self._ledger.load().parcels:
-            for parcel in self._evidence.pending():
-                if parcel.collection == self._spec.name:
-                    for item in parcel.items:
-                        self._in_flight.add(point_id(item.id, item.tenant))
+            for parcel in self._evidence.pending(self._spec.space.model_digest, self._spec.name):
+                for item in parcel.items:
+                    self._in_flight.add(point_id(item.id, item.tenant))
         return {key for key in keys if key in self._in_flight}
 
     def _letters(self, keys: set[str]) -> dict[str, int]:
