@@ -2,11 +2,13 @@
 
 Each actor is a thread inside the real pipeline. It stops before every call to store or ledger and waits for its turn, so
 exactly one actor moves at a time and an order is a list of numbers. A killed actor dies with its claim in hand, before
-or right after a call took effect; its parcel is delivered again, as the reconciler would.
+or right after a call took effect; another is told that there is work, as the reconciler would.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ from typing import Any, cast
 
 from qdrant_client import QdrantClient
 
-from gristmill.ledger import HighWater, Ledger, MemoryLedger
+from gristmill.ledger import Claim, HighWater, Ledger, MemoryLedger
 from gristmill.store.collections import Collections
 from gristmill.store.connection import open_local_store
 from gristmill_schemas import (
@@ -33,10 +35,17 @@ from gristmill_worker.batching.batcher import Batcher
 from gristmill_worker.batching.idle_clock import IdleClock
 from gristmill_worker.encoder.base import Encoder
 from gristmill_worker.encoder.hash_encoder import HashEncoder
+from gristmill_worker.pipeline.commons import Commons
+from gristmill_worker.pipeline.fuse import Fuse
+from gristmill_worker.pipeline.gate import Gate
+from gristmill_worker.pipeline.handler import Handler
 from gristmill_worker.pipeline.late_writes import LateWrites
-from gristmill_worker.pipeline.leases import Keeper
+from gristmill_worker.pipeline.leases import Leases
+from gristmill_worker.pipeline.missing import MissingCollections
+from gristmill_worker.pipeline.notices import Notices
 from gristmill_worker.pipeline.patience import Patience
-from gristmill_worker.pipeline.pipeline import Handled, Pipeline
+from gristmill_worker.pipeline.pipeline import Pipeline
+from gristmill_worker.pipeline.prepare import Preparer
 from gristmill_worker.pipeline.sink import Sink
 
 #: Words per chunk of the test's collection.
@@ -58,9 +67,9 @@ class Killed(BaseException):
 
 @dataclass(eq=False)
 class Actor:
-    """One worker on one parcel."""
+    """One worker on the one parcel that it claims."""
 
-    parcel_id: str
+    claim: Claim | None = None
     #: Its claim has been handed to somebody else while it was still alive.
     robbed: bool = False
     dead: bool = False
@@ -136,6 +145,17 @@ class _Staged:
         return lambda *args, **kwargs: self._actor.call(method, *args, **kwargs)
 
 
+class _StagedLedger(_Staged):
+    """Remembers what the actor was given, also where it dies before it hears of it."""
+
+    def claim(self, model_digest: str, lease_s: float) -> Claim | None:
+        def claim() -> Claim | None:
+            self._actor.claim = cast("Ledger", self._behind).claim(model_digest, lease_s)
+            return self._actor.claim
+
+        return cast("Claim | None", self._actor.call(claim))
+
+
 class Stage:
     """One store, one ledger, one collection; actors are added by `play`."""
 
@@ -160,8 +180,9 @@ class Stage:
             CollectionSpec(name=name, space=self.encoder.info.space(), chunking=chunking)
         )
         self._batcher = Batcher(self.encoder)
-        self.published: list[str] = []
         self.jobs: list[str] = []
+        #: Moments long ago, in order, so that what lapsed first is claimed first and a run can be repeated.
+        self._past = itertools.count()
 
     def close(self) -> None:
         self._batcher.close()
@@ -169,37 +190,56 @@ class Stage:
 
     def pipeline(
         self, store: QdrantClient | None = None, ledger: Ledger | None = None, draining: threading.Event | None = None
-    ) -> Pipeline:
-        """A worker's pipeline, its gate and keeper included."""
-        patience, idle = Patience(draining or threading.Event()), IdleClock()
-        ledger = ledger or self.ledger
-        return Pipeline(
-            ledger,
-            self.collections,
-            self.encoder,
-            self._batcher,
-            Sink(store or self.store, patience, idle),
-            Keeper(ledger, "w", 3600, dict, {}),
-            patience,
-            idle,
-            lease_s=3600,
+    ) -> Handler:
+        """A worker's way with a parcel, its gate and leases included."""
+        notices, idle = Notices(), IdleClock()
+        patience, ledger = Patience(draining or threading.Event(), notices), ledger or self.ledger
+        commons = Commons(
+            ledger=ledger,
+            store=store or self.store,
+            collections=self.collections,
+            leases=Leases(ledger, 3600),
+            patience=patience,
+            notices=notices,
+            missing=MissingCollections(self.collections, ledger, notices),
+            gate=Gate(),
+            publish=lambda model_digest, count: None,
             max_attempts=self.max_attempts,
-            publish=lambda parcel: self.published.append(parcel.id),
         )
+        sink = Sink(commons.store, patience, idle)
+        preparer = Preparer(self.encoder, self._batcher, patience, idle)
+        pipeline = Pipeline(commons, preparer, sink)
+        return Handler(self.encoder.info.digest, commons, pipeline, Fuse(notices, trial_s=0.0))
 
     def deliver(self, *items: Document | Deletion) -> JobReport:
         """One job of one parcel, worked on until nothing of it is left; returns its report."""
-        waiting, pipeline = [self.accept(items)], self.pipeline()
-        while waiting:
-            parcel_id = waiting.pop()
-            if pipeline.process(parcel_id) is Handled.LATER:
-                waiting.append(parcel_id)
-            waiting += self.published
-            self.published.clear()
+        self.accept(items)
+        pipeline = self.pipeline()
+        while self.ledger.backlog(self.encoder.info.digest):
+            pipeline.process()
         return self.reports()[-1]
 
-    def accept(self, items: Sequence[Document | Deletion]) -> str:
-        """Take one parcel of a job of its own; returns its id."""
+    def work_off(self, handler: Handler | None = None) -> None:
+        """Work until nothing waits, not even for its time."""
+        handler = handler or self.pipeline()
+        while self.ledger.load().parcels:
+            self.end_delays()
+            handler.process()
+
+    def end_delays(self) -> None:
+        """Whatever was given back for a while, and whatever rests, is due now."""
+        for lines in self.ledger._lines.values():
+            for line in lines.values():
+                line.waiting, line.rests_until = [(0.0, each) for _, each in line.waiting], 0.0
+                line.turn = 0.0 if line.waiting else math.inf
+
+    @staticmethod
+    def notices(handler: Handler) -> list[str]:
+        """What a worker says that it waits for."""
+        return handler._missing._notices.all()
+
+    def accept(self, items: Sequence[Document | Deletion]) -> None:
+        """Take one parcel of a job of its own."""
         ticket = self.ledger.open_job(self.name)
         parcel = Parcel(
             id=f"{ticket.job_id}.0",
@@ -214,23 +254,26 @@ class Stage:
         self.ledger.accept(parcel, 0, ROOMY)
         self.ledger.close_job(ticket.job_id)
         self.jobs.append(ticket.job_id)
-        return parcel.id
 
-    def enter(self, parcel_id: str) -> Actor:
-        """A worker of its own takes the parcel, and stops before its first call."""
-        actor = Actor(parcel_id)
+    def enter(self) -> Actor:
+        """A worker of its own is told that there is work, and stops before its first call."""
+        actor = Actor()
         store = cast("QdrantClient", _Staged(self.store, actor))
-        ledger = cast("Ledger", _Staged(self.ledger, actor))
-        pipeline = self.pipeline(store, ledger)
-        actor.start(lambda: pipeline.process(parcel_id))
+        ledger = cast("Ledger", _StagedLedger(self.ledger, actor))
+        actor.start(self.pipeline(store, ledger).process)
         return actor
 
+    def take(self, *items: Document | Deletion) -> Actor:
+        """A job of one parcel, and a worker for it."""
+        self.accept(items)
+        return self.enter()
+
     def deliver_again(self, actor: Actor) -> Actor:
-        """The lease runs out, and another worker takes the parcel."""
-        kept = self.ledger._parcels.get(actor.parcel_id)
+        """The lease runs out, and another worker is told that there is work."""
+        kept = self.ledger._parcels.get(actor.claim.parcel.id) if actor.claim else None
         if kept is not None:
-            kept.lease_end = 0.0
-        return self.enter(actor.parcel_id)
+            kept.lease_end = next(self._past)
+        return self.enter()
 
     def look_after(self) -> None:
         """What the duty of any living worker does every few seconds."""

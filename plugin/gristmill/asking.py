@@ -85,7 +85,7 @@ class Asking(ABC):
 
     @property
     def refused(self) -> RefusedMessages:
-        """Broker messages that were no pointers to parcels."""
+        """Broker messages that did not speak of work."""
         return RefusedMessages(self._parts.evidence)
 
     def announced_models(self) -> list[EncoderInfo]:

@@ -87,7 +87,7 @@ class AuditReport(Record):
 
 
 class RefusedMessage(Stored):
-    """A broker message that is no pointer to a parcel: never executed, kept for whoever wants to know who sent it."""
+    """A broker message that does not speak of work: never executed, kept for whoever wants to know who sent it."""
 
     KIND: ClassVar[str] = "refused message"
 

@@ -19,6 +19,7 @@ GristmillError
 ├── WaitTimeout (TimeoutError)     a wait that the caller bounded ran out
 ├── EncodingFailed                 the model could not encode one text
 │   └── AcceleratorOutOfMemory     it did not fit; a smaller batch may
+├── DeviceFailed                   the accelerator or its process is sick: nobody's text is at fault
 └── ShuttingDown                   this process is draining; the work stays in the ledger for another
 """
 
@@ -95,9 +96,7 @@ class StoreUnavailable(Unavailable):
             was asked may be the cause.
     """
 
-    def __init__(
-        self, message: str, retry_after_s: float | None = None, *, may_be_the_request: bool = False
-    ) -> None:
+    def __init__(self, message: str, retry_after_s: float | None = None, *, may_be_the_request: bool = False) -> None:
         super().__init__(message, retry_after_s)
         self.may_be_the_request = may_be_the_request
 
@@ -146,6 +145,18 @@ class EncodingFailed(GristmillError):
 
 class AcceleratorOutOfMemory(EncodingFailed):
     """The batch did not fit into the accelerator's memory."""
+
+
+class DeviceFailed(GristmillError):
+    """The accelerator, or this process's hold on it, is sick: it fails even for texts that it could encode before.
+
+    Attributes:
+        suspect: this text was in the batch that failed, so it may have been what broke the device.
+    """
+
+    def __init__(self, message: str, *, suspect: bool = False) -> None:
+        super().__init__(message)
+        self.suspect = suspect
 
 
 class ShuttingDown(GristmillError):

@@ -20,6 +20,7 @@ class Outcome(StrEnum):
     SUPERSEDED = "superseded"  #: a newer version, or a newer deletion, was there already
     DELETED = "deleted"  #: a deletion, carried out
     DEAD = "dead"  #: parked among the dead letters with its reason
+    GONE = "gone"  #: its collection was deleted before it could be stored
 
 
 class JobState(StrEnum):
@@ -48,7 +49,7 @@ class Rejection(Record):
 
 
 class JobReport(Record):
-    """Counters of one job. accepted = stored + skipped + superseded + deleted + dead + pending, at any moment."""
+    """Counters of one job. accepted = stored + skipped + superseded + deleted + dead + gone + pending, at any moment."""
 
     job_id: str
     collection: str
@@ -60,6 +61,7 @@ class JobReport(Record):
     superseded: int = 0
     deleted: int = 0
     dead: int = 0
+    gone: int = 0
     #: Refused on the way in; never part of `accepted`.
     rejected: int = 0
     #: Tokens that went through the model.
@@ -74,7 +76,7 @@ class JobReport(Record):
     @property
     def finished(self) -> int:
         """Documents that have come to their end."""
-        return self.stored + self.skipped + self.superseded + self.deleted + self.dead
+        return self.stored + self.skipped + self.superseded + self.deleted + self.dead + self.gone
 
     @property
     def pending(self) -> int:

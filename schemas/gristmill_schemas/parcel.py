@@ -1,7 +1,7 @@
 """The unit of work: a parcel of documents, and its one codec.
 
-A parcel lives once, compressed, in the ledger; the broker's message is only a pointer to it. Wire form: zlib over the
-record's JSON. JSON, because a forged message must never be able to run code; zlib, because it is in every Python.
+A parcel lives once, compressed, in the ledger; the broker's message says only that there is work. Wire form: zlib over
+the record's JSON. JSON, because a forged message must never be able to run code; zlib, because it is in every Python.
 """
 
 from __future__ import annotations

@@ -64,4 +64,4 @@ if __name__ == "__main__":
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s")
     settings = load_settings(WorkerSettings, model=sys.argv[1])
     poison_the_points()
-    run_worker(settings, encoder=PoisonEncoder(load_encoder(settings)))
+    run_worker(settings, encoders=[PoisonEncoder(load_encoder(settings))])

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from gristmill import Client, ClientSettings, Document, QueueFull
-from gristmill.ingest.broker import PARCEL_TASK, create_celery, queue_name
+from gristmill.ingest.broker import WORK_TASK, create_celery, queue_name
 from gristmill.ledger import HighWater
 from gristmill.settings import variable
 from gristmill_schemas import EncoderInfo, Parcel
@@ -71,7 +71,7 @@ def forged(trap: Path) -> list[bytes]:
     envelope = {
         "content-type": "application/json",
         "content-encoding": "utf-8",
-        "headers": {"task": PARCEL_TASK, "id": "x"},
+        "headers": {"task": WORK_TASK, "id": "x"},
         "properties": {"delivery_tag": "t", "delivery_info": {"exchange": "", "routing_key": "r"}},
     }
     bomb = base64.b64encode(pickle.dumps(Evil(trap))).decode()
@@ -97,7 +97,7 @@ def forged(trap: Path) -> list[bytes]:
 def send_by_celery(settings: dict[str, Any], queue: str, trap: Path) -> int:
     """A pickle and a foreign task from Celery itself; returns how many."""
     app = create_celery(ClientSettings(**settings))
-    app.send_task(PARCEL_TASK, args=(Evil(trap),), queue=queue, serializer="pickle")
+    app.send_task(WORK_TASK, args=(Evil(trap),), queue=queue, serializer="pickle")
     app.send_task("somebody.elses", queue=queue)
     app.close()
     return 2
@@ -151,7 +151,7 @@ def test_a_parcel_whose_bytes_were_overwritten_is_parked_and_the_worker_goes_on(
     ledger.accept(parcel, 0, HighWater(10, 10_000))
     with contextlib.closing(redis.Redis.from_url(settings["redis_url"])) as broker:
         broker.hset(f"{{{settings['key_prefix']}}}:parcel:{parcel.id}", "body", pickle.dumps("no parcel"))
-    dispatcher.publish(parcel.model_digest, [parcel.id])
+    dispatcher.publish(parcel.model_digest)
     assert client.enqueue(collection_name, documents(10)).wait(60).stored == 10
     wait_until(lambda: client.refused.unreadable() == [parcel.id])
     assert worker.running

@@ -1,11 +1,10 @@
-"""The broker: how a pointer to a parcel reaches a worker. Celery's settings for both ends, in one place.
+"""The broker: how workers hear that there is work for their model. Celery's settings for both ends, in one place.
 
 Every choice here answers something measured; see `docs/celery.md`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gristmill.ledger.connection import broker_errors
@@ -14,18 +13,18 @@ from gristmill.settings import ClientSettings
 if TYPE_CHECKING:
     from celery import Celery
 
-#: Name of the one Celery task: process the parcel whose id is its argument.
-PARCEL_TASK = "gristmill.parcel"
+#: Name of the one Celery task: work on whatever the ledger gives for the model whose digest is its argument.
+WORK_TASK = "gristmill.work"
 
 
 class Dispatcher(Protocol):
-    """Tells workers that a parcel waits. Telling twice is harmless, and a lost message is told again."""
+    """Tells workers that there is work for a model. Telling twice is harmless, and what gets lost is told again."""
 
-    def publish(self, model_digest: str, parcel_ids: Sequence[str]) -> None:
-        """Hand pointers to the queue of that model.
+    def publish(self, model_digest: str, count: int = 1) -> None:
+        """Send `count` messages, one per parcel that waits, to the queue of that model.
 
         Raises:
-            BrokerUnavailable: nothing was handed over; the reconciler will.
+            BrokerUnavailable: not all of them were sent; the reconciler will send the rest.
         """
 
     def close(self) -> None:
@@ -33,7 +32,7 @@ class Dispatcher(Protocol):
 
 
 def queue_name(model_digest: str) -> str:
-    """One queue per model: a worker sees only parcels that its model can encode."""
+    """One queue per model: a worker hears only of work that its model can do."""
     return f"bulk.{model_digest[:16]}"
 
 
@@ -45,7 +44,7 @@ def celery_config(settings: ClientSettings) -> dict[str, Any]:
         "broker_transport_options": {
             # Every key of kombu's too, so that installations can share one Redis.
             "global_keyprefix": f"{settings.key_prefix}:",
-            # The ledger's lease decides when work is taken over; this only returns the pointer of a lost message.
+            # The ledger's lease decides when work is taken over; this only returns a lost message.
             "visibility_timeout": 3600,
             "socket_timeout": settings.redis_timeout_s,
             "socket_connect_timeout": settings.redis_timeout_s,
@@ -91,7 +90,7 @@ class CeleryDispatcher:
         self._app = create_celery(settings)
         self._url = settings.redis_url
 
-    def publish(self, model_digest: str, parcel_ids: Sequence[str]) -> None:
+    def publish(self, model_digest: str, count: int = 1) -> None:
         """See `Dispatcher.publish`."""
         from kombu.exceptions import OperationalError
 
@@ -100,19 +99,21 @@ class CeleryDispatcher:
         with broker_errors(self._url):
             try:
                 with self._app.producer_or_acquire() as producer:
-                    for parcel_id in parcel_ids:
-                        self._app.send_task(
-                            PARCEL_TASK,
-                            args=(parcel_id,),
-                            task_id=parcel_id,
-                            queue=queue_name(model_digest),
-                            producer=producer,
-                            argsrepr=repr((parcel_id,)),
-                            kwargsrepr="{}",
-                            ignore_result=True,
-                        )
+                    for _ in range(count):
+                        self._send(model_digest, producer)
             except OperationalError as error:
-                raise BrokerUnavailable(f"the pointer could not be queued: {error}") from error
+                raise BrokerUnavailable(f"the message could not be queued: {error}") from error
+
+    def _send(self, model_digest: str, producer: Any) -> None:
+        self._app.send_task(
+            WORK_TASK,
+            args=(model_digest,),
+            queue=queue_name(model_digest),
+            producer=producer,
+            argsrepr=repr((model_digest,)),
+            kwargsrepr="{}",
+            ignore_result=True,
+        )
 
     def close(self) -> None:
         """Give connections back."""

@@ -1,7 +1,7 @@
-"""Handing work over: a stream of documents or deletions becomes parcels in the ledger and pointers in the queue.
+"""Handing work over: a stream of documents or deletions becomes parcels in the ledger and as many messages in the queue.
 
-Order matters: first the ledger, then the broker. What the ledger has accepted is owed; a pointer that gets lost on the
-way is published again by the reconciler.
+Order matters: first the ledger, then the broker. What the ledger has accepted is owed; a message that gets lost on the
+way is replaced by the reconciler.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class Producer:
             QueueFull: the queue is full and `block` is off, or `timeout_s` is over. What was accepted stays accepted.
             BrokerUnavailable: Redis is away. What was accepted stays accepted.
         """
+        self._ledger.note_collection(spec.physical)
         accepted = 0
         for sequence, batch in enumerate(group(items)):
             parcel = self._parcel(spec, ticket, sequence, batch)
@@ -99,9 +100,9 @@ class Producer:
 
     def _publish(self, parcel: Parcel) -> None:
         try:
-            self._dispatcher.publish(parcel.model_digest, [parcel.id])
+            self._dispatcher.publish(parcel.model_digest)
         except BrokerUnavailable as error:
-            log.warning("parcel %s is in the ledger but its pointer is not queued yet: %s", parcel.id, error)
+            log.warning("parcel %s is in the ledger, but no worker has been told yet: %s", parcel.id, error)
 
 
 def _nothing() -> None:

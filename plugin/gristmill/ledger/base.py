@@ -1,18 +1,21 @@
-"""The ledger: the only trace of work that counts. A broker message merely points into it.
+"""The ledger: the only trace of work that counts. A broker message merely says that there is some for a model.
 
 One parcel's life:
 
     accept ──► waiting ──claim──► held ──begin──► at work ──finish──► gone, counted   (stored, skipped, …, dead)
                   ▲                 │                │ └──────split───► its items, one parcel each, waiting
-                  └─────release─────┴────release─────┴─(lease runs out: waiting again)
+                  └─────release─────┴────release─────┴─(lease runs out: free for the next claim)
 
 Laws, for every implementation:
 
 - `accept` of the same (job, sequence number) twice counts once, even if the first has long been finished.
+- `claim` chooses: first what a silent holder left, then the collections of the model in turn, of each its oldest parcel
+  that is due. So no collection waits behind another's backlog, and none sees another model's at all.
+- What is given back with a delay, or belongs to a collection that rests, is not due before that is over, for anybody.
 - Attempts are counted by `begin`, right before work starts: whoever kills the process is counted, and whoever only
   waited in it for its turn is not.
 - Only the holder of the newest claim may finish, split or release; anybody else is told no and changes nothing.
-- Of every job, accepted = stored + skipped + superseded + deleted + dead + pending, after every single call.
+- Of every job, accepted = stored + skipped + superseded + deleted + dead + gone + pending, after every single call.
 - Time is the ledger's own clock, so producers and workers need not agree on theirs.
 """
 
@@ -57,13 +60,6 @@ class Claim:
     token: str
     #: Why the attempt before this one ended, where somebody lived to say it.
     last_error: str = ""
-
-
-class Unclaimed(StrEnum):
-    """Why `claim` gave nothing."""
-
-    GONE = "gone"  #: finished: a duplicate message
-    HELD = "held"  #: another worker is on it
 
 
 class UnreadableParcel(Exception):
@@ -117,17 +113,8 @@ class HighWater:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Overdue:
-    """A parcel that nobody holds, as the reconciler sees it."""
-
-    parcel_id: str
-    #: When its pointer was last handed to the broker; seconds since 1970.
-    published_at: float
-    #: Its holder stopped renewing: killed, or cut off.
-    lapsed: bool
-
-
+#: How long a parcel of a newer format is left alone, for a worker that can read it.
+NEWER_FORMAT_S = 60.0
 #: Intents that are kept; beyond it the oldest go. Those of living claims are a few per worker, the others are what crashes
 #: have left within the time that deletions are remembered.
 MAX_INTENTS = 10_000
@@ -155,8 +142,13 @@ class Ledger(Protocol):
         """Say that no more parcels will come."""
 
     # worker
-    def claim(self, parcel_id: str, lease_s: float) -> Claim | Unclaimed:
-        """Take a parcel to work on it. Raises UnreadableParcel for bytes that are no parcel."""
+    def claim(self, model_digest: str, lease_s: float) -> Claim | None:
+        """Take the model's next parcel to work on it; None where none is due.
+
+        Raises:
+            UnreadableParcel: the next one's bytes are no parcel. It is parked; the one after it can be claimed.
+            NewerFormat: a newer Gristmill wrote the next one. It is given back for a while, with its attempts.
+        """
 
     def begin(self, claim: Claim) -> bool:
         """Count the attempt; work may start. False: no longer the holder."""
@@ -164,8 +156,14 @@ class Ledger(Protocol):
     def renew(self, claims: Sequence[Claim], lease_s: float) -> None:
         """Extend the leases of claims still held."""
 
-    def release(self, claim: Claim, *, refund: bool, error: str = "") -> bool:
-        """Give a parcel back; `refund` takes back the attempt, for reasons that are not the parcel's fault."""
+    def release(self, claim: Claim, *, refund: bool, error: str = "", delay_s: float = 0.0) -> bool:
+        """Give a parcel back, to its old place in line, or to be due again after `delay_s`.
+
+        `refund` takes back the attempt, for reasons that are not the parcel's fault.
+        """
+
+    def rest(self, model_digest: str, collection: str, seconds: float) -> None:
+        """Let a collection's parcels wait: none is due before, for any worker. A longer rest already begun stays."""
 
     def finish(self, claim: Claim, verdict: Verdict) -> bool:
         """Count the verdict, keep its dead letters and forget the parcel, all at once. False: no longer the holder."""
@@ -173,18 +171,28 @@ class Ledger(Protocol):
     def split(self, claim: Claim, parts: Sequence[Parcel], attempts: int) -> bool:
         """Replace a parcel by its parts, which start with `attempts` attempts already spent."""
 
+    def reroute(self, claim: Claim, parcel: Parcel) -> bool:
+        """Let a claimed parcel wait for another model, with its attempt: `parcel` is the same, but for the model."""
+
+    # collections
+    def note_collection(self, name: str) -> None:
+        """Note that this installation has a collection of this name."""
+
+    def note_deletion(self, name: str) -> None:
+        """Note that a collection was deleted on purpose; remembered for as long as a tombstone."""
+
+    def was_deleted(self, name: str) -> bool:
+        """Whether a collection was deleted on purpose, and not created again since."""
+
+    def known_collections(self) -> set[str]:
+        """Names of the collections that were noted and not deleted."""
+
     # reconciler
-    def overdue(self, model_digest: str, limit: int) -> list[Overdue]:
-        """Of one model's parcels, up to `limit` whose holder let the lease run out, then up to `limit` that wait.
+    def backlog(self, model_digest: str) -> int:
+        """How many parcels of a model could be claimed now, those of silent holders included.
 
-        Each oldest first.
+        Exact while fewer than a thousand collections have work that is due; a lower bound beyond.
         """
-
-    def published(self, parcel_ids: Sequence[str]) -> None:
-        """Note that their pointers have just been handed to the broker."""
-
-    def published_at(self, parcel_id: str) -> float | None:
-        """When a parcel's pointer was last handed to the broker; None where the parcel is finished."""
 
     def forget_expired(self) -> int:
         """Drop index entries of jobs whose time to live is over; returns how many."""

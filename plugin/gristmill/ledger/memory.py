@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import threading
 import time
 import uuid
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from gristmill.ledger.base import (
     MAX_INTENTS,
+    NEWER_FORMAT_S,
     Accepted,
     Claim,
     HighWater,
     Load,
-    Overdue,
     Ticket,
-    Unclaimed,
     UnreadableParcel,
     Verdict,
     new_job_id,
@@ -46,13 +47,40 @@ class _Parcel:
     #: Packed as in Redis, so that both ledgers hold the same bytes and bound the same memory.
     body: bytes
     job_id: str
-    queue: str
+    model: str
+    collection: str
     items: int
-    published_at: float
+    accepted_at: float
     attempts: int = 0
     token: str = ""
     lease_end: float = 0.0
     last_error: str = ""
+
+
+@dataclass
+class _Line:
+    """One collection's parcels that wait for one model."""
+
+    #: Heap of (when it is due, parcel id).
+    waiting: list[tuple[float, str]] = field(default_factory=list)
+    #: When one of them can be claimed next; the collection with the lowest goes first.
+    turn: float = inf
+    rests_until: float = 0.0
+
+    def join(self, parcel_id: str, due: float, now: float) -> None:
+        heapq.heappush(self.waiting, (due, parcel_id))
+        self.turn = min(self.turn, max(now, due, self.rests_until))
+
+    def rest(self, until: float) -> None:
+        self.rests_until = max(until, self.rests_until)
+        self.turn = max(self.turn, self.rests_until)
+
+    def take(self, now: float) -> str | None:
+        """The parcel that is due, if one is; the line goes to the back."""
+        due_now = bool(self.waiting) and self.waiting[0][0] <= now
+        taken = heapq.heappop(self.waiting)[1] if due_now else None
+        self.turn = max(now, self.waiting[0][0], self.rests_until) if self.waiting else inf
+        return taken
 
 
 class MemoryLedger:
@@ -63,8 +91,14 @@ class MemoryLedger:
         self._roster = MemoryRoster() if roster else None
         self._jobs: dict[str, _Job] = {}
         self._parcels: dict[str, _Parcel] = {}
+        #: Ids of parcels that somebody claimed, so that looking for lapsed ones costs nothing per waiting one.
+        self._in_hand: set[str] = set()
+        #: Model, then collection.
+        self._lines: defaultdict[str, defaultdict[str, _Line]] = defaultdict(lambda: defaultdict(_Line))
         self._tombs: dict[tuple[str, str], int] = {}
         self._intents: dict[str, Intent] = {}
+        self._collections: set[str] = set()
+        self._deleted: set[str] = set()
         self._letters: dict[str, DeadLetter] = {}
         self._models: dict[str, EncoderInfo] = {}
         self._workers: dict[str, tuple[float, dict[str, object]]] = {}
@@ -94,13 +128,18 @@ class MemoryLedger:
                 load.documents + len(parcel) > high_water.documents or load.bytes + len(body) > high_water.bytes
             ):
                 return Accepted.FULL
-            self._parcels[parcel.id] = _Parcel(body, parcel.job_id, parcel.model_digest, len(parcel), self.now())
+            kept = _Parcel(body, parcel.job_id, parcel.model_digest, parcel.collection, len(parcel), self.now())
+            self._store(parcel.id, kept)
             job.next_sequence = sequence + 1
             job.counters["accepted"] += len(parcel)
             job.open_parcels += 1
             if self._roster is not None:
                 self._roster.enrol(parcel, parcel.collection_key)
             return Accepted.YES
+
+    def _store(self, parcel_id: str, kept: _Parcel) -> None:
+        self._parcels[parcel_id] = kept
+        self._lines[kept.model][kept.collection].join(parcel_id, kept.accepted_at, kept.accepted_at)
 
     def close_job(self, job_id: str, rejected: int = 0) -> None:
         with self._lock:
@@ -115,32 +154,53 @@ class MemoryLedger:
 
     # worker
 
-    def claim(self, parcel_id: str, lease_s: float) -> Claim | Unclaimed:
+    def claim(self, model_digest: str, lease_s: float) -> Claim | None:
         with self._lock:
-            kept = self._parcels.get(parcel_id)
-            if kept is None:
-                return Unclaimed.GONE
-            if kept.token and kept.lease_end > self.now():
-                return Unclaimed.HELD
-            kept.token = uuid.uuid4().hex
-            kept.lease_end = self.now() + lease_s
-            try:
-                return Claim(unpack(kept.body), kept.attempts + 1, kept.token, kept.last_error)
-            except NewerFormat:
-                kept.token = ""
-                raise
-            except InvalidInput as error:
-                self._park(parcel_id, kept, str(error))
-                raise UnreadableParcel(f"{parcel_id}: {error}") from error
+            parcel_id = self._left_by_a_silent_holder(model_digest) or self._next_in_line(model_digest)
+            return None if parcel_id is None else self._take(parcel_id, lease_s)
+
+    def _left_by_a_silent_holder(self, model_digest: str) -> str | None:
+        return min(self._lapsed(model_digest), default=(0, None))[1]
+
+    def _lapsed(self, model_digest: str) -> Iterator[tuple[float, str]]:
+        now, in_hand = self.now(), ((self._parcels[parcel_id], parcel_id) for parcel_id in self._in_hand)
+        return ((kept.lease_end, pid) for kept, pid in in_hand if kept.model == model_digest and kept.lease_end <= now)
+
+    def _next_in_line(self, model_digest: str) -> str | None:
+        now, lines = self.now(), self._lines[model_digest]
+        while lines and (line := min(lines.values(), key=lambda each: each.turn)).turn <= now:
+            if parcel_id := line.take(now):
+                return parcel_id
+        return None
+
+    def _take(self, parcel_id: str, lease_s: float) -> Claim:
+        kept = self._parcels[parcel_id]
+        kept.token = uuid.uuid4().hex
+        kept.lease_end = self.now() + lease_s
+        self._in_hand.add(parcel_id)
+        try:
+            return Claim(unpack(kept.body), kept.attempts + 1, kept.token, kept.last_error)
+        except NewerFormat:
+            kept.token = ""
+            self._in_hand.discard(parcel_id)
+            self._lines[kept.model][kept.collection].join(parcel_id, self.now() + NEWER_FORMAT_S, self.now())
+            raise
+        except InvalidInput as error:
+            self._park(parcel_id, kept, str(error))
+            raise UnreadableParcel(f"{parcel_id}: {error}") from error
 
     def _park(self, parcel_id: str, kept: _Parcel, reason: str) -> None:
-        del self._parcels[parcel_id]
-        job = self._jobs[kept.job_id]
-        letter = unreadable_letter(parcel_id, kept.job_id, job.collection, kept.queue, reason, self.now())
+        self._drop(parcel_id)
+        letter = unreadable_letter(parcel_id, kept.job_id, kept.collection, kept.model, reason, self.now())
         self._letters[letter.id] = letter
+        job = self._jobs[kept.job_id]
         job.counters["dead"] += kept.items
         job.open_parcels -= 1
         self._settle(job)
+
+    def _drop(self, parcel_id: str) -> None:
+        del self._parcels[parcel_id]
+        self._in_hand.discard(parcel_id)
 
     def _held(self, claim: Claim) -> _Parcel | None:
         kept = self._parcels.get(claim.parcel.id)
@@ -159,23 +219,31 @@ class MemoryLedger:
                 if kept := self._held(claim):
                     kept.lease_end = self.now() + lease_s
 
-    def release(self, claim: Claim, *, refund: bool, error: str = "") -> bool:
+    def release(self, claim: Claim, *, refund: bool, error: str = "", delay_s: float = 0.0) -> bool:
         with self._lock:
             kept = self._held(claim)
             if kept is None:
                 return False
             kept.token = ""
+            self._in_hand.discard(claim.parcel.id)
             if refund:
                 kept.attempts = claim.attempts - 1
             kept.last_error = error or kept.last_error
+            now = self.now()
+            due = now + delay_s if delay_s > 0 else kept.accepted_at
+            self._lines[kept.model][kept.collection].join(claim.parcel.id, due, now)
             return True
+
+    def rest(self, model_digest: str, collection: str, seconds: float) -> None:
+        with self._lock:
+            self._lines[model_digest][collection].rest(self.now() + seconds)
 
     def finish(self, claim: Claim, verdict: Verdict) -> bool:
         with self._lock:
             kept = self._held(claim)
             if kept is None:
                 return False
-            del self._parcels[claim.parcel.id]
+            self._drop(claim.parcel.id)
             self._letters.update({letter.id: letter for letter in verdict.letters})
             if job := self._jobs.get(kept.job_id):
                 job.counters.update({outcome.value: count for outcome, count in verdict.outcomes.items()})
@@ -189,35 +257,53 @@ class MemoryLedger:
             kept = self._held(claim)
             if kept is None:
                 return False
-            del self._parcels[claim.parcel.id]
+            self._drop(claim.parcel.id)
             now = self.now()
             for part in parts:
-                self._parcels[part.id] = _Parcel(pack(part), kept.job_id, kept.queue, len(part), now, attempts=attempts)
+                fresh = _Parcel(pack(part), kept.job_id, kept.model, kept.collection, len(part), now, attempts=attempts)
+                self._store(part.id, fresh)
             self._jobs[kept.job_id].open_parcels += len(parts) - 1
             return True
 
+    def reroute(self, claim: Claim, parcel: Parcel) -> bool:
+        with self._lock:
+            kept = self._held(claim)
+            if kept is None:
+                return False
+            kept.token, kept.attempts = "", claim.attempts - 1
+            self._in_hand.discard(parcel.id)
+            kept.model, kept.body = parcel.model_digest, pack(parcel)
+            now = self.now()
+            self._lines[kept.model][kept.collection].join(parcel.id, now, now)
+            return True
+
+    # collections
+
+    def note_collection(self, name: str) -> None:
+        with self._lock:
+            self._collections.add(name)
+            self._deleted.discard(name)
+
+    def note_deletion(self, name: str) -> None:
+        with self._lock:
+            self._collections.discard(name)
+            self._deleted.add(name)
+
+    def was_deleted(self, name: str) -> bool:
+        return name in self._deleted
+
+    def known_collections(self) -> set[str]:
+        with self._lock:
+            return set(self._collections)
+
     # reconciler
 
-    def overdue(self, model_digest: str, limit: int) -> list[Overdue]:
+    def backlog(self, model_digest: str) -> int:
         with self._lock:
             now = self.now()
-            theirs = [(pid, p) for pid, p in self._parcels.items() if p.queue == model_digest]
-            lapsed = sorted((p.lease_end, pid) for pid, p in theirs if p.token and p.lease_end <= now)
-            waiting = sorted((p.published_at, pid) for pid, p in theirs if not p.token)
-            found = [(pid, self._parcels[pid]) for _, pid in lapsed[:limit] + waiting[:limit]]
-            return [Overdue(pid, p.published_at, lapsed=bool(p.token)) for pid, p in found]
-
-    def published(self, parcel_ids: Sequence[str]) -> None:
-        with self._lock:
-            now = self.now()
-            for parcel_id in parcel_ids:
-                kept = self._parcels.get(parcel_id)
-                if kept is not None and (not kept.token or kept.lease_end <= now):
-                    kept.published_at, kept.token = now, ""
-
-    def published_at(self, parcel_id: str) -> float | None:
-        kept = self._parcels.get(parcel_id)
-        return None if kept is None else kept.published_at
+            lines = [line for line in self._lines[model_digest].values() if line.turn <= now]
+            waiting = sum(due <= now for line in lines for due, _ in line.waiting)
+            return waiting + len(list(self._lapsed(model_digest)))
 
     def forget_expired(self) -> int:
         return 0

@@ -31,8 +31,11 @@ class Evidence(Protocol):
     #: Whether `accept` keeps a roster.
     keeps_roster: bool
 
-    def pending(self) -> Iterator[Parcel]:
-        """Every parcel that was pending from beginning to end of this call, some of the others too; none is taken."""
+    def pending(self, model_digest: str) -> Iterator[Parcel]:
+        """Every parcel that was pending for a model from beginning to end of this call; none is taken.
+
+        Some that came or went meanwhile are among them. Of all collections, since several names may mean one.
+        """
 
     def letters(self, collection: str) -> Iterator[DeadLetter]:
         """Every dead letter of a collection, by the name that was asked for or by its key."""
@@ -50,7 +53,7 @@ class Evidence(Protocol):
         """Forget the roster of a collection that is deleted."""
 
     def refuse(self, message: RefusedMessage) -> None:
-        """Park a message that is no pointer to a parcel."""
+        """Park a message that does not speak of work."""
 
     def refused(self, limit: int) -> list[RefusedMessage]:
         """Refused messages, newest first."""
@@ -75,19 +78,26 @@ class RedisEvidence:
         self._url = settings.redis_url
         self._key = self._ledger._key
 
-    def pending(self) -> Iterator[Parcel]:
+    def pending(self, model_digest: str) -> Iterator[Parcel]:
         """See `Evidence.pending`."""
         seen: set[bytes] = set()
         # Waiting twice: a parcel that is given back between the two looks would be in neither.
-        for index in ("waiting", "held", "waiting"):
-            for ids in _pages(self._scan(index)):
+        for look in (self._waiting, self._held, self._waiting):
+            for ids in _pages(look(model_digest)):
                 new = [raw for raw in ids if raw not in seen]
                 seen.update(new)
                 yield from self._parcels(new)
 
+    def _waiting(self, model_digest: str) -> Iterator[bytes]:
+        for collection in self._scan(self._key("turns", model_digest)):
+            yield from self._scan(self._key("waiting", model_digest, collection.decode()))
+
+    def _held(self, model_digest: str) -> Iterator[bytes]:
+        return self._scan(self._key("held", model_digest))
+
     def _scan(self, index: str) -> Iterator[bytes]:
         with broker_errors(self._url):
-            yield from (member for member, _ in self._redis.zscan_iter(self._key(index), count=_PAGE))
+            yield from (member for member, _ in self._redis.zscan_iter(index, count=_PAGE))
 
     def _parcels(self, ids: list[bytes]) -> Iterator[Parcel]:
         with broker_errors(self._url):
@@ -189,10 +199,10 @@ class MemoryEvidence:
         self._roster = ledger._roster
         self.keeps_roster = self._roster is not None
 
-    def pending(self) -> Iterator[Parcel]:
+    def pending(self, model_digest: str) -> Iterator[Parcel]:
         """See `Evidence.pending`."""
         with self._ledger._lock:
-            bodies = [kept.body for kept in self._ledger._parcels.values()]
+            bodies = [each.body for each in self._ledger._parcels.values() if each.model == model_digest]
         return (unpack(body) for body in bodies)
 
     def letters(self, collection: str) -> Iterator[DeadLetter]:

@@ -17,13 +17,12 @@ import redis
 
 from gristmill.ledger.base import (
     MAX_INTENTS,
+    NEWER_FORMAT_S,
     Accepted,
     Claim,
     HighWater,
     Load,
-    Overdue,
     Ticket,
-    Unclaimed,
     UnreadableParcel,
     Verdict,
     new_job_id,
@@ -46,12 +45,15 @@ _COUNTERS = (
     "superseded",
     "deleted",
     "dead",
+    "gone",
     "rejected",
     "tokens",
     "chunks",
     "truncated",
 )
 _MICROS = 1_000_000
+#: Collections with due work that `backlog` counts parcel by parcel: 2 ms of Redis's time at most.
+_COLLECTIONS_COUNTED = 1000
 
 
 def _translated(
@@ -130,26 +132,25 @@ class RedisLedger:
     # worker
 
     @_translated
-    def claim(self, parcel_id: str, lease_s: float) -> Claim | Unclaimed:
+    def claim(self, model_digest: str, lease_s: float) -> Claim | None:
         token = uuid.uuid4().hex
-        answer = self._run("claim", parcel_id, token, int(lease_s * _MICROS))
-        if not isinstance(answer, list):
-            return Unclaimed(answer.decode())
+        answer = self._run("claim", model_digest, token, int(lease_s * _MICROS))
+        if answer is None:
+            return None
+        parcel_id, body, spent, last_error = answer[0].decode(), answer[1], int(answer[2]), answer[3].decode()
         try:
-            parcel = unpack(answer[0])
+            return Claim(unpack(body), attempts=spent + 1, token=token, last_error=last_error)
         except NewerFormat:
-            self._run("release", parcel_id, token, "", "")
+            self._run("release", parcel_id, token, "", "", int(NEWER_FORMAT_S * _MICROS))
             raise
         except InvalidInput as error:
             self._park(parcel_id, token, str(error))
             raise UnreadableParcel(f"{parcel_id}: {error}") from error
-        return Claim(parcel=parcel, attempts=int(answer[1]) + 1, token=token, last_error=answer[2].decode())
 
     def _park(self, parcel_id: str, token: str, reason: str) -> None:
-        fields = self._redis.hmget(self._key("parcel", parcel_id), ["job", "queue"])
-        job_id, queue = ((value or b"").decode() for value in cast("list[bytes | None]", fields))
-        collection = cast("bytes | None", self._redis.hget(self._key("job", job_id), "collection")) or b""
-        letter = unreadable_letter(parcel_id, job_id, collection.decode(), queue, reason, self.now())
+        fields = self._redis.hmget(self._key("parcel", parcel_id), ["job", "collection", "model"])
+        job_id, collection, model = ((value or b"").decode() for value in cast("list[bytes | None]", fields))
+        letter = unreadable_letter(parcel_id, job_id, collection, model, reason, self.now())
         self._run("park", parcel_id, token, self._job_ttl_s, letter.id, letter.model_dump_json())
 
     @_translated
@@ -163,9 +164,14 @@ class RedisLedger:
             self._run("renew", int(lease_s * _MICROS), *pairs)
 
     @_translated
-    def release(self, claim: Claim, *, refund: bool, error: str = "") -> bool:
+    def release(self, claim: Claim, *, refund: bool, error: str = "", delay_s: float = 0.0) -> bool:
         spent = claim.attempts - 1 if refund else ""
-        return bool(self._run("release", claim.parcel.id, claim.token, spent, error[:500]))
+        delay = int(delay_s * _MICROS)
+        return bool(self._run("release", claim.parcel.id, claim.token, spent, error[:500], delay))
+
+    @_translated
+    def rest(self, model_digest: str, collection: str, seconds: float) -> None:
+        self._run("rest", model_digest, collection, int(seconds * _MICROS))
 
     @_translated
     def finish(self, claim: Claim, verdict: Verdict) -> bool:
@@ -181,25 +187,40 @@ class RedisLedger:
         flat = [field for part in parts for field in (part.id, len(part), pack(part))]
         return bool(self._run("split", claim.parcel.id, claim.token, attempts, *flat))
 
+    @_translated
+    def reroute(self, claim: Claim, parcel: Parcel) -> bool:
+        spent = claim.attempts - 1
+        return bool(self._run("reroute", claim.parcel.id, claim.token, spent, parcel.model_digest, pack(parcel)))
+
+    # collections
+
+    @_translated
+    def note_collection(self, name: str) -> None:
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.sadd(self._key("collections"), name)
+        pipe.unlink(self._key("deleted", name))
+        pipe.execute()
+
+    @_translated
+    def note_deletion(self, name: str) -> None:
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.srem(self._key("collections"), name)
+        pipe.set(self._key("deleted", name), 1, ex=self._tombstone_ttl_s)
+        pipe.execute()
+
+    @_translated
+    def was_deleted(self, name: str) -> bool:
+        return bool(self._redis.exists(self._key("deleted", name)))
+
+    @_translated
+    def known_collections(self) -> set[str]:
+        return {raw.decode() for raw in cast("set[bytes]", self._redis.smembers(self._key("collections")))}
+
     # reconciler
 
     @_translated
-    def overdue(self, model_digest: str, limit: int) -> list[Overdue]:
-        flat = iter(self._run("overdue", model_digest, limit))
-        return [
-            Overdue(parcel_id.decode(), int(published_at) / _MICROS, lapsed == b"1")
-            for parcel_id, published_at, lapsed in zip(flat, flat, flat, strict=True)
-        ]
-
-    @_translated
-    def published(self, parcel_ids: Sequence[str]) -> None:
-        if parcel_ids:
-            self._run("published", *parcel_ids)
-
-    @_translated
-    def published_at(self, parcel_id: str) -> float | None:
-        value = cast("bytes | None", self._redis.hget(self._key("parcel", parcel_id), "published_at"))
-        return None if value is None else int(value) / _MICROS
+    def backlog(self, model_digest: str) -> int:
+        return int(self._run("backlog", model_digest, _COLLECTIONS_COUNTED))
 
     @_translated
     def forget_expired(self) -> int:

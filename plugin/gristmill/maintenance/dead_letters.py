@@ -65,7 +65,7 @@ class DeadLetters:
 
 
 class RefusedMessages:
-    """`client.refused`: what lay in the queue and was no pointer to a parcel. Never executed; the newest 1,000 are kept."""
+    """`client.refused`: what lay in the queue and did not speak of work. Never executed; the newest 1,000 are kept."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence

@@ -66,7 +66,7 @@ def _pending(
     if not ledger.load().parcels:
         return None
     found: tuple[Parcel, int] | None = None
-    for parcel in evidence.pending():
+    for parcel in evidence.pending(spec.space.model_digest):
         if not spec.is_meant_by(parcel.collection, parcel.collection_key):
             continue
         for item in parcel.items:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from gristmill.ledger import HighWater, Ledger, MemoryLedger, RedisLedger, Ticket, Verdict
 from gristmill.settings import ClientSettings, load_settings
@@ -15,13 +15,21 @@ ROOMY = HighWater(documents=100_000, bytes=100_000_000)
 LONG_S = 3600.0
 
 
-def parcel_of(ticket: Ticket, parcel_id: str = "p", items: int = 2, *, text: str = "text", queue: str = "m") -> Parcel:
+def parcel_of(
+    ticket: Ticket,
+    parcel_id: str = "p",
+    items: int = 2,
+    *,
+    text: str = "text",
+    model: str = "m",
+    collection: str = "c",
+) -> Parcel:
     """A parcel of so many documents."""
     return Parcel(
         id=parcel_id,
         job_id=ticket.job_id,
-        collection="c",
-        model_digest=queue,
+        collection=collection,
+        model_digest=model,
         documents=tuple(Document(id=f"{parcel_id}-{n}", text=f"{text} {n}") for n in range(items)),
         version=ticket.version,
         enqueued_at=ticket.opened_at,
@@ -64,7 +72,9 @@ def lapse(ledger: Ledger, parcel_id: str) -> None:
         if (kept := ledger._parcels.get(parcel_id)) is not None and kept.token:
             kept.lease_end = 1.0
     elif isinstance(ledger, RedisLedger):
-        ledger._redis.zadd(ledger._key("held"), {parcel_id: 1_000_000}, xx=True)
+        model = cast("bytes | None", ledger._redis.hget(ledger._key("parcel", parcel_id), "model"))
+        if model is not None:
+            ledger._redis.zadd(ledger._key("held", model.decode()), {parcel_id: 1_000_000}, xx=True)
 
 
 def corrupt(ledger: Ledger, parcel_id: str) -> None:

@@ -19,11 +19,15 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from gristmill.ledger import Claim, HighWater, Ledger, MemoryLedger, Overdue, Ticket, Verdict
+from gristmill.ledger import Claim, HighWater, Ledger, MemoryLedger, Ticket, Verdict
 from gristmill_schemas import JobReport, Outcome, Parcel
 from unit.ledger.parcels import LONG_S, lapse, letter_of, parcel_of, redis_ledger
 
 MARK = HighWater(documents=12, bytes=10**9)
+MODELS = st.sampled_from(["m", "n"])
+COLLECTIONS = st.sampled_from(["c", "d", "e:f"])
+#: Over at once, or not while a test runs.
+DELAYS = st.sampled_from([0.0, LONG_S])
 REPORTED = (
     "accepted",
     "stored",
@@ -81,19 +85,19 @@ class TwoLedgers(RuleBasedStateMachine):
         assert memory == other, name
         return memory
 
-    @rule(target=jobs, collection=st.sampled_from(["c", "d"]))
+    @rule(target=jobs, collection=COLLECTIONS)
     def open_job(self, collection: str) -> JobOf:
         first, second = (ledger.open_job(collection) for ledger in self.ledgers)
         job = JobOf((first, second), [])
         self.known.append(job)
         return job
 
-    @rule(job=jobs, items=st.integers(1, 4), again=st.booleans())
-    def accept(self, job: JobOf, items: int, again: bool) -> None:
+    @rule(job=jobs, items=st.integers(1, 4), again=st.booleans(), model=MODELS, collection=COLLECTIONS)
+    def accept(self, job: JobOf, items: int, again: bool, model: str, collection: str) -> None:
         sequence = max(0, len(job.parcels) - 1) if again else len(job.parcels)
         name = job.parcels[sequence] if sequence < len(job.parcels) else f"p{len(self.parcel_ids)}"
         answers = {
-            ledger.accept(parcel_of(ticket, name, items), sequence, MARK)
+            ledger.accept(parcel_of(ticket, name, items, model=model, collection=collection), sequence, MARK)
             for ledger, ticket in zip(self.ledgers, job.tickets, strict=True)
         }
         (answer,) = answers
@@ -106,17 +110,14 @@ class TwoLedgers(RuleBasedStateMachine):
         for ledger, ticket in zip(self.ledgers, job.tickets, strict=True):
             ledger.close_job(ticket.job_id, rejected)
 
-    @rule(target=claims, data=st.data())
-    def claim(self, data: st.DataObject) -> Any:
-        if not self.parcel_ids:
-            return multiple()
-        name = data.draw(st.sampled_from(sorted(self.parcel_ids)))
-        memory, other = (ledger.claim(name, LONG_S) for ledger in self.ledgers)
-        if not isinstance(memory, Claim) or not isinstance(other, Claim):
+    @rule(target=claims, model=MODELS)
+    def claim(self, model: str) -> Any:
+        memory, other = (ledger.claim(model, LONG_S) for ledger in self.ledgers)
+        if memory is None or other is None:
             assert memory == other
             return multiple()
+        assert (memory.parcel.id, memory.parcel.documents) == (other.parcel.id, other.parcel.documents)
         assert (memory.attempts, memory.last_error) == (other.attempts, other.last_error)
-        assert memory.parcel.documents == other.parcel.documents
         return ClaimOf((memory, other))
 
     def with_claims(self, name: str, held: ClaimOf, *args: Any, **kwargs: Any) -> bool:
@@ -136,9 +137,13 @@ class TwoLedgers(RuleBasedStateMachine):
         for ledger, claim in zip(self.ledgers, held.claims, strict=True):
             ledger.renew([claim], LONG_S)
 
-    @rule(held=claims, refund=st.booleans(), error=st.sampled_from(["", "broken"]))
-    def release(self, held: ClaimOf, refund: bool, error: str) -> None:
-        self.with_claims("release", held, refund=refund, error=error)
+    @rule(held=claims, refund=st.booleans(), error=st.sampled_from(["", "broken"]), delay_s=DELAYS)
+    def release(self, held: ClaimOf, refund: bool, error: str, delay_s: float) -> None:
+        self.with_claims("release", held, refund=refund, error=error, delay_s=delay_s)
+
+    @rule(model=MODELS, collection=COLLECTIONS, seconds=DELAYS)
+    def rest(self, model: str, collection: str, seconds: float) -> None:
+        self.both("rest", model, collection, seconds)
 
     @rule(held=claims, outcomes=st.lists(st.sampled_from(list(Outcome)), min_size=4, max_size=4), twice=st.booleans())
     def finish(self, held: ClaimOf, outcomes: list[Outcome], twice: bool) -> None:
@@ -161,12 +166,6 @@ class TwoLedgers(RuleBasedStateMachine):
     def fall_silent(self, held: ClaimOf) -> None:
         for ledger in self.ledgers:
             lapse(ledger, held.parcel.id)
-
-    @rule(data=st.data())
-    def publish(self, data: st.DataObject) -> None:
-        names = data.draw(st.lists(st.sampled_from(sorted(self.parcel_ids)), max_size=3)) if self.parcel_ids else []
-        for ledger in self.ledgers:
-            ledger.published([*names, "unknown"])
 
     @rule(versions=st.dictionaries(st.sampled_from("xyz"), st.integers(0, 2**53 - 1)))
     def bury(self, versions: dict[str, int]) -> None:
@@ -208,13 +207,8 @@ class TwoLedgers(RuleBasedStateMachine):
 
     @invariant()
     def the_reconciler_sees_the_same(self) -> None:
-        memory, other = (self.shown(ledger.overdue("m", 1000)) for ledger in self.ledgers)
-        assert memory == other
-
-    @staticmethod
-    def shown(overdue: list[Overdue]) -> list[tuple[str, bool]]:
-        lapsed = sorted((item.parcel_id, True) for item in overdue if item.lapsed)
-        return [*lapsed, *((item.parcel_id, False) for item in overdue if not item.lapsed)]
+        for model in ("m", "n"):
+            self.both("backlog", model)
 
     @invariant()
     def the_dead_are_the_same(self) -> None:

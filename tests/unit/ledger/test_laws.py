@@ -6,16 +6,18 @@ from collections import Counter
 
 import pytest
 
-from gristmill.ledger import Accepted, Claim, HighWater, Ledger, Ticket, Unclaimed, UnreadableParcel, Verdict
+from gristmill.ledger import Accepted, Claim, HighWater, Ledger, Ticket, UnreadableParcel, Verdict
 from gristmill_schemas import EncoderInfo, JobReport, JobState, Outcome, Pooling
 from gristmill_schemas.errors import InvalidInput
 from unit.ledger.parcels import LONG_S, ROOMY, corrupt, lapse, letter_of, parcel_of, verdict_of
 from waiting import eventually
 
 
-def taken(ledger: Ledger, parcel_id: str = "p") -> Claim:
-    claim = ledger.claim(parcel_id, LONG_S)
-    assert isinstance(claim, Claim)
+def taken(ledger: Ledger, parcel_id: str = "p", model: str = "m") -> Claim:
+    """The next parcel, which must be this one."""
+    claim = ledger.claim(model, LONG_S)
+    assert claim is not None
+    assert claim.parcel.id == parcel_id
     return claim
 
 
@@ -57,7 +59,7 @@ class TestAccepting(Opened):
         more = parcel_of(self.ticket, "q")
         assert ledger.accept(more, 1, HighWater(documents=3, bytes=10**9)) is Accepted.FULL
         assert report_of(ledger, self.ticket).accepted == 2
-        assert ledger.claim("q", LONG_S) is Unclaimed.GONE
+        assert ledger.backlog("m") == 1
         assert ledger.accept(more, 1, HighWater(documents=4, bytes=10**9)) is Accepted.YES
 
     def test_above_the_mark_in_bytes_nothing_changes(self, ledger: Ledger) -> None:
@@ -78,7 +80,7 @@ class TestAccepting(Opened):
 class TestHolding(Opened):
     def test_a_held_parcel_is_nobody_elses(self, ledger: Ledger) -> None:
         taken(ledger)
-        assert ledger.claim("p", LONG_S) is Unclaimed.HELD
+        assert ledger.claim("m", LONG_S) is None
 
     def test_a_parcel_of_a_silent_holder_is_free(self, ledger: Ledger) -> None:
         first = begun(ledger)
@@ -88,10 +90,10 @@ class TestHolding(Opened):
         assert second.token != first.token
 
     def test_a_lease_runs_out_by_the_ledgers_own_clock(self, ledger: Ledger) -> None:
-        first = ledger.claim("p", 0.05)
+        first = ledger.claim("m", 0.05)
         assert isinstance(first, Claim)
         assert ledger.begin(first)
-        second = eventually(lambda: claim if isinstance(claim := ledger.claim("p", LONG_S), Claim) else None)
+        second = eventually(lambda: ledger.claim("m", LONG_S))
         assert second is not None
         assert second.attempts == 2
         assert not ledger.finish(first, verdict_of(self.parcel))
@@ -106,7 +108,7 @@ class TestHolding(Opened):
         claim = taken(ledger)
         lapse(ledger, "p")
         ledger.renew([claim], LONG_S)
-        assert ledger.claim("p", LONG_S) is Unclaimed.HELD
+        assert ledger.claim("m", LONG_S) is None
 
     def test_renewing_does_not_take_back_what_another_holds(self, ledger: Ledger) -> None:
         old = taken(ledger)
@@ -114,7 +116,7 @@ class TestHolding(Opened):
         new = taken(ledger)
         lapse(ledger, "p")
         ledger.renew([old], LONG_S)
-        assert isinstance(ledger.claim("p", LONG_S), Claim)
+        assert taken(ledger)
         assert not ledger.finish(new, verdict_of(self.parcel))
 
     def test_a_predecessor_can_neither_begin_finish_split_nor_release(self, ledger: Ledger) -> None:
@@ -138,8 +140,8 @@ class TestHolding(Opened):
 
     def test_a_finished_parcel_is_gone(self, ledger: Ledger) -> None:
         ledger.finish(taken(ledger), verdict_of(self.parcel))
-        assert ledger.claim("p", LONG_S) is Unclaimed.GONE
-        assert ledger.published_at("p") is None
+        assert ledger.claim("m", LONG_S) is None
+        assert ledger.backlog("m") == 0
         assert ledger.load() == type(ledger.load())(0, 0, 0)
 
     def test_giving_back_with_a_refund_costs_no_attempt(self, ledger: Ledger) -> None:
@@ -163,30 +165,30 @@ class TestHolding(Opened):
         parts = claim.parcel.split()
         assert ledger.split(claim, parts, attempts=1)
         assert not ledger.split(claim, parts, attempts=1)
-        assert ledger.claim("p", LONG_S) is Unclaimed.GONE
         assert ledger.load().documents == 2
         for part in parts:
             assert taken(ledger, part.id).attempts == 2
+        assert ledger.claim("m", LONG_S) is None
         assert report_of(ledger, self.ticket).pending == 2
 
     def test_bytes_that_are_no_parcel_die_with_a_reason_and_end_their_job(self, ledger: Ledger) -> None:
         ledger.close_job(self.ticket.job_id)
         corrupt(ledger, "p")
         with pytest.raises(UnreadableParcel, match="zlib"):
-            ledger.claim("p", LONG_S)
+            ledger.claim("m", LONG_S)
         report = report_of(ledger, self.ticket)
         assert (report.state, report.dead, report.pending) == (JobState.DONE, 2, 0)
         (letter,) = ledger.dead_letters(10)
         assert (letter.collection, letter.error, letter.document) == ("c", "UnreadableParcel", None)
         assert ledger.load().parcels == 0
-        assert ledger.claim("p", LONG_S) is Unclaimed.GONE
+        assert ledger.claim("m", LONG_S) is None
 
     def test_bytes_that_are_no_parcel_stop_nobody_else(self, ledger: Ledger) -> None:
         ledger.accept(parcel_of(self.ticket, "q"), 1, ROOMY)
         corrupt(ledger, "p")
         with pytest.raises(UnreadableParcel):
-            ledger.claim("p", LONG_S)
-        assert [item.parcel_id for item in ledger.overdue("m", 10)] == ["q"]
+            ledger.claim("m", LONG_S)
+        assert ledger.backlog("m") == 1
         assert ledger.finish(taken(ledger, "q"), verdict_of(parcel_of(self.ticket, "q")))
         report = report_of(ledger, self.ticket)
         assert (report.accepted, report.stored, report.dead, report.pending) == (4, 2, 2, 0)
@@ -195,11 +197,10 @@ class TestHolding(Opened):
         claim = begun(ledger)
         parts = claim.parcel.split()
         ledger.split(claim, parts, attempts=1)
-        assert {item.parcel_id for item in ledger.overdue("m", 10)} == {part.id for part in parts}
+        assert ledger.backlog("m") == len(parts)
         held = begun(ledger, parts[0].id)
-        assert ledger.claim(parts[0].id, LONG_S) is Unclaimed.HELD
+        assert ledger.backlog("m") == len(parts) - 1
         lapse(ledger, parts[0].id)
-        assert [item.lapsed for item in ledger.overdue("m", 1)] == [True, False]
         assert begun(ledger, parts[0].id).attempts == held.attempts + 1
 
 
@@ -228,12 +229,13 @@ class TestCounting(Opened):
         assert report_of(ledger, self.ticket).state is JobState.DONE
 
     def test_every_outcome_has_its_counter(self, ledger: Ledger) -> None:
-        parcel = parcel_of(self.ticket, "five", 5)
+        taken(ledger)
+        parcel = parcel_of(self.ticket, "six", 6)
         ledger.accept(parcel, 1, ROOMY)
         outcomes = Counter(dict.fromkeys(Outcome, 1))
-        ledger.finish(taken(ledger, "five"), Verdict(outcomes, letters=(letter_of(parcel, 0),)))
+        ledger.finish(taken(ledger, "six"), Verdict(outcomes, letters=(letter_of(parcel, 0),)))
         report = report_of(ledger, self.ticket)
-        assert [getattr(report, outcome) for outcome in Outcome] == [1] * 5
+        assert [getattr(report, outcome) for outcome in Outcome] == [1] * 6
 
     def test_closing_an_unknown_job_makes_none(self, ledger: Ledger) -> None:
         ledger.close_job("unknown")
@@ -250,50 +252,106 @@ class TestCounting(Opened):
         assert versions[0] > self.ticket.version
 
 
-class TestReconciling(Opened):
-    def test_a_held_parcel_is_not_overdue(self, ledger: Ledger) -> None:
-        taken(ledger)
-        assert ledger.overdue("m", 10) == []
+class TestChoosing(Opened):
+    def accept(self, ledger: Ledger, parcel_id: str, collection: str = "c", model: str = "m") -> None:
+        ticket = ledger.open_job(collection)
+        ledger.accept(parcel_of(ticket, parcel_id, 1, collection=collection, model=model), 0, ROOMY)
 
-    def test_a_waiting_parcel_is_listed_and_not_lapsed(self, ledger: Ledger) -> None:
-        (item,) = ledger.overdue("m", 10)
-        assert (item.parcel_id, item.lapsed) == ("p", False)
-        assert item.published_at == ledger.published_at("p")
+    def given(self, ledger: Ledger, model: str = "m") -> list[str]:
+        """Ids of all that can be claimed, in the ledger's order."""
+        given: list[str] = []
+        while claim := ledger.claim(model, LONG_S):
+            given.append(claim.parcel.id)
+        return given
 
-    def test_a_lapsed_parcel_is_listed_until_it_is_published(self, ledger: Ledger) -> None:
+    def test_the_oldest_comes_first(self, ledger: Ledger) -> None:
+        for name in ("q", "a", "z"):
+            self.accept(ledger, name)
+        assert self.given(ledger) == ["p", "q", "a", "z"]
+
+    def test_collections_take_turns_however_long_the_backlog_of_one(self, ledger: Ledger) -> None:
+        for number in range(4):
+            self.accept(ledger, f"c{number}")
+        for name in ("d0", "d1"):
+            self.accept(ledger, name, "d")
+        self.accept(ledger, "e0", "e: with {any} *character*")
+        assert self.given(ledger) == ["p", "d0", "e0", "c0", "d1", "c1", "c2", "c3"]
+
+    def test_one_that_comes_later_waits_for_its_turn_and_no_longer(self, ledger: Ledger) -> None:
+        for name in ("c0", "c1", "c2"):
+            self.accept(ledger, name)
         taken(ledger)
+        self.accept(ledger, "d0", "d")
+        assert self.given(ledger) == ["c0", "d0", "c1", "c2"]
+
+    def test_other_models_are_neither_given_nor_counted(self, ledger: Ledger) -> None:
+        for number in range(3):
+            self.accept(ledger, f"other{number}", model="other")
+        assert (ledger.backlog("m"), ledger.backlog("other"), ledger.backlog("unknown")) == (1, 3, 0)
+        assert self.given(ledger) == ["p"]
+        assert ledger.claim("unknown", LONG_S) is None
+        assert self.given(ledger, "other") == ["other0", "other1", "other2"]
+
+    def test_what_a_silent_holder_left_comes_before_any_backlog(self, ledger: Ledger) -> None:
+        taken(ledger)
+        for number in range(5):
+            self.accept(ledger, f"q{number}")
         lapse(ledger, "p")
-        assert [item.lapsed for item in ledger.overdue("m", 10)] == [True]
-        ledger.published(["p"])
-        assert [item.lapsed for item in ledger.overdue("m", 10)] == [False]
+        assert ledger.backlog("m") == 6
+        assert self.given(ledger)[:2] == ["p", "q0"]
 
-    def test_publishing_again_moves_a_parcel_behind_younger_ones(self, ledger: Ledger) -> None:
-        ledger.accept(parcel_of(self.ticket, "q"), 1, ROOMY)
-        ledger.published(["p"])
-        assert [item.parcel_id for item in ledger.overdue("m", 10)] == ["q", "p"]
+    def test_what_is_given_back_has_its_old_place_in_line(self, ledger: Ledger) -> None:
+        claim = taken(ledger)
+        self.accept(ledger, "q")
+        ledger.release(claim, refund=True)
+        assert self.given(ledger) == ["p", "q"]
 
-    def test_publishing_a_held_or_finished_parcel_changes_nothing(self, ledger: Ledger) -> None:
-        claim = begun(ledger)
-        ledger.published(["p", "unknown"])
-        assert ledger.finish(claim, verdict_of(self.parcel))
-        ledger.published(["p"])
-        assert ledger.overdue("m", 10) == []
-        assert ledger.claim("p", LONG_S) is Unclaimed.GONE
+    def test_giving_back_does_not_put_a_collection_before_others(self, ledger: Ledger) -> None:
+        claim = taken(ledger)
+        self.accept(ledger, "d0", "d")
+        ledger.release(claim, refund=True)
+        assert self.given(ledger) == ["d0", "p"]
 
-    def test_a_backlog_does_not_hide_what_a_killed_worker_held(self, ledger: Ledger) -> None:
-        for number in range(1, 6):
-            ledger.accept(parcel_of(self.ticket, f"q{number}"), number, ROOMY)
-        taken(ledger, "q5")
-        lapse(ledger, "q5")
-        assert ledger.overdue("m", 1)[0].parcel_id == "q5"
+    def test_what_is_given_back_with_a_delay_is_not_due_before(self, ledger: Ledger) -> None:
+        ledger.release(taken(ledger), refund=True, delay_s=LONG_S)
+        assert (ledger.backlog("m"), ledger.claim("m", LONG_S)) == (0, None)
+        self.accept(ledger, "q")
+        assert self.given(ledger) == ["q"]
 
-    def test_other_models_are_passed_over(self, ledger: Ledger) -> None:
-        for number in range(1, 8):
-            ledger.accept(parcel_of(self.ticket, f"q{number}", queue="other" if number % 2 else "m"), number, ROOMY)
-        assert [item.parcel_id for item in ledger.overdue("m", 2)] == ["p", "q2"]
-        assert [item.parcel_id for item in ledger.overdue("other", 9)] == ["q1", "q3", "q5", "q7"]
-        assert ledger.overdue("unknown", 2) == []
+    def test_a_delay_ends(self, ledger: Ledger) -> None:
+        ledger.release(taken(ledger), refund=True, delay_s=0.05)
+        assert eventually(lambda: ledger.backlog("m")) == 1
+        taken(ledger)
 
+    def test_a_collection_that_rests_holds_up_nobody_else(self, ledger: Ledger) -> None:
+        self.accept(ledger, "d0", "d")
+        ledger.rest("m", "c", LONG_S)
+        self.accept(ledger, "q")
+        assert ledger.backlog("m") == 1
+        assert self.given(ledger) == ["d0"]
+
+    def test_a_rest_is_of_one_model_and_holds_before_anything_waits(self, ledger: Ledger) -> None:
+        ledger.rest("m", "d", LONG_S)
+        self.accept(ledger, "d0", "d")
+        self.accept(ledger, "other", "d", model="other")
+        assert self.given(ledger) == ["p"]
+        assert self.given(ledger, "other") == ["other"]
+
+    def test_what_is_given_back_to_a_resting_collection_rests_with_it(self, ledger: Ledger) -> None:
+        claim = taken(ledger)
+        ledger.rest("m", "c", LONG_S)
+        ledger.release(claim, refund=True)
+        assert self.given(ledger) == []
+
+    def test_a_rest_ends_and_a_shorter_one_does_not_end_it(self, ledger: Ledger) -> None:
+        ledger.rest("m", "c", 0.3)
+        ledger.rest("m", "c", 0.001)
+        assert ledger.claim("m", LONG_S) is None
+        assert eventually(lambda: ledger.backlog("m")) == 1
+        taken(ledger)
+
+
+class TestTurns:
     def test_one_holder_has_the_turn_until_it_runs_out(self, ledger: Ledger) -> None:
         assert ledger.take_turn("duty", "a", LONG_S)
         assert not ledger.take_turn("duty", "b", LONG_S)
@@ -327,7 +385,8 @@ class TestRemembering(Opened):
 
     def test_a_letter_is_found_behind_hundreds_of_another_collection(self, ledger: Ledger) -> None:
         other = ledger.open_job("d")
-        lonely = parcel_of(other, "lonely", 1).model_copy(update={"collection": "d"})
+        lonely = parcel_of(other, "lonely", 1, collection="d")
+        taken(ledger)
         ledger.accept(lonely, 0, ROOMY)
         ledger.finish(taken(ledger, "lonely"), verdict_of(lonely, dead=1))
         for number in range(5):

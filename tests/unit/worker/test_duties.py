@@ -28,9 +28,7 @@ def perform() -> Iterator[Callable[..., None]]:
 
 
 @pytest.mark.parametrize("error", [BrokerUnavailable("away"), RuntimeError("a bug")])
-def test_a_duty_that_fails_is_tried_again_and_disturbs_no_other(
-    perform: Callable[..., None], error: Exception
-) -> None:
+def test_a_duty_that_fails_is_tried_again_and_disturbs_no_other(perform: Callable[..., None], error: Exception) -> None:
     tries: list[int] = []
     looks: list[int] = []
 

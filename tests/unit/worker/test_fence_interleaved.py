@@ -71,7 +71,7 @@ def run(plan: list[Parcel], data: st.DataObject, kills: int, thefts: int, stage:
     """Play a plan to its end; returns the stage as it stood then."""
     stage = stage or Stage()
     with closing(stage):
-        actors = [stage.enter(stage.accept([each.item for each in parcel])) for parcel in plan]
+        actors = [stage.take(*(each.item for each in parcel)) for parcel in plan]
         play(stage, actors, lambda n: data.draw(st.integers(0, n - 1)), kills, thefts)
         stage.look_after()
         check(stage, plan)
@@ -120,34 +120,34 @@ def stage(request: pytest.FixtureRequest, collection_name: str) -> Iterator[Stag
 
 def test_a_shorter_version_removes_the_chunks_of_one_written_after_it_had_looked(stage: Stage) -> None:
     newer, older = Write("a", 2, "x", 1, 0), Write("a", 1, "y", 3, 0)
-    ahead = stage.enter(stage.accept([newer.item])).stop_before("upload_collection")
-    stage.enter(stage.accept([older.item])).finish()
+    ahead = stage.take(newer.item).stop_before("upsert")
+    stage.take(older.item).finish()
     ahead.finish()
     check(stage, [[newer], [older]])
 
 
 def test_unchanged_text_is_written_again_where_a_dead_writer_has_replaced_some_of_its_chunks(stage: Stage) -> None:
     first, killed, third = (Write("a", n, letter, 3, 0) for n, letter in ((1, "x"), (2, "y"), (3, "x")))
-    stage.enter(stage.accept([first.item])).finish()
-    writer = stage.enter(stage.accept([killed.item])).stop_before("upload_collection", times=2)
+    stage.take(first.item).finish()
+    writer = stage.take(killed.item).stop_before("upsert", times=2)
     writer.step(Order.DIE_BEFORE)
-    stage.enter(stage.accept([third.item])).finish()
+    stage.take(third.item).finish()
     stage.deliver_again(writer).finish()
     check(stage, [[first], [killed], [third]])
 
 
 def test_of_two_contents_under_one_version_one_survives_whole(stage: Stage) -> None:
     one, other = Write("a", 1, "x", 3, 0), Write("a", 1, "y", 2, 0)
-    late = stage.enter(stage.accept([one.item])).stop_before("upload_collection", times=2)
-    stage.enter(stage.accept([other.item])).finish()
+    late = stage.take(one.item).stop_before("upsert", times=2)
+    stage.take(other.item).finish()
     late.finish()
     check(stage, [[one], [other]])
 
 
 def test_a_deletion_between_look_and_write_is_not_undone(stage: Stage) -> None:
     write, delete = Write("a", 1, "x", 2, 0), Delete("a", 1)
-    late = stage.enter(stage.accept([write.item])).stop_before("upload_collection")
-    stage.enter(stage.accept([delete.item])).finish()
+    late = stage.take(write.item).stop_before("upsert")
+    stage.take(delete.item).finish()
     late.finish()
     check(stage, [[write], [delete]])
 
@@ -158,9 +158,9 @@ def test_what_a_worker_that_lost_its_lease_wrote_late_before_it_died_is_undone(
     stage: Stage, chunks: int, waves: int
 ) -> None:
     write, delete = Write("a", 1, "x", chunks, 0), Delete("a", 2)
-    robbed = stage.enter(stage.accept([write.item])).stop_before("upload_collection")
+    robbed = stage.take(write.item).stop_before("upsert")
     stage.deliver_again(robbed).finish()
-    stage.enter(stage.accept([delete.item])).finish()
+    stage.take(delete.item).finish()
     for order in [Order.GO, Order.DIE_AFTER][-min(chunks, waves) :]:
         robbed.step(order)
     assert robbed.dead
@@ -171,9 +171,9 @@ def test_what_a_worker_that_lost_its_lease_wrote_late_before_it_died_is_undone(
 
 def test_chunks_that_were_written_late_beside_a_newer_version_are_undone(stage: Stage) -> None:
     late, newer = Write("a", 1, "x", 3, 0), Write("a", 2, "y", 1, 0)
-    robbed = stage.enter(stage.accept([late.item])).stop_before("upload_collection")
+    robbed = stage.take(late.item).stop_before("upsert")
     stage.deliver_again(robbed).finish()
-    stage.enter(stage.accept([newer.item])).finish()
+    stage.take(newer.item).finish()
     robbed.step(Order.DIE_AFTER)
     assert len(stage.points()) == 3
     stage.look_after()
@@ -182,18 +182,18 @@ def test_chunks_that_were_written_late_beside_a_newer_version_are_undone(stage: 
 
 def test_what_is_late_and_alive_is_left_to_itself_and_nothing_is_kept_of_who_has_ended(stage: Stage) -> None:
     write, delete = Write("a", 1, "x", 1, 0), Delete("a", 2)
-    robbed = stage.enter(stage.accept([write.item])).stop_before("upload_collection")
+    robbed = stage.take(write.item).stop_before("upsert")
     stage.deliver_again(robbed).finish()
     assert len(stage.ledger.unfulfilled(10)) == 1
     stage.look_after()
-    stage.enter(stage.accept([delete.item])).finish()
+    stage.take(delete.item).finish()
     robbed.finish()
     check(stage, [[write], [delete]])
     assert stage.ledger.unfulfilled(10) == []
 
 
 def test_the_intents_of_a_collection_that_is_gone_are_forgotten(stage: Stage) -> None:
-    robbed = stage.enter(stage.accept([Write("a", 1, "x", 1, 0).item])).stop_before("upload_collection")
+    robbed = stage.take(Write("a", 1, "x", 1, 0).item).stop_before("upsert")
     stage.deliver_again(robbed).finish()
     robbed.step(Order.DIE_AFTER)
     stage.collections.delete(stage.name)
@@ -203,8 +203,8 @@ def test_the_intents_of_a_collection_that_is_gone_are_forgotten(stage: Stage) ->
 
 def test_a_deletion_and_a_write_that_comes_late_say_what_became_of_each(stage: Stage) -> None:
     write, delete = Write("a", 1, "x", 1, 0), Delete("a", 2)
-    late = stage.enter(stage.accept([write.item])).stop_before("upload_collection")
-    deleter = stage.enter(stage.accept([delete.item])).stop_before("retrieve")
+    late = stage.take(write.item).stop_before("upsert")
+    deleter = stage.take(delete.item).stop_before("retrieve")
     late.step()
     deleter.finish()
     late.finish()

@@ -134,7 +134,12 @@ class Batcher:
         return self._budget.tokens
 
     def close(self) -> None:
-        """Stop after what is launched; everybody still waiting gets `ShuttingDown`."""
+        """Stop after what is launched, and wait for it; everybody still waiting gets `ShuttingDown`."""
+        self.abandon()
+        self._thread.join()
+
+    def abandon(self) -> None:
+        """Launch nothing any more; everybody still waiting gets `ShuttingDown`."""
         with self._news:
             self._closed = True
             waiting = [entry for lane in self._lanes.values() for entry in lane]
@@ -142,7 +147,6 @@ class Batcher:
                 lane.clear()
             self._news.notify()
         _fail(waiting, ShuttingDown("the batcher was closed before this text's turn"))
-        self._thread.join()
 
     # the model thread
 

@@ -6,51 +6,25 @@ What a process has once, whatever it serves, is `Commons`: the host makes it and
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from qdrant_client import QdrantClient
 
-from gristmill.ledger import Ledger
-from gristmill.store.collections import Collections
 from gristmill_schemas import VectorSpace
 from gristmill_schemas.errors import SpaceMismatch
 from gristmill_worker.batching.batcher import Batcher, Lane, stacked
 from gristmill_worker.batching.idle_clock import IdleClock, Stage
 from gristmill_worker.encoder import Encoder, cut, open_encoder
+from gristmill_worker.pipeline.commons import Commons
 from gristmill_worker.pipeline.fuse import Fuse
-from gristmill_worker.pipeline.gate import Gate
 from gristmill_worker.pipeline.handler import Handled, Handler
-from gristmill_worker.pipeline.leases import Leases
-from gristmill_worker.pipeline.missing import MissingCollections
-from gristmill_worker.pipeline.notices import Notices
 from gristmill_worker.pipeline.patience import Patience
-from gristmill_worker.pipeline.patient_ledger import PatientLedger
 from gristmill_worker.pipeline.pipeline import Pipeline
 from gristmill_worker.pipeline.prepare import Preparer
 from gristmill_worker.pipeline.sink import Sink
 from gristmill_worker.settings import WorkerSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Commons:
-    """What all engines of one process share."""
-
-    ledger: Ledger
-    store: QdrantClient
-    collections: Collections
-    leases: Leases
-    patience: Patience
-    notices: Notices
-    missing: MissingCollections
-    #: A suspect has the whole process to itself, not only its model: it is the process that it may end.
-    gate: Gate
-    #: Tells the workers of a model that so many more parcels wait.
-    publish: Callable[[str, int], None]
-    max_attempts: int
 
 
 def load_encoder(settings: WorkerSettings) -> Encoder:
@@ -87,22 +61,9 @@ class Engine:
         self.idle = IdleClock()
         self.batcher = Batcher(encoder, self.idle)
         self.fuse = Fuse(commons.notices)
-        ledger = PatientLedger(commons.ledger, commons.patience)
         sink = Sink(commons.store, commons.patience, self.idle)
         preparer = Preparer(encoder, self.batcher, commons.patience, self.idle)
-        self._handler = Handler(
-            encoder.info.digest,
-            commons.ledger,
-            ledger,
-            Pipeline(ledger, commons.collections, encoder.info, preparer, sink, commons.patience),
-            commons.leases,
-            commons.gate,
-            self.fuse,
-            commons.missing,
-            commons.notices,
-            max_attempts=commons.max_attempts,
-            publish=commons.publish,
-        )
+        self._handler = Handler(self.digest, commons, Pipeline(commons, preparer, sink), self.fuse)
         self._busy = 0
         self._lock = threading.Lock()
 

@@ -25,10 +25,9 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from enum import StrEnum
 
-from gristmill.ledger import Claim, Ledger, UnreadableParcel, Verdict
+from gristmill.ledger import Claim, UnreadableParcel, Verdict
 from gristmill_schemas import Outcome
 from gristmill_schemas.errors import (
     CollectionNotFound,
@@ -40,12 +39,9 @@ from gristmill_schemas.errors import (
     StoreUnfit,
     Unavailable,
 )
+from gristmill_worker.pipeline.commons import Commons
 from gristmill_worker.pipeline.fuse import Fuse
-from gristmill_worker.pipeline.gate import Gate
-from gristmill_worker.pipeline.leases import Leases
-from gristmill_worker.pipeline.missing import MissingCollections
 from gristmill_worker.pipeline.notices import Notices
-from gristmill_worker.pipeline.patient_ledger import PatientLedger
 from gristmill_worker.pipeline.pipeline import AnotherModel, Pipeline
 from gristmill_worker.pipeline.tally import all_dead
 
@@ -71,32 +67,18 @@ class Handled(StrEnum):
 class Handler:
     """Handles the parcels of one model. Shared by all task threads."""
 
-    def __init__(
-        self,
-        model_digest: str,
-        ledger: Ledger,
-        patient: PatientLedger,
-        pipeline: Pipeline,
-        leases: Leases,
-        gate: Gate,
-        fuse: Fuse,
-        missing: MissingCollections,
-        notices: Notices,
-        *,
-        max_attempts: int,
-        publish: Callable[[str, int], None],
-    ) -> None:
+    def __init__(self, model_digest: str, commons: Commons, pipeline: Pipeline, fuse: Fuse) -> None:
         self._model_digest = model_digest
-        self._impatient = ledger
-        self._ledger = patient
         self._pipeline = pipeline
-        self._leases = leases
-        self._gate = gate
         self._fuse = fuse
-        self._missing = missing
-        self._rests = _Rests(notices)
-        self._max_attempts = max_attempts
-        self._publish = publish
+        self._ledger = commons.patient_ledger
+        self._impatient = commons.ledger
+        self._leases = commons.leases
+        self._gate = commons.gate
+        self._missing = commons.missing
+        self._rests = _Rests(commons.notices)
+        self._max_attempts = commons.max_attempts
+        self._publish = commons.publish
 
     def process(self) -> Handled:
         """Bring one parcel to its end, whatever it takes; nothing where none waits."""
@@ -128,9 +110,7 @@ class Handler:
         except NewerFormat as error:
             log.warning("parcel %s waits for a newer worker: %s", claim.parcel.id, error)
             return self._give_back(claim, delay_s=_NEWER_FORMAT_S)
-        except BaseException as error:
-            # `BaseException`: native code panics in tokenizers, and a thread that leaves here without an answer keeps
-            # its message for ever.
+        except Exception as error:
             log.exception("parcel %s, attempt %d, failed", claim.parcel.id, claim.attempts)
             return self._give_back(claim, refund=False, error=_line(error))
 
@@ -150,7 +130,10 @@ class Handler:
         if lived:
             self._fuse.stored()
             self._rests.over(claim.parcel.collection)
-        for kind, deaths in Counter(letter.error for letter in verdict.letters if letter.error != "TextTooLong").items():
+            self._missing.found(claim.parcel.collection)
+        for kind, deaths in Counter(
+            letter.error for letter in verdict.letters if letter.error != "TextTooLong"
+        ).items():
             reason = next(letter.reason for letter in verdict.letters if letter.error == kind)
             if not self._fuse.stands(kind, deaths, reason):
                 return self._give_back(claim, delay_s=_FIRST_REST_S)
@@ -163,9 +146,7 @@ class Handler:
         # Whether or not this verdict counted: what became of our writes has been read back, and cleaned up after.
         self._ledger.fulfil(claim.token)
 
-    def _give_back(
-        self, claim: Claim, *, refund: bool = True, error: str = "", delay_s: float = 0.0
-    ) -> Handled:
+    def _give_back(self, claim: Claim, *, refund: bool = True, error: str = "", delay_s: float = 0.0) -> Handled:
         try:
             if self._impatient.release(claim, refund=refund, error=error, delay_s=delay_s):
                 self._impatient.fulfil(claim.token)  # whoever takes the parcel next looks at its documents
@@ -245,7 +226,9 @@ class _Rests:
             pause = self._pauses[collection] = min(max(2 * before, _FIRST_REST_S), _LONGEST_REST_S)
         asked = error.retry_after_s if isinstance(error, Unavailable) else None
         rest_s = pause if asked is None else min(max(asked, _FIRST_REST_S), _LONGEST_ASKED_S)
-        self._notices.put(("rest", collection), f"collection {collection!r} rests: {error}", for_s=2 * rest_s + _SHOWN_S)
+        self._notices.put(
+            ("rest", collection), f"collection {collection!r} rests: {error}", for_s=2 * rest_s + _SHOWN_S
+        )
         return rest_s
 
     def stored_since(self, claim: Claim, collection: str) -> bool:

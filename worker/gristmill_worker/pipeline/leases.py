@@ -60,7 +60,7 @@ class Leases:
         return len(self._claims)
 
     def excuse(self) -> None:
-        """Give every held claim its attempt back while it is still worked on: if this process ends now, by no fault of theirs."""
+        """Give every held claim its attempt back while it is worked on: whatever ends this process now, it is not they."""
         with self._lock:
             claims = list(self._claims.values())
         try:

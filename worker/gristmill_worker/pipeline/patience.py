@@ -56,9 +56,8 @@ class Patience:
             ShuttingDown: this process drains and the server is still away.
             Unavailable: the time is over and the server is still away.
         """
-        stop: tenacity.stop.StopBaseT = tenacity.stop_when_event_set(self.draining)
-        if at_most_s is not None:
-            stop = tenacity.stop_any(stop, tenacity.stop_before_delay(at_most_s))
+        draining = tenacity.stop_when_event_set(self.draining)
+        stop = draining if at_most_s is None else draining | tenacity.stop_before_delay(at_most_s)
         cause = (threading.get_ident(), id(function))
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(Unavailable),

@@ -14,12 +14,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gristmill.ledger import Claim, Verdict
-from gristmill.store.collections import Collections
 from gristmill_schemas import CollectionSpec, Intent, Outcome, Parcel, Target, VectorSpace, point_id
 from gristmill_schemas.errors import GristmillError, InvalidInput, StoreUnfit
+from gristmill_worker.pipeline.commons import Commons
 from gristmill_worker.pipeline.fence import Action, Held, Task, decide, leaves_chunks, outcome
-from gristmill_worker.pipeline.patience import Patience
-from gristmill_worker.pipeline.patient_ledger import PatientLedger
 from gristmill_worker.pipeline.prepare import Prepared, Preparer
 from gristmill_worker.pipeline.sink import STORE_WAIT_S, Point, Sink
 from gristmill_worker.pipeline.tally import Tally
@@ -49,19 +47,12 @@ class _Plan:
 class Pipeline:
     """Works on the parcels of one model. Shared by all task threads; who claims and answers for them is `Handler`."""
 
-    def __init__(
-        self,
-        ledger: PatientLedger,
-        collections: Collections,
-        preparer: Preparer,
-        sink: Sink,
-        patience: Patience,
-    ) -> None:
-        self._ledger = ledger
-        self._collections = collections
+    def __init__(self, commons: Commons, preparer: Preparer, sink: Sink) -> None:
+        self._ledger = commons.patient_ledger
+        self._collections = commons.collections
+        self._patience = commons.patience
         self._preparer = preparer
         self._sink = sink
-        self._patience = patience
 
     def work(self, claim: Claim) -> Verdict:
         """Bring the documents and deletions of a claim to their ends.

@@ -6,9 +6,11 @@ the batcher, which mixes this parcel's texts with those of all others.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +27,12 @@ from gristmill_worker.encoder.pooling import cut
 from gristmill_worker.pipeline.fence import Task
 from gristmill_worker.pipeline.patience import Patience
 from gristmill_worker.pipeline.sink import Point
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: What ends the process or the wait, and says nothing about a text.
+_NOT_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit, Unavailable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +107,15 @@ class Preparer:
         self, spec: CollectionSpec, tasks: Sequence[Task]
     ) -> tuple[list[_Cut], list[tuple[Task, EncodingFailed]]]:
         template = spec.space.templates.for_document
-        whole = self._encoder.tokenize([template(task.document.text) for task in tasks])
+        whole = self._tokens([template(task.document.text) for task in tasks])
         policy = spec.chunking
         limit = min(policy.size, spec.space.max_tokens) if policy.long_texts is LongTexts.CHUNK else None
         cuts: list[_Cut] = []
         failed: list[tuple[Task, EncodingFailed]] = []
         for task, text in zip(tasks, whole, strict=True):
+            if isinstance(text, EncodingFailed):
+                failed.append((task, text))
+                continue
             fits = not text.truncated and (limit is None or text.n_tokens <= limit)
             if fits or policy.long_texts is LongTexts.TRUNCATE:
                 cuts.append(_Cut(task, [text], [(0, len(task.document.text))]))
@@ -112,25 +123,39 @@ class Preparer:
                 window = spec.space.max_tokens
                 failed.append((task, TextTooLong(f"text: expected at most {window} tokens, got more; it was refused")))
             else:
-                self._chunk(spec, task, limit, cuts, failed)
+                try:
+                    cuts.append(self._chunk(spec, task, limit))
+                except EncodingFailed as error:
+                    failed.append((task, error))
         return cuts, failed
 
-    def _chunk(
-        self,
-        spec: CollectionSpec,
-        task: Task,
-        limit: int,
-        cuts: list[_Cut],
-        failed: list[tuple[Task, EncodingFailed]],
-    ) -> None:
-        spans = self._encoder.chunk(task.document.text, limit, min(spec.chunking.overlap, limit // 2))
+    def _tokens(self, texts: Sequence[str]) -> list[TokenizedText | EncodingFailed]:
+        """Tokens of each text, or why it has none."""
+        try:
+            return list(_native(lambda: self._encoder.tokenize(texts)))
+        except EncodingFailed as error:
+            if len(texts) == 1:
+                return [error]
+            log.warning("the tokenizer failed at one of %d texts: trying each alone", len(texts))
+        return [each for text in texts for each in self._tokens([text])]
+
+    def _chunk(self, spec: CollectionSpec, task: Task, limit: int) -> _Cut:
+        text, overlap = task.document.text, min(spec.chunking.overlap, limit // 2)
+        spans = _native(lambda: self._encoder.chunk(text, limit, overlap))
         if len(spans) > MAX_CHUNKS:
-            failed.append((task, TextTooLong(f"text: expected at most {MAX_CHUNKS} chunks, got {len(spans)}")))
-            return
-        texts = self._encoder.tokenize(
-            [spec.space.templates.for_document(task.document.text[start:end]) for start, end in spans]
-        )
-        cuts.append(_Cut(task, texts, spans))
+            raise TextTooLong(f"text: expected at most {MAX_CHUNKS} chunks, got {len(spans)}")
+        template = spec.space.templates.for_document
+        return _Cut(task, _native(lambda: self._encoder.tokenize([template(text[a:b]) for a, b in spans])), spans)
+
+
+def _native(call: Callable[[], T]) -> T:
+    """Call native code of a tokenizer, which panics at some texts; a panic is no `Exception`, and would end the thread."""
+    try:
+        return call()
+    except _NOT_OURS:
+        raise
+    except BaseException as error:
+        raise EncodingFailed(f"the tokenizer failed: {type(error).__name__}: {error}") from error
 
 
 def _points(spec: CollectionSpec, each: _Cut, vectors: npt.NDArray[np.float32], claim: Claim) -> Prepared:

@@ -10,6 +10,7 @@ import logging
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from celery import signals
@@ -18,13 +19,14 @@ from celery.exceptions import Reject, SecurityWarning
 from gristmill.ingest.broker import WORK_TASK, CeleryDispatcher, create_celery, queue_name
 from gristmill.ledger import RedisLedger
 from gristmill.ledger.connection import connect
-from gristmill.ledger.reading import RedisReading
+from gristmill.ledger.reading import RedisEvidence
 from gristmill.store.collections import Collections
 from gristmill.store.connection import open_store, require_server
 from gristmill_schemas.errors import InvalidInput
 from gristmill_worker.encoder import Encoder
 from gristmill_worker.pipeline.engine import Engine, load_encoder
-from gristmill_worker.pipeline.pipeline import Handled
+from gristmill_worker.pipeline.handler import Handled
+from gristmill_worker.pipeline.late_writes import PERIOD_S, LateWrites
 from gristmill_worker.process.broker_queue import BrokerQueue
 from gristmill_worker.process.drain import Drain
 from gristmill_worker.process.guard import guarded_transport, park_in
@@ -60,9 +62,8 @@ def run_worker(
         BrokerUnavailable, StoreUnavailable, ServerTooOld: found out before a model is loaded.
     """
     with ExitStack() as closing:
-        redis = connect(settings)
-        closing.callback(redis.close)
-        ledger = RedisLedger(settings, redis)
+        ledger = RedisLedger(settings)
+        closing.callback(ledger.close)
         ledger.now()  # a wrong address should not cost a model's loading time
         store = open_store(settings)
         closing.callback(store.close)
@@ -73,25 +74,33 @@ def run_worker(
         closing.callback(host.close)
         for encoder in encoders or load_all(settings, models):
             host.add(encoder)
-        lanes = [QueryLane(settings, redis, engine) for engine in host.engines.values()]
-        queues = {digest: BrokerQueue(settings, redis, digest) for digest in host.engines}
+        lanes = [QueryLane(settings, connect(settings), engine) for engine in host.engines.values()]
+        queues = {digest: BrokerQueue(settings, digest) for digest in host.engines}
         chores = {
             f"reconciler of {engine.encoder.info.model}": (
                 settings.reconcile_every_s,
                 Reconciler(
-                    ledger, dispatcher, queues[digest], digest, holder=host.worker_id, period_s=settings.reconcile_every_s
+                    ledger,
+                    dispatcher,
+                    queues[digest],
+                    digest,
+                    holder=host.worker_id,
+                    period_s=settings.reconcile_every_s,
                 ),
             )
             for digest, engine in host.engines.items()
         }
         stalled = StallWatch(lambda: sum(queue.length() for queue in queues.values()), lambda: host.leases.held)
-        host.start(_watches(settings, host), {**chores, "stall watch": (5.0, stalled)})
+        late = LateWrites(ledger, store, Collections(store), holder=host.worker_id)
+        host.start(_watches(settings, host), {**chores, "stall watch": (5.0, stalled), "late writes": (PERIOD_S, late)})
         for lane in lanes:
             lane.start()
             closing.callback(lane.close)
         if ready is not None:
             ready(host)
-        _consume(settings, host, guarded_transport(park_in(RedisReading(ledger)), host.accepts))
+        evidence = RedisEvidence(settings)
+        closing.callback(evidence.close)
+        _consume(settings, host, guarded_transport(park_in(evidence), host.accepts))
 
 
 def load_all(settings: WorkerSettings, models: Sequence[str]) -> list[Encoder]:
@@ -112,10 +121,13 @@ _OF_ONE_MODEL = ("revision", "pooling", "max_tokens", "budget_tokens")
 def _watches(settings: WorkerSettings, host: Host) -> dict[str, tuple[float, Callable[[], None]]]:
     watches: dict[str, tuple[float, Callable[[], None]]] = {"orphan watch": (1.0, orphan_watch())}
     for engine in host.engines.values():
-        name = engine.encoder.info.model
+        name, batcher = engine.encoder.info.model, engine.batcher
         watches |= {
-            f"hung watch of {name}": (5.0, hung_watch(engine.batcher.oldest_launch, settings.encode_timeout_s)),
-            f"sick watch of {name}": (0.2, sick_watch(engine.batcher.sickness)),
+            f"hung watch of {name}": (
+                5.0,
+                hung_watch(partial(getattr, batcher, "busy_since"), settings.encode_timeout_s),
+            ),
+            f"sick watch of {name}": (0.2, sick_watch(partial(getattr, batcher, "sick"))),
             f"progress of {name}": (10.0, progress_log(engine.status)),
         }
     return watches
@@ -157,8 +169,14 @@ def register_task(app: Celery, engines: dict[str, Engine]) -> None:
 
     @app.task(name=WORK_TASK, acks_late=True, ignore_result=True)  # type: ignore[untyped-decorator]  # celery has no types
     def work(model_digest: str) -> None:
-        engine = engines.get(model_digest)  # the guard lets no message through that is meant for another queue
-        if engine is not None and engine.process() is Handled.LATER:
+        engine = engines[model_digest]  # the guard lets no message through that is meant for another queue
+        try:
+            handled = engine.process()
+        except BaseException as error:
+            # Celery would keep the message, and this thread's place with it, for ever. The parcel's lease runs out.
+            log.critical("a task thread was torn out of its work", exc_info=True)
+            raise Reject(f"{type(error).__name__}: {error}", requeue=True) from error
+        if handled is Handled.LATER:
             raise Reject("not decided yet", requeue=True)
 
 

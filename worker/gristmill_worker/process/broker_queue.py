@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any, cast
-
 from gristmill.ingest.broker import queue_name
 from gristmill.ledger.connection import broker_errors, connect
 from gristmill.settings import ClientSettings
@@ -23,20 +20,6 @@ class BrokerQueue:
         with broker_errors(self._url):
             return int(self._redis.llen(self._key))
 
-    def head(self, count: int) -> list[str]:
-        """Parcel ids of the next messages in line, the very next one first; messages that cannot be read are left out."""
-        with broker_errors(self._url):
-            raw = cast("list[bytes]", self._redis.lrange(self._key, -count, -1))
-        return [parcel_id for body in reversed(raw) if (parcel_id := _task_id(body)) is not None]
-
     def close(self) -> None:
         """Give connections back."""
         self._redis.close()
-
-
-def _task_id(body: bytes) -> str | None:
-    try:
-        message: Any = json.loads(body)
-        return str(message["headers"]["id"])
-    except (ValueError, KeyError, TypeError):
-        return None

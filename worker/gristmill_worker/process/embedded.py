@@ -26,14 +26,17 @@ from gristmill.store.collections import Collections
 from gristmill.store.connection import open_local_store, open_store
 from gristmill_schemas import VectorSpace
 from gristmill_worker.pipeline.engine import Engine, load_encoder
-from gristmill_worker.pipeline.pipeline import Handled
+from gristmill_worker.pipeline.handler import Handled
+from gristmill_worker.pipeline.late_writes import PERIOD_S, LateWrites
 from gristmill_worker.process.host import Host
+from gristmill_worker.process.reconciler import Reconciler
 from gristmill_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
 #: Pause before work that could not be decided yet is tried again.
 _PAUSE_S = 0.05
+_RECONCILE_S = 0.5
 
 
 def open_embedded(settings: ClientSettings, overrides: Mapping[str, Any]) -> Parts:
@@ -52,7 +55,10 @@ def open_embedded(settings: ClientSettings, overrides: Mapping[str, Any]) -> Par
     engine = host.add(encoder)
     dispatcher.start(host)
     closing.callback(dispatcher.close)
-    host.start()
+    # Only what was given back for a while needs it: nothing gets lost on the way to a thread.
+    reconciler = Reconciler(ledger, dispatcher, dispatcher, engine.digest, host.worker_id, _RECONCILE_S)
+    late = LateWrites(ledger, store, host.collections, host.worker_id)
+    host.start(chores={"reconciler": (_RECONCILE_S, reconciler), "late writes": (PERIOD_S, late)})
     queries, evidence = _EngineQueries(engine), MemoryEvidence(ledger)
     return Parts(worker_settings, ledger, dispatcher, store, queries, evidence, local=local, closing=closing)
 
@@ -75,6 +81,8 @@ class ThreadDispatcher:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="gristmill-task")
         self._host: Host | None = None
         self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._waiting = 0
 
     def start(self, host: Host) -> None:
         """Where work goes. Separate from construction, since the host publishes through this too."""
@@ -83,9 +91,17 @@ class ThreadDispatcher:
     def publish(self, model_digest: str, count: int = 1) -> None:
         """See `Dispatcher.publish`."""
         for _ in range(count):
+            with self._lock:
+                self._waiting += 1
             self._pool.submit(self._work, model_digest)
 
+    def length(self) -> int:
+        """Messages that no thread has taken yet."""
+        return self._waiting
+
     def _work(self, model_digest: str) -> None:
+        with self._lock:
+            self._waiting -= 1
         if self._host is None or (engine := self._host.engines.get(model_digest)) is None:
             return
         while not self._closing.is_set() and engine.process() is Handled.LATER:

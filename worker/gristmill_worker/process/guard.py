@@ -1,9 +1,9 @@
-"""The guard before the queue: what is not exactly a pointer to a parcel is parked, and never reaches Celery.
+"""The guard before the queue: what does not exactly say "work for this queue's model" is parked, and never reaches Celery.
 
 An allow-list, looked at before Celery and its serializers see a byte. Celery's own hooks for unknown tasks, undecodable
 bodies and disallowed content come too late for some of it: text that is no JSON raises inside kombu's socket handler and
-ends the worker, and so does a message without properties. `refusal` is pure; `guarded_transport` puts it where kombu
-hands messages over.
+ends the worker, and so does a message without properties. `refusal` and `stripped` are pure; `guarded_transport` puts them
+where kombu hands messages over.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import redis
 from kombu.transport.redis import Channel, Transport
 
-from gristmill.ingest.broker import PARCEL_TASK
+from gristmill.ingest.broker import WORK_TASK, queue_name
 from gristmill.ledger.reading import Evidence
 from gristmill_schemas import RefusedMessage
 from gristmill_schemas.errors import GristmillError
@@ -31,22 +31,52 @@ log = logging.getLogger(__name__)
 _KEPT_CHARS = 2000
 #: Called with reason, queue and raw message.
 Park = Callable[[str, str, str], None]
-#: Headers by which a message could be postponed, dropped, unpacked or made to call others. A pointer has none of them.
-_EXTRAS = ("eta", "expires", "group", "shadow", "compression")
-_NO_EXTRAS: tuple[object, ...] = (None, [], {}, [None, None], "")
+#: Headers that Celery acts on, with the values that our producer sends. Another value could postpone a message, drop it,
+#: unpack it, or make it call others.
+_HEADERS: Mapping[str, Any] = {
+    "lang": "py",
+    "task": WORK_TASK,
+    "shadow": None,
+    "eta": None,
+    "expires": None,
+    "group": None,
+    "group_index": None,
+    "retries": 0,
+    "timelimit": [None, None],
+    "ignore_result": True,
+    "replaced_task_nesting": 0,
+    "stamped_headers": None,
+    "stamps": {},
+    "compression": None,
+}
+#: Headers that only name something; no longer than any id that we know of. The parents' are those of an application's own
+#: task that enqueues.
+_NAMES = ("id", "root_id", "parent_id", "origin")
+_PROPERTIES = ("correlation_id", "delivery_mode", "delivery_info", "priority", "body_encoding", "delivery_tag")
+_NOTHING: tuple[object, ...] = (None, [], {}, "")
 
 
-def refusal(message: object) -> str | None:
-    """Why a message is no pointer to a parcel, as `gristmill.ingest.broker` sends them; None where it is one."""
+def refusal(message: object, queue: str) -> str | None:
+    """Why a message in this queue is none of `gristmill.ingest.broker`'s; None where it is one."""
     if not isinstance(message, Mapping):
         return f"expected a JSON object, got {type(message).__name__}"
     properties, headers = message.get("properties"), message.get("headers")
     if not isinstance(properties, Mapping) or not isinstance(headers, Mapping):
         return "expected a Celery message with properties and headers"
-    return _bad_envelope(message, properties) or _bad_headers(headers) or _bad_body(message, properties, headers)
+    return _bad_envelope(message, properties, queue) or _bad_headers(headers) or _bad_body(message, properties, queue)
 
 
-def _bad_envelope(message: Mapping[str, Any], properties: Mapping[str, Any]) -> str | None:
+def stripped(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The message with nothing but what was looked at: tracing tools and forgers add headers, which end here."""
+    headers, properties = message["headers"], message["properties"]
+    return {
+        **{name: message[name] for name in ("body", "content-type", "content-encoding")},
+        "headers": {name: headers[name] for name in (*_HEADERS, *_NAMES) if name in headers},
+        "properties": {name: properties[name] for name in _PROPERTIES if name in properties},
+    }
+
+
+def _bad_envelope(message: Mapping[str, Any], properties: Mapping[str, Any], queue: str) -> str | None:
     if message.get("content-type") != "application/json" or message.get("content-encoding") != "utf-8":
         return (
             f"content: expected application/json in utf-8, got {message.get('content-type')!r} "
@@ -55,30 +85,34 @@ def _bad_envelope(message: Mapping[str, Any], properties: Mapping[str, Any]) -> 
     route = properties.get("delivery_info")
     if not isinstance(properties.get("delivery_tag"), str) or not isinstance(route, Mapping):
         return "properties: expected a delivery tag and a route"
-    if not all(isinstance(route.get(key), str) for key in ("exchange", "routing_key")):
-        return "properties: expected a route with exchange and routing key"
+    # A message that is put back goes where its route says.
+    if (route.get("exchange"), route.get("routing_key")) != ("", queue):
+        return f"properties: expected a route to {queue}, got {dict(route)!r:.200}"
     return None
 
 
 def _bad_headers(headers: Mapping[str, Any]) -> str | None:
-    if headers.get("task") != PARCEL_TASK:
-        return f"task: expected {PARCEL_TASK!r}, got {headers.get('task')!r:.200}"
-    for name in (*_EXTRAS, "timelimit"):
-        if headers.get(name) not in _NO_EXTRAS:
-            return f"headers: expected no {name}, got {headers[name]!r:.200}"
-    return None
+    for name, ours in _HEADERS.items():
+        came = headers.get(name)
+        if came != ours and (name == "task" or came not in _NOTHING):
+            return f"headers: expected {name} {ours!r}, got {came!r:.200}"
+    for name in _NAMES:
+        came = headers.get(name)
+        if not isinstance(came, str | None) or len(came or "") > MAX_ID_CHARS:
+            return f"headers: expected {name} to be a name, got {came!r:.200}"
+    return None if headers.get("id") else "headers: expected the id of a task"
 
 
-def _bad_body(message: Mapping[str, Any], properties: Mapping[str, Any], headers: Mapping[str, Any]) -> str | None:
+def _bad_body(message: Mapping[str, Any], properties: Mapping[str, Any], queue: str) -> str | None:
     try:
         arguments, named, embedded = json.loads(_body(message, properties))
-        (parcel_id,) = arguments
+        (model_digest,) = arguments
     except (ValueError, TypeError, RecursionError) as error:
-        return f"body: expected one parcel id, got something else ({error!s:.200})"
-    if not isinstance(parcel_id, str) or not 0 < len(parcel_id) <= MAX_ID_CHARS or parcel_id != headers.get("id"):
-        return f"body: expected the parcel id that is also the task's, got {parcel_id!r:.200}"
+        return f"body: expected the digest of one model, got something else ({error!s:.200})"
+    if not isinstance(model_digest, str) or queue_name(model_digest) != queue:
+        return f"body: expected the digest of the model that {queue} is for, got {model_digest!r:.200}"
     extras = [named, *(embedded.values() if isinstance(embedded, Mapping) else [embedded])]
-    return None if all(extra in _NO_EXTRAS for extra in extras) else "body: expected no further arguments or calls"
+    return None if all(extra in _NOTHING for extra in extras) else "body: expected no further arguments or calls"
 
 
 def _body(message: Mapping[str, Any], properties: Mapping[str, Any]) -> bytes | str:
@@ -109,10 +143,23 @@ def _printable(raw: str) -> str:
     return raw[:_KEPT_CHARS].encode("unicode_escape").decode("ascii")[: 2 * _KEPT_CHARS]
 
 
-def guarded_transport(park: Park) -> type[Transport]:
-    """Kombu's Redis transport with the guard before it, for the setting `broker_transport`."""
+def guarded_transport(park: Park, accepts: Callable[[str], bool]) -> type[Transport]:
+    """Kombu's Redis transport with the guard before it, for the setting `broker_transport`.
+
+    Args:
+        park: keeps what is refused.
+        accepts: whether a message may be taken from a queue now. Asked before every read; what is not taken stays in the
+            queue, for anybody.
+    """
 
     class GuardedChannel(Channel):
+        def _brpop_start(self, timeout: float | None = None) -> None:
+            willing = {queue for queue in self.active_queues if accepts(queue)}
+            if willing != set(self._queue_cycle.items):
+                self._queue_cycle.update(willing)
+            if willing:
+                super()._brpop_start(timeout)  # type: ignore[no-untyped-call]  # kombu has no types
+
         def _brpop_read(self, **options: Any) -> bool:
             self.connection.handing_over = False
             try:
@@ -135,10 +182,10 @@ def guarded_transport(park: Park) -> type[Transport]:
         handing_over = False
 
         def _deliver(self, message: Any, queue: str) -> None:
-            if (reason := refusal(message)) is not None:
+            if (reason := refusal(message, queue)) is not None:
                 park(reason, queue, json.dumps(message, ensure_ascii=False, default=repr))
                 return
             self.handing_over = True
-            super()._deliver(message, queue)  # type: ignore[no-untyped-call]  # kombu has no types
+            super()._deliver(stripped(message), queue)  # type: ignore[no-untyped-call]  # kombu has no types
 
     return GuardedTransport

@@ -20,7 +20,8 @@ from gristmill.ledger import Ledger
 from gristmill.store.collections import Collections
 from gristmill_schemas.errors import InvalidInput
 from gristmill_worker.encoder import Encoder
-from gristmill_worker.pipeline.engine import Commons, Engine
+from gristmill_worker.pipeline.commons import Commons
+from gristmill_worker.pipeline.engine import Engine
 from gristmill_worker.pipeline.gate import Gate
 from gristmill_worker.pipeline.leases import Leases
 from gristmill_worker.pipeline.missing import MissingCollections
@@ -62,6 +63,7 @@ class Host:
         """
         self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
         self.ledger = ledger
+        self.collections = collections
         self.draining = threading.Event()
         self.notices = Notices()
         self.patience = Patience(self.draining, self.notices)
@@ -109,7 +111,6 @@ class Host:
         self.leases.start()
         own: DutyList = {
             "heartbeat": (_HEARTBEAT_S, self._beat),
-            "letters": (_LETTERS_S, self._look_at_letters),
             "announce": (_ANNOUNCE_S, self._announce),
         }
         for name, duties in (("watches", watches), ("heartbeat", own), ("chores", chores)):
@@ -125,17 +126,6 @@ class Host:
     def _announce(self) -> None:
         for engine in self.engines.values():
             self.ledger.announce(engine.encoder.info)
-
-    def _look_at_letters(self) -> None:
-        self._full = self.ledger.dead_full()
-        if self._full:
-            self.notices.put(
-                "letters",
-                "the dead letters have reached their mark, so no work is taken: look at them with `gristmill dead summary`, "
-                "replay or drop some, or raise GRISTMILL_DEAD_MAX_BYTES",
-            )
-        else:
-            self.notices.drop("letters")
 
     def _beat(self) -> None:
         self.ledger.heartbeat(self.worker_id, self.status(), ttl_s=_HEARTBEAT_TTL_S)

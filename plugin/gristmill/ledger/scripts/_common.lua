@@ -1,11 +1,14 @@
 -- Put in front of every script. All keys share the prefix {P} and with it one hash slot, so a script may touch any.
 --
 --   {P}:job:<id>      hash    collection created_at finished_at closed next_seq open rejected
---                             accepted stored skipped superseded deleted dead tokens chunks truncated
+--                             accepted stored skipped superseded deleted dead gone tokens chunks truncated
 --   {P}:jobs          zset    job id       -> created_at
---   {P}:parcel:<id>   hash    body job queue items bytes attempts token published_at error
---   {P}:waiting       zset    parcel id    -> published_at, while nobody holds it          (microseconds)
---   {P}:held          zset    parcel id    -> end of the holder's lease                    (microseconds)
+--   {P}:parcel:<id>   hash    body job model collection items bytes attempts token accepted_at error
+--   {P}:turns:<model>           zset    collection -> when one of its parcels can be claimed next  (microseconds)
+--   {P}:waiting:<model>:<coll>  zset    parcel id  -> when it is due: accepted, or end of its delay (microseconds)
+--   {P}:rest:<model>:<coll>     string  end of the collection's rest (microseconds), with a time to live
+--   {P}:held:<model>            zset    parcel id  -> end of the holder's lease                     (microseconds)
+--   {P}:claim:<token>           string  parcel id that was given for this token, with the lease as its time to live
 --   {P}:load          hash    parcels documents bytes
 --   {P}:dead          zset    letter id    -> died_at
 --   {P}:letters       hash    letter id    -> JSON
@@ -15,8 +18,13 @@
 --   {P}:clock         string  highest version given out
 --   {P}:roster:<key>            bitmap  which buckets of the roster hold anything
 --   {P}:roster:<key>:<bucket>   hash    "<length of tenant>:<tenant><document id>" -> highest version accepted
+--   {P}:collections   set     names of this installation's collections
+--   {P}:deleted:<name>  string  it was deleted on purpose, with a time to live
 --   {P}:refused       list    JSON of refused messages, newest first, capped
 --   {P}:unreadable    hash    parcel id    -> bytes that are no parcel
+--
+-- Models are digests and hold no colon, so a collection's name, which may hold any character, cannot make two keys one.
+-- No script walks a backlog: each takes steps that grow with the logarithm of what is held.
 local P = KEYS[1]
 
 local function now_us()
@@ -28,21 +36,37 @@ local function holds(parcel, token)
   return redis.call('HGET', parcel, 'token') == token and token ~= ''
 end
 
-local function store_parcel(id, job, queue, items, body, attempts, now)
-  redis.call('HSET', P .. ':parcel:' .. id, 'body', body, 'job', job, 'queue', queue, 'items', items,
-    'bytes', #body, 'attempts', attempts, 'token', '', 'published_at', string.format('%.0f', now))
-  redis.call('ZADD', P .. ':waiting', string.format('%.0f', now), id)
+-- Lua would write a number of microseconds as 1.7e+15.
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+local function rests_until(model, collection)
+  return tonumber(redis.call('GET', P .. ':rest:' .. model .. ':' .. collection) or '0')
+end
+
+-- A parcel that comes never brings its collection's turn forward beyond now: nobody gains by giving back.
+local function wait_in_line(id, model, collection, due, now)
+  redis.call('ZADD', P .. ':waiting:' .. model .. ':' .. collection, whole(due), id)
+  local turn = math.max(now, due, rests_until(model, collection))
+  redis.call('ZADD', P .. ':turns:' .. model, 'LT', whole(turn), collection)
+end
+
+local function store_parcel(id, job, model, collection, items, body, attempts, now)
+  redis.call('HSET', P .. ':parcel:' .. id, 'body', body, 'job', job, 'model', model, 'collection', collection,
+    'items', items, 'bytes', #body, 'attempts', attempts, 'token', '', 'accepted_at', whole(now))
+  wait_in_line(id, model, collection, now, now)
   redis.call('HINCRBY', P .. ':load', 'parcels', 1)
   redis.call('HINCRBY', P .. ':load', 'documents', items)
   redis.call('HINCRBY', P .. ':load', 'bytes', #body)
 end
 
+-- Only a held parcel is ever dropped, so it is in no line.
 local function drop_parcel(id)
   local parcel = P .. ':parcel:' .. id
-  local kept = redis.call('HMGET', parcel, 'items', 'bytes')
-  redis.call('DEL', parcel)
-  redis.call('ZREM', P .. ':waiting', id)
-  redis.call('ZREM', P .. ':held', id)
+  local kept = redis.call('HMGET', parcel, 'items', 'bytes', 'model', 'token')
+  redis.call('DEL', parcel, P .. ':claim:' .. kept[4])
+  redis.call('ZREM', P .. ':held:' .. kept[3], id)
   redis.call('HINCRBY', P .. ':load', 'parcels', -1)
   redis.call('HINCRBY', P .. ':load', 'documents', -kept[1])
   redis.call('HINCRBY', P .. ':load', 'bytes', -kept[2])
@@ -52,7 +76,7 @@ end
 local function settle(job, ttl_s, now)
   local state = redis.call('HMGET', job, 'closed', 'open')
   if state[1] == '1' and tonumber(state[2]) == 0 then
-    redis.call('HSET', job, 'finished_at', string.format('%.0f', now))
+    redis.call('HSET', job, 'finished_at', whole(now))
   end
   redis.call('EXPIRE', job, ttl_s)
 end

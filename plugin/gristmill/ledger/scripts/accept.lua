@@ -1,4 +1,4 @@
--- ARGV: job id, parcel id, sequence, queue, items, body, max documents, max bytes,
+-- ARGV: job id, parcel id, sequence, model, items, body, max documents, max bytes,
 --       time to live of the job in seconds, collection, then for the roster, where one is kept,
 --       (bucket, name, version, '1' for a document or '0' for a deletion)...
 -- Returns 1 accepted (now or before), 0 full, -1 unknown job.
@@ -12,7 +12,7 @@ local items = tonumber(ARGV[5])
 if documents > 0 and (documents + items > tonumber(ARGV[7]) or bytes + #ARGV[6] > tonumber(ARGV[8])) then
   return 0
 end
-store_parcel(ARGV[2], ARGV[1], ARGV[4], items, ARGV[6], 0, now_us())
+store_parcel(ARGV[2], ARGV[1], ARGV[4], ARGV[10], items, ARGV[6], 0, now_us())
 redis.call('HSET', job, 'next_seq', ARGV[3] + 1)
 redis.call('HINCRBY', job, 'accepted', items)
 redis.call('HINCRBY', job, 'open', 1)

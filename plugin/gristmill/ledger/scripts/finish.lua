@@ -8,7 +8,7 @@ local now = now_us()
 local last = 4 + 2 * ARGV[4]
 for i = last + 1, #ARGV, 2 do
   redis.call('HSET', P .. ':letters', ARGV[i], ARGV[i + 1])
-  redis.call('ZADD', P .. ':dead', string.format('%.0f', now), ARGV[i])
+  redis.call('ZADD', P .. ':dead', whole(now), ARGV[i])
 end
 -- A job that was forgotten (flushed, expired by hand) must not come back as a half-filled ghost.
 if redis.call('EXISTS', job) == 1 then

@@ -2,9 +2,9 @@
 local now = now_us()
 local last = tonumber(redis.call('GET', P .. ':clock') or '0')
 local version = math.max(now, last + 1)
-redis.call('SET', P .. ':clock', string.format('%.0f', version))
-redis.call('HSET', P .. ':job:' .. ARGV[1], 'collection', ARGV[2], 'created_at', string.format('%.0f', now),
+redis.call('SET', P .. ':clock', whole(version))
+redis.call('HSET', P .. ':job:' .. ARGV[1], 'collection', ARGV[2], 'created_at', whole(now),
   'closed', 0, 'next_seq', 0, 'open', 0, 'accepted', 0)
 redis.call('EXPIRE', P .. ':job:' .. ARGV[1], ARGV[3])
-redis.call('ZADD', P .. ':jobs', string.format('%.0f', now), ARGV[1])
-return {string.format('%.0f', version), string.format('%.0f', now)}
+redis.call('ZADD', P .. ':jobs', whole(now), ARGV[1])
+return {whole(version), whole(now)}

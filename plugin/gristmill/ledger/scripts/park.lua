@@ -7,7 +7,7 @@ local job = P .. ':job:' .. kept[1]
 drop_parcel(ARGV[1])
 redis.call('HSET', P .. ':unreadable', ARGV[1], kept[3])
 redis.call('HSET', P .. ':letters', ARGV[4], ARGV[5])
-redis.call('ZADD', P .. ':dead', string.format('%.0f', now), ARGV[4])
+redis.call('ZADD', P .. ':dead', whole(now), ARGV[4])
 if redis.call('EXISTS', job) == 1 then
   redis.call('HINCRBY', job, 'dead', kept[2])
   redis.call('HINCRBY', job, 'open', -1)

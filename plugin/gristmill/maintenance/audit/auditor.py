@@ -145,7 +145,7 @@ class Auditor:
 
     def _pending(self, keys: set[str]) -> set[str]:
         if any(key not in self._in_flight for key in keys) and self._ledger.load().parcels:
-            for parcel in self._evidence.pending():
+            for parcel in self._evidence.pending(self._spec.space.model_digest):
                 if self._spec.is_meant_by(parcel.collection, parcel.collection_key):
                     for item in parcel.items:
                         self._in_flight.add(point_id(item.id, item.tenant))

@@ -1,0 +1,40 @@
+"""What all engines of one process share: made once by the host, handed to each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from qdrant_client import QdrantClient
+
+from gristmill.ledger import Ledger
+from gristmill.store.collections import Collections
+from gristmill_worker.pipeline.gate import Gate
+from gristmill_worker.pipeline.leases import Leases
+from gristmill_worker.pipeline.missing import MissingCollections
+from gristmill_worker.pipeline.notices import Notices
+from gristmill_worker.pipeline.patience import Patience
+from gristmill_worker.pipeline.patient_ledger import PatientLedger
+
+
+@dataclass(frozen=True, slots=True)
+class Commons:
+    """What a process has once, whatever it serves."""
+
+    ledger: Ledger
+    store: QdrantClient
+    collections: Collections
+    leases: Leases
+    patience: Patience
+    notices: Notices
+    missing: MissingCollections
+    #: A suspect has the whole process to itself, not only its model: it is the process that it may end.
+    gate: Gate
+    #: Tells the workers of a model that so many more parcels wait.
+    publish: Callable[[str, int], None]
+    max_attempts: int
+
+    @property
+    def patient_ledger(self) -> PatientLedger:
+        """The ledger, wrapped in waiting."""
+        return PatientLedger(self.ledger, self.patience)
