@@ -9,7 +9,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup services demo test lint check bench chaos lock clean
+.PHONY: help setup services demo test lint check check-plugin bench chaos lock clean
 
 TORCH ?= torch==2.13.0
 ARGS ?=
@@ -20,7 +20,7 @@ QDRANT := .cache/qdrant/qdrant
 FAST := not server and not model and not chaos
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 setup: $(VENV)/.dev ## create .venv with everything that development needs
 	@echo '$(VENV) is ready'
@@ -37,13 +37,17 @@ demo: $(VENV)/.demo ## set up, then run the main job on real text and show it
 test: $(VENV)/.dev services ## set up, Redis and Qdrant included, then run every test
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/.dev ## format, lint and types
+lint: $(VENV)/.dev ## format, lint, the layers' contract and types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	PYTHONPATH=schemas:plugin:worker $(BIN)/lint-imports --no-logo --cache-dir .cache/import-linter
 	$(BIN)/mypy
 
 check: lint ## lint, types and the fast tests; needs no server
 	$(BIN)/python -m pytest -m '$(FAST)' $(ARGS)
+
+check-plugin: $(VENV)/.dev ## the plugin alone, as an application installs it, on every Python that is found
+	$(BIN)/python scripts/plugin_alone.py
 
 bench: $(VENV)/.dev services ## the benchmarks: encoder against its ceiling and a peer, pipeline against a raw upload
 	$(BIN)/gristmill bench encoder --model random:qwen3-0.6b:6 --dtype bfloat16 --peer sentence-transformers --json

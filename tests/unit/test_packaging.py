@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,8 @@ REPO = Path(__file__).parents[2]
 ROOTS = {"gristmill_schemas": "schemas", "gristmill": "plugin", "gristmill_worker": "worker"}
 #: Bytecode is the only thing that may lie beside a package.
 IGNORED = {"__pycache__"}
+#: In one folder, so that each stays one concern: about a dozen.
+MOST_MODULES = 14
 
 for_each_package = pytest.mark.parametrize("package", sorted(ROOTS))
 
@@ -61,6 +64,12 @@ def test_the_schemas_import_pydantic_and_the_standard_library_alone() -> None:
 def test_the_plugin_never_imports_the_worker_nor_what_only_workers_install() -> None:
     forbidden = {"gristmill_worker", "torch", "transformers", "tokenizers", "safetensors"}
     assert [f"{place}: {top}" for place, top in imports_of("gristmill") if top in forbidden] == []
+
+
+@for_each_package
+def test_no_folder_has_more_than_about_a_dozen_modules(package: str) -> None:
+    rooms = Counter(path.parent for path in files_of(package) if path.suffix == ".py" and path.name != "__init__.py")
+    assert {str(room.relative_to(REPO)): n for room, n in rooms.items() if n > MOST_MODULES} == {}
 
 
 @pytest.mark.parametrize("package", ["gristmill", "gristmill_schemas"])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gristmill_schemas import Document
 from gristmill_schemas.errors import ModelUnavailable
 from gristmill_worker.demo.corpus import Showcase, faq, language_reference, showcase
+from gristmill_worker.batching.batcher import encode_all
 from gristmill_worker.encoder import Encoder, Vectors, open_encoder
 from gristmill_worker.encoder.model.bundled import unpack as demo_model
 from gristmill_worker.encoder.model.bundled.q4_file import PackedModel, PackedModelError, dequantize
@@ -204,7 +205,7 @@ def corpora(product: Encoder) -> dict[str, tuple[list[str], Vectors]]:
 
     def encode(documents: list[Document]) -> Vectors:
         template = product.info.templates.for_document
-        return product.encode(product.tokenize([template(each.text) for each in documents]))
+        return encode_all(product, product.tokenize([template(each.text) for each in documents]))
 
     return {
         "reference": ([d.metadata["topic"] for d in reference], encode(reference)),

@@ -1,8 +1,14 @@
-"""The remote encoder against a real HTTP server that behaves well, badly, or not at all."""
+"""The remote encoder against a real HTTP server that behaves well, badly, or not at all.
+
+Whose fault an answer is shows in its type: `EncodingFailed` blames the texts, `Unavailable` the server.
+"""
 
 import base64
 import json
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 from typing import Any
@@ -12,9 +18,10 @@ import numpy as np
 import pytest
 
 from gristmill_schemas.errors import EncodingFailed, InvalidInput, ModelUnavailable, Unavailable
+from gristmill_worker.batching.batcher import encode_all
 from gristmill_worker.encoder import open_encoder
 from gristmill_worker.encoder.hash_encoder import HashEncoder
-from gristmill_worker.encoder.remote import ATTEMPTS, MAX_TEXTS, RemoteEncoder, estimate_tokens
+from gristmill_worker.encoder.remote import MAX_TEXTS, RemoteEncoder, estimate_tokens
 
 SIZE = 16
 TRUTH = HashEncoder(SIZE)
@@ -28,6 +35,8 @@ class Server(ThreadingHTTPServer):
         self.models = ["BAAI/bge-m3"]
         #: (status, headers) of answers to give before good ones.
         self.faults: list[tuple[int, dict[str, str]]] = []
+        #: What becomes of a good answer's records.
+        self.spoil: Callable[[list[dict[str, Any]]], object] = lambda data: {"data": data}
         self.requests: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
         self.as_numbers = False
@@ -60,13 +69,13 @@ class _Handler(BaseHTTPRequestHandler):
             return
         vectors = TRUTH.encode(TRUTH.tokenize(body["input"]))[:, : self.server.size] * 3
         data = [{"index": index, "embedding": self._shape(vector)} for index, vector in enumerate(vectors)]
-        self._answer(200, {"data": data[::-1]})
+        self._answer(200, self.server.spoil(data[::-1]))
 
     def _shape(self, vector: Any) -> Any:
         return vector.tolist() if self.server.as_numbers else base64.b64encode(vector.astype("<f4").tobytes()).decode()
 
     def _answer(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
-        content = json.dumps(value).encode()
+        content = value.encode() if isinstance(value, str) else json.dumps(value).encode()
         self.send_response(status)
         for name, text in {**(headers or {}), "Content-Length": str(len(content))}.items():
             self.send_header(name, text)
@@ -91,10 +100,8 @@ def server() -> Iterator[Server]:
 def encoder(server: Server) -> Iterator[RemoteEncoder]:
     opened = open_encoder(f"{server.url}#BAAI/bge-m3", api_key="secret", budget_tokens=200)
     assert isinstance(opened, RemoteEncoder)
-    patient = RemoteEncoder(opened._client, "BAAI/bge-m3", opened.info, budget_tokens=200, wait_s=0.0)
     server.requests.clear()
-    yield patient
-    patient.close()
+    yield opened
     opened.close()
 
 
@@ -104,7 +111,7 @@ def expected(texts: list[str]) -> Any:
 
 def test_vectors_come_back_in_order_and_normalised(encoder: RemoteEncoder, server: Server) -> None:
     texts = [f"text number {number} " * (number % 7 + 1) for number in range(150)]
-    np.testing.assert_allclose(encoder.encode(encoder.tokenize(texts)), expected(texts), atol=1e-6)
+    np.testing.assert_allclose(encode_all(encoder, encoder.tokenize(texts)), expected(texts), atol=1e-6)
     assert len(server.requests) > 4
     for body in server.requests:
         costs = [estimate_tokens(text) for text in body["input"]]
@@ -114,37 +121,110 @@ def test_vectors_come_back_in_order_and_normalised(encoder: RemoteEncoder, serve
     assert server.keys == {"Bearer secret"}
 
 
+def test_a_launch_is_one_request(encoder: RemoteEncoder, server: Server) -> None:
+    texts = [f"text number {number} " * 20 for number in range(40)]
+    np.testing.assert_allclose(encoder.encode(encoder.tokenize(texts)), expected(texts), atol=1e-6)
+    assert [len(body["input"]) for body in server.requests] == [40]
+
+
 def test_servers_that_only_know_numbers_work_too(encoder: RemoteEncoder, server: Server) -> None:
     server.as_numbers = True
     np.testing.assert_allclose(encoder.encode(encoder.tokenize(["a", "b"])), expected(["a", "b"]), atol=1e-6)
 
 
-@pytest.mark.parametrize("status", [429, 503])
-def test_an_overloaded_server_is_asked_again(encoder: RemoteEncoder, server: Server, status: int) -> None:
-    server.faults = [(status, {"Retry-After": "0"})] * 2
-    np.testing.assert_allclose(encoder.encode(encoder.tokenize(["a"])), expected(["a"]), atol=1e-6)
-    assert len(server.requests) == 3
+STATUSES = [
+    (429, "429"), (503, "503"), (500, "500"), (502, "502"), (408, "408"),
+    (401, "check the key"), (403, "check the key"), (404, "check the address"),
+]  # fmt: skip
 
 
-def test_retries_end(encoder: RemoteEncoder, server: Server) -> None:
-    server.faults = [(503, {"Retry-After": "0"})] * (ATTEMPTS + 1)
-    with pytest.raises(Unavailable, match="503") as caught:
+@pytest.mark.parametrize(("status", "words"), STATUSES)
+def test_a_status_that_blames_no_text_is_the_servers_fault(
+    encoder: RemoteEncoder, server: Server, status: int, words: str
+) -> None:
+    server.faults = [(status, {})]
+    with pytest.raises(Unavailable, match=words):
         encoder.encode(encoder.tokenize(["a"]))
-    assert caught.value.retry_after_s == 0
-    assert len(server.requests) == ATTEMPTS
+    assert len(server.requests) == 1, "waiting and asking again is for whoever has the work"
 
 
-def test_a_refusal_is_not_repeated(encoder: RemoteEncoder, server: Server) -> None:
-    server.faults = [(413, {})]
-    with pytest.raises(EncodingFailed, match="413"):
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_server_that_has_moved_is_named(encoder: RemoteEncoder, server: Server, status: int) -> None:
+    server.faults = [(status, {"Location": "http://elsewhere.example/v1/embeddings"})]
+    with pytest.raises(Unavailable, match=r"use http://elsewhere\.example/v1/embeddings"):
         encoder.encode(encoder.tokenize(["a"]))
-    assert len(server.requests) == 1
 
 
-def test_vectors_of_another_size_are_refused(encoder: RemoteEncoder, server: Server) -> None:
-    server.size = 8
-    with pytest.raises(EncodingFailed, match="expected 16 dimensions from the server, got 8"):
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_status_that_blames_the_text_is_the_texts_fault(encoder: RemoteEncoder, server: Server, status: int) -> None:
+    server.faults = [(status, {})]
+    with pytest.raises(EncodingFailed, match=str(status)):
         encoder.encode(encoder.tokenize(["a"]))
+
+
+@pytest.mark.parametrize("value", ["7", " 7 ", "7 seconds", "", "-3", "tomorrow"])
+def test_retry_after_is_taken_as_seconds_where_it_says_seconds(
+    encoder: RemoteEncoder, server: Server, value: str
+) -> None:
+    server.faults = [(503, {"Retry-After": value})]
+    with pytest.raises(Unavailable) as caught:
+        encoder.encode(encoder.tokenize(["a"]))
+    assert caught.value.retry_after_s == (7 if value.strip() == "7" else None)
+
+
+def test_retry_after_may_be_a_date(encoder: RemoteEncoder, server: Server) -> None:
+    now = datetime.now(UTC)
+    for offset_s, least, most in ((30, 20, 30), (-30, 0, 0)):
+        server.faults = [(429, {"Retry-After": format_datetime(now + timedelta(seconds=offset_s), usegmt=True)})]
+        with pytest.raises(Unavailable) as caught:
+            encoder.encode(encoder.tokenize(["a"]))
+        assert caught.value.retry_after_s is not None
+        assert least <= caught.value.retry_after_s <= most
+
+
+def change(field: str, value: Any) -> Callable[[list[dict[str, Any]]], object]:
+    return lambda data: {"data": [{**data[0], field: value}, *data[1:]]}
+
+
+def without(field: str) -> Callable[[list[dict[str, Any]]], object]:
+    return lambda data: {"data": [{name: item for name, item in each.items() if name != field} for each in data]}
+
+
+#: For two texts, whose records come in the order 1, 0.
+NONSENSE: dict[str, Callable[[list[dict[str, Any]]], object]] = {
+    "a proxy's page": lambda data: "<html><body>Please sign in</body></html>",
+    "an empty body": lambda data: "",
+    "another shape": lambda data: [1, 2, 3],
+    "no data": lambda data: {"data": []},
+    "a short batch": lambda data: {"data": data[1:]},
+    "a long batch": lambda data: {"data": [*data, {**data[0], "index": 2}]},
+    "an index twice": change("index", 0),
+    "an index beyond": change("index", 7),
+    "an index that is none": change("index", "1"),
+    "a missing index": without("index"),
+    "a missing embedding": without("embedding"),
+    "NaN": change("embedding", base64.b64encode(np.full(SIZE, np.nan, "<f4").tobytes()).decode()),
+    "infinity": change("embedding", [1e300] * SIZE),
+    "an integer beyond all floats": change("embedding", [10**400] * SIZE),
+    "half a float": change("embedding", base64.b64encode(b"123").decode()),
+    "no base64": change("embedding", "not base64!"),
+    "sizes that differ": change("embedding", [1.0]),
+    "a vector in a vector": change("embedding", [[1.0] * SIZE]),
+    "empty vectors": lambda data: {"data": [{**each, "embedding": ""} for each in data]},
+    "vectors of another size": lambda data: {"data": [{**each, "embedding": [1.0] * (SIZE - 1)} for each in data]},
+}
+
+
+@pytest.mark.parametrize("kind", NONSENSE)
+def test_an_answer_that_is_none_is_the_servers_fault(encoder: RemoteEncoder, server: Server, kind: str) -> None:
+    server.spoil = NONSENSE[kind]
+    with pytest.raises(Unavailable, match="check"):
+        encoder.encode(encoder.tokenize(["a", "b"]))
+
+
+def test_large_vectors_are_normalised_all_the_same(encoder: RemoteEncoder, server: Server) -> None:
+    server.spoil = lambda data: {"data": [{**each, "embedding": [3e38] * SIZE} for each in data]}
+    np.testing.assert_allclose(encoder.encode(encoder.tokenize(["a"])), np.full((1, SIZE), SIZE**-0.5), atol=1e-6)
 
 
 def test_an_empty_batch_asks_nothing(encoder: RemoteEncoder, server: Server) -> None:
@@ -164,13 +244,29 @@ def test_one_of_several_models_must_be_named(server: Server) -> None:
         open_encoder(server.url)
 
 
-def test_a_server_that_is_not_there_makes_the_model_unavailable() -> None:
-    with pytest.raises(ModelUnavailable, match=r"127\.0\.0\.1"):
-        open_encoder("http://127.0.0.1:1/v1")
+def test_a_model_that_cannot_encode_a_word_is_not_available(server: Server) -> None:
+    server.faults = [(400, {})]
+    with pytest.raises(ModelUnavailable, match="check the model's name"):
+        open_encoder(f"{server.url}#BAAI/bge-m3")
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/v1", "http://127.0.0.1:1/v1#BAAI/bge-m3"])
+def test_a_server_that_is_not_there_is_away(url: str) -> None:
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1.*cannot be reached"):
+        open_encoder(url)
 
 
 def test_nothing_of_httpx_escapes(encoder: RemoteEncoder) -> None:
-    gone = RemoteEncoder(httpx.Client(base_url="http://127.0.0.1:1/v1/"), "BAAI/bge-m3", encoder.info, wait_s=0.0)
+    gone = RemoteEncoder(httpx.Client(base_url="http://127.0.0.1:1/v1/"), "BAAI/bge-m3", encoder.info)
     with pytest.raises(Unavailable, match="cannot be reached"):
         gone.encode(gone.tokenize(["a"]))
     gone.close()
+
+
+def test_a_server_that_never_answers_is_away(encoder: RemoteEncoder) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        client = httpx.Client(base_url=f"http://127.0.0.1:{silent.getsockname()[1]}/v1/", timeout=0.2)
+        asking = RemoteEncoder(client, "BAAI/bge-m3", encoder.info)
+        with pytest.raises(Unavailable, match="cannot be reached"):
+            asking.encode(asking.tokenize(["a"]))
+        asking.close()
