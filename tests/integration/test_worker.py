@@ -68,15 +68,20 @@ class Site:
         self.jobs.append(job)
         return job
 
-    def workers(self) -> list[dict[str, object]]:
+    def workers(self) -> list[dict[str, Any]]:
         return list(self.client._parts.ledger.workers().values())
 
     def waits_for(self, words: str) -> bool:
-        return any(words in str(status["waiting_for"]) for status in self.workers())
+        return any(words in notice for status in self.workers() for notice in status["notices"])
 
     def attempts(self) -> set[int]:
         points, _ = self.client._parts.store.scroll("c", limit=100_000, with_payload=[SYSTEM_KEY])
         return {PointSystem.model_validate((point.payload or {})[SYSTEM_KEY]).attempts for point in points}
+
+
+def texts_of(status: dict[str, Any]) -> int:
+    """Texts that a worker has encoded, by its heartbeat."""
+    return sum(engine["texts"] for engine in status["engines"])
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -128,8 +133,8 @@ def test_two_workers_share_one_queue(site: Site) -> None:
     site.create()
     eventually(lambda: len(site.workers()) == 2, 60)
     site.enqueue(10_000).wait(120)
-    eventually(lambda: sum(int(str(status["texts"])) for status in site.workers()) == 10_000)
-    assert all(int(str(status["texts"])) > 500 for status in site.workers())
+    eventually(lambda: sum(texts_of(status) for status in site.workers()) == 10_000)
+    assert all(texts_of(status) > 500 for status in site.workers())
 
 
 @pytest.mark.parametrize("away", ["paused", "killed"])
@@ -276,4 +281,5 @@ def test_a_worker_says_what_it_is(site: Site) -> None:
     with closing(site.redis.client()) as client:
         assert client.ping()
     (status,) = eventually(site.workers, 60)
-    assert (status["model"], status["device"], status["waiting_for"]) == (MODEL, "cpu", None)
+    (engine,) = status["engines"]
+    assert (engine["model"], engine["device"], status["waiting_for"]) == (MODEL, "cpu", None)
