@@ -10,7 +10,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
 from gristmill.settings import ClientSettings, hide_password
-from gristmill_schemas.errors import BrokerUnavailable
+from gristmill_schemas.errors import BrokerRefused, BrokerUnavailable
 
 #: Answers that change when the server does: it is full, or a replica, or its cluster or its disk is in trouble, or the
 #: user's rights were changed.
@@ -48,5 +48,7 @@ def broker_errors(url: str) -> Iterator[None]:
         ) from error
     except redis.ResponseError as error:
         if not isinstance(error, _NOT_NOW) and not str(error).startswith(_NOT_NOW_CODES):
-            raise
+            raise BrokerRefused(f"Redis at {hide_password(url)} refused: {error}") from error
         raise BrokerUnavailable(f"Redis at {hide_password(url)} takes no writes now: {error}") from error
+    except redis.RedisError as error:
+        raise BrokerRefused(f"Redis at {hide_password(url)} refused: {error}") from error

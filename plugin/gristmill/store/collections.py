@@ -7,9 +7,10 @@ and goes where the collection goes, snapshots included; but for its name, which 
 
 from __future__ import annotations
 
+import builtins
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from qdrant_client import QdrantClient, models
 
@@ -117,27 +118,36 @@ class Collections:
         if record is None:
             raise InvalidInput(
                 f"collection {name!r} exists in Qdrant but was not made by Gristmill, so nothing is known about its "
-                "vectors; choose another name"
+                "vectors; choose another name",
+                collection=name,
             )
         try:
             return CollectionSpec.read({**record, "name": name, "physical": physical})
         except InvalidInput as error:
-            raise InvalidInput(f"collection {name!r}: its {error}") from error
+            raise InvalidInput(f"collection {name!r}: its {error}", collection=name) from error
 
-    def names(self) -> list[str]:
-        """All of Qdrant's collections, Gristmill's or not, by name."""
+    def list(self) -> builtins.list[CollectionSpec]:
+        """Every Gristmill collection's description, by name.
+
+        Others of Qdrant's are passed over; a newer Gristmill's with a line in the log.
+        """
         with store_errors():
-            return sorted(item.name for item in self._store.get_collections().collections)
+            names = sorted(item.name for item in self._store.get_collections().collections)
+        return [spec for name in names if (spec := self._ours(name)) is not None]
 
-    def specs(self) -> Iterator[CollectionSpec]:
-        """Every Gristmill collection, by name. Others are passed over; a newer Gristmill's with a line in the log."""
-        for name in self.names():
-            try:
-                yield self._describe(name, name)
-            except NewerFormat as newer:
-                log.warning("collection %r is passed over: %s", name, newer)
-            except (InvalidInput, CollectionNotFound):
-                continue
+    def _ours(self, name: str) -> CollectionSpec | None:
+        try:
+            return self._describe(name, name)
+        except NewerFormat as newer:
+            log.warning("collection %r is passed over: %s", name, newer)
+        except (InvalidInput, CollectionNotFound):
+            pass
+        return None
+
+    def update(self, spec: CollectionSpec) -> None:
+        """Replace a collection's description. What decides about vectors must be the same: see `ingest.agreement`."""
+        with store_errors(spec.name):
+            self._store.update_collection(spec.physical, metadata={METADATA_KEY: spec.described()})
 
     def count(self, name: str) -> int:
         """Points in the collection, counted exactly."""
@@ -154,7 +164,9 @@ class Collections:
         spec = self.get(name)
         if spec.physical != name:
             raise InvalidInput(
-                f"collection {name!r} is an alias of {spec.physical!r}; to delete the collection, say {spec.physical!r}"
+                f"collection {name!r} is an alias of {spec.physical!r}; to delete the collection, say {spec.physical!r}",
+                field="name",
+                collection=name,
             )
         with store_errors(name):
             self._store.delete_collection(name)
@@ -167,5 +179,8 @@ def check_space(spec: CollectionSpec, space: VectorSpace) -> None:
     if spec.space.fingerprint != space.fingerprint:
         raise SpaceMismatch(
             f"collection {spec.name!r} holds vectors of {spec.space.describe()}, but these would be of "
-            f"{space.describe()}; they cannot be compared. Use the collection's own model, or a new collection."
+            f"{space.describe()}; they cannot be compared. Use the collection's own model, or a new collection.",
+            field="space",
+            collection=spec.name,
+            model=space.model,
         )

@@ -130,7 +130,16 @@ class Preparer:
         texts = self._encoder.tokenize(
             [spec.space.templates.for_document(task.document.text[start:end]) for start, end in spans]
         )
-        cuts.append(_Cut(task, texts, spans))
+        cuts.append(_Cut(task, texts, _closed(spans, len(task.document.text))))
+
+
+def _closed(spans: Sequence[tuple[int, int]], length: int) -> list[tuple[int, int]]:
+    """Spans that cover the whole text: white space that the splitter left out goes to the chunk before it.
+
+    It is stored, not encoded: only so can the text be put together again from its chunks, character by character.
+    """
+    starts = [0, *(start for start, _ in spans[1:]), length]
+    return [(start, max(end, after)) for start, (_, end), after in zip(starts, spans, starts[1:], strict=False)]
 
 
 def _points(spec: CollectionSpec, each: _Cut, vectors: npt.NDArray[np.float32], claim: Claim) -> Prepared:
