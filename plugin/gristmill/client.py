@@ -195,7 +195,7 @@ class Client:
             DimensionsNotSupported: the model has not declared this size.
             InvalidInput, StoreUnavailable, StoreRefused, BrokerUnavailable, ServerTooOld.
         """
-        identifier("name", name)
+        name = identifier("name", name)
         flag("update", update)
         asked = asked_for(distance, text_key, chunking, instructions)
         self._check_server()
@@ -357,12 +357,12 @@ class Client:
             raise InvalidInput(
                 "where: expected at least one condition; to delete everything, delete the collection", field="where"
             )
-        return self._take(collection, lambda _: self._matching(collection, conditions))
+        return self._take(collection, lambda spec: self._matching(spec, conditions))
 
-    def _matching(self, collection: str, conditions: models.Filter) -> Iterator[Deletion]:
+    def _matching(self, spec: CollectionSpec, conditions: models.Filter) -> Iterator[Deletion]:
         # By chunk 0 alone, so that each document comes once. Deleting behind the scroll does not disturb it: pages go by id.
         first_chunk = models.FieldCondition(key=CHUNK_PATH, match=models.MatchValue(value=0))
-        for page in scroll(self._parts.store, collection, models.Filter(must=[conditions, first_chunk])):
+        for page in scroll(self._parts.store, spec.name, models.Filter(must=[conditions, first_chunk])):
             for seen in page:
                 if seen.system is not None:
                     yield Deletion(id=seen.system.id, tenant=seen.system.tenant, version=seen.system.version)
@@ -586,5 +586,5 @@ class Client:
         documents = auditor.run(many)
         # A job only if there is something to enqueue.
         first = next(documents, None)
-        job = None if first is None else self._intake.take(collection, chain([first], documents))
+        job = None if first is None else self._intake.take(spec.name, chain([first], documents))
         return auditor.report(job.id if job else None)

@@ -50,6 +50,7 @@ class EmbeddedOptions(_SharedOptions, total=False):
     max_tokens: int | None
     budget_tokens: int | None
     remote_api_key: str | SecretStr | None
+    remote_wait_s: float | None
     threads: int | None
     max_attempts: int | None
     lease_s: float | None

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from qdrant_client import QdrantClient, models
 
+from gristmill.arguments import identifier, refuse
 from gristmill.store.connection import store_errors
 from gristmill_schemas import CollectionSpec, Distance, VectorSpace
 from gristmill_schemas.errors import CollectionNotFound, InvalidInput, NewerFormat, SpaceMismatch, StoreRefused
@@ -63,7 +64,7 @@ class Collections:
             SpaceMismatch: it exists with another space.
             InvalidInput: it exists, but was not made by Gristmill.
         """
-        spec = spec.model_copy(update={"incarnation": uuid.uuid4().hex[:16]})
+        spec = _checked(spec).model_copy(update={"incarnation": uuid.uuid4().hex[:16]})
         try:
             with store_errors(spec.name):
                 self._store.create_collection(
@@ -96,6 +97,7 @@ class Collections:
             NewerFormat: a newer Gristmill made it.
             InvalidInput: it was not made by Gristmill.
         """
+        name = identifier("name", name)
         physical = self._meaning(name)
         try:
             return self._describe(name, physical)
@@ -146,11 +148,12 @@ class Collections:
 
     def update(self, spec: CollectionSpec) -> None:
         """Replace a collection's description. What decides about vectors must be the same: see `ingest.agreement`."""
-        with store_errors(spec.name):
+        with store_errors(_checked(spec).name):
             self._store.update_collection(spec.physical, metadata={METADATA_KEY: spec.described()})
 
     def count(self, name: str) -> int:
         """Points in the collection, counted exactly."""
+        name = identifier("name", name)
         with store_errors(name):
             return self._store.count(name, exact=True).count
 
@@ -161,6 +164,7 @@ class Collections:
             CollectionNotFound: there is none of this name.
             InvalidInput: it was not made by Gristmill, or the name is an alias.
         """
+        name = identifier("name", name)
         spec = self.get(name)
         if spec.physical != name:
             raise InvalidInput(
@@ -172,6 +176,12 @@ class Collections:
             self._store.delete_collection(name)
         if self._deleted is not None:
             self._deleted(spec.key)
+
+
+def _checked(spec: object) -> CollectionSpec:
+    if not isinstance(spec, CollectionSpec):
+        raise refuse("spec", "a CollectionSpec", spec)
+    return spec
 
 
 def check_space(spec: CollectionSpec, space: VectorSpace) -> None:
