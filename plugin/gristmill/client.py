@@ -517,7 +517,8 @@ class Client:
         """Vectors of texts, made by a worker exactly as a search or an ingest would make them.
 
         Args:
-            texts: one text or many; many are cut into requests that a worker answers in time.
+            texts: one text or many; many are cut into requests that a worker answers in time. A text beyond the model's
+                window is cut at it, as a query is.
             collection: take its model, dimensions and registered instructions.
             model: or this model, at its full size; with neither, as in `create_collection`.
             kind: what the texts are: queries, or documents to be found.
