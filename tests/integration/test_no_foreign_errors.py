@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import redis
 from qdrant_client import models
 
 from gristmill import Client, CollectionSpec, Document, GristmillError, InvalidInput
 from gristmill_schemas import EncoderInfo, Pooling
+from gristmill_worker.encoder.hash_encoder import HashEncoder
 from services import QdrantServer
 from services.process import free_port
 
@@ -162,6 +164,28 @@ def test_servers_that_are_none_are_spoken_of_in_our_words(kind: str, babbler: in
         qdrant_timeout_s=1,
     ) as client:
         assert errors_of(client, NO_JOB) == []
+
+
+@pytest.mark.parametrize("damage", ["another type", "other values"])
+def test_a_redis_that_holds_other_things_under_our_keys_is_spoken_of_in_our_words(
+    redis_url: str, qdrant_server: QdrantServer, damage: str
+) -> None:
+    port = qdrant_server.grpc_port
+    with (
+        Client(redis_url=redis_url, qdrant_url=qdrant_server.url, qdrant_grpc_port=port, query_timeout_s=0.2) as client,
+        redis.Redis.from_url(redis_url) as other,
+    ):
+        client._parts.ledger.announce(HashEncoder(16).info)
+        client.create_collection(C, "hash:16")
+        client.enqueue(C, Document(id="a", text="t"))
+        for key in other.scan_iter():
+            if damage == "another type":
+                other.delete(key)
+                other.set(key, "nonsense")
+            elif other.type(key) == b"hash":
+                other.hset(key, mapping=dict.fromkeys(other.hkeys(key), "nonsense"))
+        assert errors_of(client, NO_JOB - {"collections.create"}) == []
+        qdrant_server.drop_collections(C)
 
 
 @pytest.mark.parametrize("name", sorted(RIGHT))
