@@ -172,7 +172,12 @@ class Stage:
         self.ledger = MemoryLedger()
         self.store = store or open_local_store(":memory:")
         self.encoder = encoder or HashEncoder(4)
-        self.collections = Collections(self.store, local=store is None)
+        self.collections = Collections(
+            self.store,
+            local=store is None,
+            created=lambda spec: self.ledger.note_collection(spec.physical),
+            deleted=lambda spec: self.ledger.note_deletion(spec.physical),
+        )
         self.name = name
         self.max_attempts = max_attempts
         chunking = Chunking(size=CHUNK_WORDS, overlap=0, long_texts=long_texts)

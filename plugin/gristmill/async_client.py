@@ -1,89 +1,117 @@
 """`AsyncClient`: `Client` for asyncio. Every call runs in a thread of the client's own; signatures are taken, not repeated.
 
 The servers' answers are what takes time, and the client is safe to share between threads: a second implementation on
-async drivers would double what has to be right, the ledger's scripts above all. The threads are the client's own, so that
-the application's default executor is never filled by calls that wait at a full queue.
+async drivers would double what has to be right, the ledger's scripts above all. The threads are the client's own, and of
+two kinds: calls that hand work over may wait at a full queue for hours, and no search may wait behind them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import builtins
 import functools
+import os
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
-from gristmill.client import Client
-from gristmill.ingest.jobs import Job
+from pydantic import BaseModel
+
+from gristmill.client import Client, Item
+from gristmill.ingest.jobs import Job, Jobs
 from gristmill.maintenance.dead_letters import DeadLetters, RefusedMessages
+from gristmill.models import Models
+from gristmill.options import ClientOptions, EmbeddedOptions, takes
 from gristmill.settings import ClientSettings
 from gristmill.store.collections import Collections
-from gristmill_schemas import AuditReport, CollectionSpec, Document, JobReport, Rejection
-from gristmill_schemas.errors import DocumentsRejected
+from gristmill_schemas import AuditReport, JobReport, Rejection, StoredDocument
 
 P = ParamSpec("P")
 T = TypeVar("T")
 S = TypeVar("S")
+F = TypeVar("F", bound=Callable[..., Any])
 
 #: Items taken from an async iterable at once: one hop between thread and loop for all of them.
 _HOP = 64
 _THREADS = 32
 
-Item = Document | Rejection | Mapping[str, Any]
+
+class _Threads:
+    """Threads for calls that answer at once, and others for calls that may wait at a full queue."""
+
+    def __init__(self) -> None:
+        self.asking = ThreadPoolExecutor(_THREADS, thread_name_prefix="gristmill-ask")
+        self.feeding = ThreadPoolExecutor(_THREADS, thread_name_prefix="gristmill-feed")
+
+    def close(self) -> None:
+        """Take no more calls. Those that run end by themselves, since the client under them is closed."""
+        self.feeding.shutdown(wait=False, cancel_futures=True)
+        self.asking.shutdown(wait=False)
 
 
 class _Threaded(Generic[S]):
     """A sync object, called in threads."""
 
-    def __init__(self, pool: ThreadPoolExecutor, wrapped: S) -> None:
-        self._pool = pool
+    def __init__(self, threads: _Threads, wrapped: S) -> None:
+        self._threads = threads
         self._wrapped = wrapped
 
-    async def _call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, functools.partial(function, *args, **kwargs))
+    def __repr__(self) -> str:
+        return repr(self._wrapped).replace(f"<{type(self._wrapped).__name__}", f"<{type(self).__name__}", 1)
+
+    async def _ask(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await _in(self._threads.asking, function, *args, **kwargs)
+
+    async def _feed(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await _in(self._threads.feeding, function, *args, **kwargs)
 
 
-class _Method(Generic[P, T]):
-    """A method of the sync class as a coroutine: same name, parameters, docstring and result."""
-
-    def __init__(self, method: Callable[Concatenate[Any, P], T]) -> None:
-        self._method = method
-        self.__doc__ = method.__doc__
-
-    def __get__(self, instance: _Threaded[Any], owner: type[Any]) -> Callable[P, Coroutine[Any, Any, T]]:
-        bound: Callable[P, T] = getattr(instance._wrapped, self._method.__name__)
-
-        @functools.wraps(bound)
-        async def call(*args: P.args, **kwargs: P.kwargs) -> T:
-            return await instance._call(bound, *args, **kwargs)
-
-        return call
+async def _in(pool: ThreadPoolExecutor, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    try:
+        future = asyncio.get_running_loop().run_in_executor(pool, functools.partial(function, *args, **kwargs))
+    except RuntimeError:  # the pool is shut down: the client is closed, and says so itself
+        return function(*args, **kwargs)
+    return await future
 
 
-class _JobMethod(Generic[P]):
-    """As `_Method`, for methods whose result is a job."""
+def _awaited(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
+    """A method of the sync class as a coroutine function: same name, parameters, docstring and result."""
 
-    def __init__(self, method: Callable[Concatenate[Any, P], Job]) -> None:
-        self._method = method
-        self.__doc__ = method.__doc__
+    @functools.wraps(method)
+    async def call(self: _Threaded[Any], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._ask(functools.partial(method, self._wrapped), *args, **kwargs)
 
-    def __get__(self, instance: _Threaded[Any], owner: type[Any]) -> Callable[P, Coroutine[Any, Any, AsyncJob]]:
-        bound: Callable[P, Job] = getattr(instance._wrapped, self._method.__name__)
+    return cast("Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]", call)
 
-        @functools.wraps(bound)
-        async def call(*args: P.args, **kwargs: P.kwargs) -> AsyncJob:
-            return AsyncJob(instance._pool, await instance._call(bound, *args, **kwargs))
 
-        return call
+def _awaited_job(
+    method: Callable[Concatenate[Any, P], Job],
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, AsyncJob]]:
+    """As `_awaited`, for methods that hand work over and give its job."""
+
+    @functools.wraps(method)
+    async def call(self: _Threaded[Any], *args: P.args, **kwargs: P.kwargs) -> AsyncJob:
+        return AsyncJob(self._threads, await self._feed(functools.partial(method, self._wrapped), *args, **kwargs))
+
+    return cast("Callable[Concatenate[Any, P], Coroutine[Any, Any, AsyncJob]]", call)
+
+
+def _as(method: Callable[..., Any]) -> Callable[[F], F]:
+    """The docstring of the sync method, for coroutine functions that are written out."""
+
+    def describe(function: F) -> F:
+        function.__doc__ = method.__doc__
+        return function
+
+    return describe
 
 
 class AsyncJob(_Threaded[Job]):
     """`Job`, awaited."""
 
-    report = _Method(Job.report)
+    report = _awaited(Job.report)
 
     @property
     def id(self) -> str:
@@ -95,13 +123,15 @@ class AsyncJob(_Threaded[Job]):
         """See `Job.rejections`."""
         return self._wrapped.rejections
 
+    @_as(Job.wait)
     async def wait(
         self, timeout_s: float | None = None, *, progress: Callable[[JobReport], None] | None = None
     ) -> JobReport:
-        """See `Job.wait`. Holds no thread while it waits, and can be cancelled; the work itself goes on."""
+        """See `Job.wait`."""
+        # Holds no thread while it waits, and can be cancelled; the work itself goes on.
         looks = self._wrapped._looks(timeout_s, progress)
         while True:
-            pause = await self._call(_next, looks)
+            pause = await self._ask(_next, looks)
             if isinstance(pause, JobReport):
                 return pause
             await asyncio.sleep(pause)
@@ -115,52 +145,90 @@ def _next(looks: Generator[float, None, JobReport]) -> float | JobReport:
         return report
 
 
+class AsyncJobs(_Threaded[Jobs]):
+    """`client.jobs`, awaited."""
+
+    list = _awaited(Jobs.list)
+
+    @_as(Jobs.get)
+    async def get(self, job_id: str) -> AsyncJob:
+        """See `Jobs.get`."""
+        return AsyncJob(self._threads, await self._ask(self._wrapped.get, job_id))
+
+
 class AsyncDeadLetters(_Threaded[DeadLetters]):
     """`client.dead`, awaited."""
 
-    list = _Method(DeadLetters.list)
-    get = _Method(DeadLetters.get)
-    drop = _Method(DeadLetters.drop)
+    list = _awaited(DeadLetters.list)
+    get = _awaited(DeadLetters.get)
+    drop = _awaited(DeadLetters.drop)
 
-    async def replay(self, letter_ids: Iterable[str]) -> tuple[AsyncJob, ...]:
+    @_as(DeadLetters.replay)
+    async def replay(self, letter_ids: str | Iterable[str]) -> builtins.list[AsyncJob]:
         """See `DeadLetters.replay`."""
-        jobs = await self._call(self._wrapped.replay, letter_ids)
-        return tuple(AsyncJob(self._pool, job) for job in jobs)
+        jobs = await self._feed(self._wrapped.replay, letter_ids)
+        return [AsyncJob(self._threads, job) for job in jobs]
 
 
 class AsyncRefusedMessages(_Threaded[RefusedMessages]):
     """`client.refused`, awaited."""
 
-    list = _Method(RefusedMessages.list)
-    unreadable = _Method(RefusedMessages.unreadable)
-    drop = _Method(RefusedMessages.drop)
+    list = _awaited(RefusedMessages.list)
+    get = _awaited(RefusedMessages.get)
+    unreadable = _awaited(RefusedMessages.unreadable)
+    drop = _awaited(RefusedMessages.drop)
 
 
 class AsyncCollections(_Threaded[Collections]):
     """`client.collections`, awaited."""
 
-    create = _Method(Collections.create)
-    get = _Method(Collections.get)
-    names = _Method(Collections.names)
-    count = _Method(Collections.count)
-    delete = _Method(Collections.delete)
+    create = _awaited(Collections.create)
+    update = _awaited(Collections.update)
+    list = _awaited(Collections.list)
+    get = _awaited(Collections.get)
+    count = _awaited(Collections.count)
+    delete = _awaited(Collections.delete)
 
-    async def specs(self) -> tuple[CollectionSpec, ...]:
-        """See `Collections.specs`."""
-        return await self._call(lambda: tuple(self._wrapped.specs()))
+
+class AsyncModels(_Threaded[Models]):
+    """`client.models`, awaited."""
+
+    list = _awaited(Models.list)
+    get = _awaited(Models.get)
+    served = _awaited(Models.served)
 
 
 class AsyncClient(_Threaded[Client]):
-    """`Client` for asyncio. Callbacks such as `progress` are called in a thread."""
+    """`Client` for asyncio, method by method. Callbacks such as `progress` are called in a thread.
 
-    def __init__(self, settings: ClientSettings | None = None, **overrides: Any) -> None:
-        """See `Client`. Nothing is sent yet; embedded mode loads its model here."""
-        super().__init__(ThreadPoolExecutor(_THREADS, thread_name_prefix="gristmill"), Client(settings, **overrides))
+    Where `Client` takes documents or ids, async iterables are taken too. A cancelled `enqueue` stops at the next document
+    that it would take, or at the full queue that it waits for; what was accepted stays accepted.
+    """
+
+    @takes(ClientOptions)
+    def __init__(self, settings: ClientSettings | None = None, **options: Unpack[ClientOptions]) -> None:
+        super().__init__(_Threads(), Client(settings, **options))
+        self._group()
+
+    __init__.__doc__ = Client.__init__.__doc__
 
     @classmethod
-    def embedded(cls, path: str = ":memory:", *, model: str | None = None, **overrides: Any) -> AsyncClient:
+    @takes(EmbeddedOptions)
+    def embedded(cls, path: str | os.PathLike[str] = ":memory:", **options: Unpack[EmbeddedOptions]) -> AsyncClient:
         """See `Client.embedded`. Takes as long as loading the model does."""
-        return cls(embedded_path=path, model=model, **overrides)
+        client = cls.__new__(cls)
+        _Threaded.__init__(client, _Threads(), Client.embedded(path, **options))
+        client._group()
+        return client
+
+    cast("Any", embedded).__func__.__doc__ = Client.embedded.__doc__
+
+    def _group(self) -> None:
+        self.collections = AsyncCollections(self._threads, self._wrapped.collections)
+        self.dead = AsyncDeadLetters(self._threads, self._wrapped.dead)
+        self.jobs = AsyncJobs(self._threads, self._wrapped.jobs)
+        self.models = AsyncModels(self._threads, self._wrapped.models)
+        self.refused = AsyncRefusedMessages(self._threads, self._wrapped.refused)
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -170,109 +238,149 @@ class AsyncClient(_Threaded[Client]):
     ) -> None:
         await self.close()
 
+    @_as(Client.close)
     async def close(self) -> None:
         """See `Client.close`."""
-        await self._call(self._wrapped.close)
-        self._pool.shutdown(wait=False)
+        await self._ask(self._wrapped.close)
+        self._threads.close()
 
-    @property
-    def collections(self) -> AsyncCollections:
-        """See `Client.collections`."""
-        return AsyncCollections(self._pool, self._wrapped.collections)
+    count = _awaited(Client.count)
+    create_collection = _awaited(Client.create_collection)
+    delete_where = _awaited_job(Client.delete_where)
+    embed = _awaited(Client.embed)
+    receipt = _awaited(Client.receipt)
+    search = _awaited(Client.search)
+    search_many = _awaited(Client.search_many)
 
-    @property
-    def dead(self) -> AsyncDeadLetters:
-        """See `Client.dead`."""
-        return AsyncDeadLetters(self._pool, self._wrapped.dead)
+    @overload
+    async def get(  # type: ignore[overload-overlap]  # a string is an iterable of strings, and meant as one id
+        self, collection: str, ids: str, *, tenant: str | None = None
+    ) -> StoredDocument | None: ...
+    @overload
+    async def get(self, collection: str, ids: Iterable[str], *, tenant: str | None = None) -> list[StoredDocument]: ...
+    @_as(Client.get)
+    async def get(
+        self, collection: str, ids: str | Iterable[str], *, tenant: str | None = None
+    ) -> StoredDocument | list[StoredDocument] | None:
+        """See `Client.get`."""
+        return await self._ask(self._wrapped.get, collection, ids, tenant=tenant)
 
-    @property
-    def refused(self) -> AsyncRefusedMessages:
-        """See `Client.refused`."""
-        return AsyncRefusedMessages(self._pool, self._wrapped.refused)
-
-    announced_models = _Method(Client.announced_models)
-    create_collection = _Method(Client.create_collection)
-    delete = _JobMethod(Client.delete)
-    delete_job = _JobMethod(Client.delete_job)
-    delete_where = _JobMethod(Client.delete_where)
-    jobs = _Method(Client.jobs)
-    receipt = _Method(Client.receipt)
-    search = _Method(Client.search)
-
-    def job(self, job_id: str) -> AsyncJob:
-        """See `Client.job`."""
-        return AsyncJob(self._pool, self._wrapped.job(job_id))
-
+    @_as(Client.enqueue)
     async def enqueue(
         self,
         collection: str,
-        documents: Iterable[Item] | AsyncIterable[Item],
+        documents: Item | Iterable[Item] | AsyncIterable[Item],
         *,
-        on_rejected: Literal["raise", "report"] = "raise",
         block: bool = True,
         timeout_s: float | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> AsyncJob:
-        """See `Client.enqueue`. Takes async iterables too. Cancelled, it stops at the next document it would take."""
-        with _Bridge(documents) as taken:
-            try:
-                job = await self._call(
-                    self._wrapped.enqueue,
-                    collection,
-                    taken,
-                    on_rejected=on_rejected,
-                    block=block,
-                    timeout_s=timeout_s,
-                    progress=progress,
-                )
-            except DocumentsRejected as rejected:
-                rejected.job = AsyncJob(self._pool, rejected.job)
-                raise
-        return AsyncJob(self._pool, job)
+        """See `Client.enqueue`."""
+        how = {"block": block, "timeout_s": timeout_s}
+        return await self._hand_over(self._wrapped.enqueue, documents, progress, collection, **how)
 
+    @_as(Client.update_metadata)
+    async def update_metadata(
+        self,
+        collection: str,
+        ids: str | Iterable[str] | AsyncIterable[str],
+        changes: Mapping[str, Any],
+        *,
+        tenant: str | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> AsyncJob:
+        """See `Client.update_metadata`."""
+
+        def update(name: str, taken: Any, **how: Any) -> Job:
+            return self._wrapped.update_metadata(name, taken, changes, **how)
+
+        return await self._hand_over(update, ids, progress, collection, tenant=tenant)
+
+    @_as(Client.delete)
+    async def delete(
+        self,
+        collection: str,
+        ids: str | Iterable[str] | AsyncIterable[str],
+        *,
+        tenant: str | None = None,
+        version: int | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> AsyncJob:
+        """See `Client.delete`."""
+        return await self._hand_over(self._wrapped.delete, ids, progress, collection, tenant=tenant, version=version)
+
+    @_as(Client.audit)
     async def audit(
         self,
         collection: str,
-        expected: Iterable[Item] | AsyncIterable[Item] | None = None,
+        expected: Item | Iterable[Item] | AsyncIterable[Item] | None = None,
         *,
         repair: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> AuditReport:
-        """See `Client.audit`. Takes async iterables too."""
-        if expected is None:
-            return await self._call(self._wrapped.audit, collection, repair=repair, progress=progress)
-        with _Bridge(expected) as taken:
-            return await self._call(self._wrapped.audit, collection, taken, repair=repair, progress=progress)
+        """See `Client.audit`."""
+        with _Bridge(expected, progress) as bridge:
+            return await self._feed(
+                self._wrapped.audit, collection, bridge.items, repair=repair, progress=bridge.progress
+            )
+
+    async def _hand_over(
+        self,
+        method: Callable[..., Job],
+        items: Any,
+        progress: Callable[[int], None] | None,
+        collection: str,
+        **how: Any,
+    ) -> AsyncJob:
+        with _Bridge(items, progress) as bridge:
+            job = await self._feed(method, collection, bridge.items, progress=bridge.progress, **how)
+        return AsyncJob(self._threads, job)
 
 
 class _Bridge:
-    """Items of the caller's loop, iterated over in a thread; ends with an error once the caller has left."""
+    """Items of the caller's loop for a thread; ends with an error there once the caller has left."""
 
-    def __init__(self, items: Iterable[Item] | AsyncIterable[Item]) -> None:
-        self._items = items
+    def __init__(self, items: Any, progress: Callable[[int], None] | None) -> None:
+        self._progress = progress
         self._loop = asyncio.get_running_loop()
         self._left = threading.Event()
+        #: What the sync client gets: one item, None and what is no iterable at all go through as they are.
+        self.items = self._iterate(items) if self._is_stream(items) else items
 
-    def __enter__(self) -> Iterator[Item]:
-        return self._iterate()
+    @staticmethod
+    def _is_stream(items: Any) -> bool:
+        if isinstance(items, AsyncIterable):
+            return True
+        return isinstance(items, Iterable) and not isinstance(items, str | bytes | bytearray | Mapping | BaseModel)
+
+    def __enter__(self) -> _Bridge:
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._left.set()
 
-    def _iterate(self) -> Iterator[Item]:
-        items = self._items
+    def progress(self, count: int) -> None:
+        """Also called while the queue is full: what makes a cancelled call let go of its thread."""
+        self._check()
+        if self._progress is not None:
+            self._progress(count)
+
+    def _check(self) -> None:
+        if self._left.is_set():
+            raise asyncio.CancelledError("the caller was cancelled")
+
+    def _iterate(self, items: Any) -> Iterator[Any]:
         for item in self._hops(aiter(items)) if isinstance(items, AsyncIterable) else items:
-            if self._left.is_set():
-                raise asyncio.CancelledError("the caller was cancelled")
+            self._check()
             yield item
 
-    def _hops(self, iterator: AsyncIterator[Item]) -> Iterator[Item]:
+    def _hops(self, iterator: AsyncIterator[Any]) -> Iterator[Any]:
         while hop := asyncio.run_coroutine_threadsafe(_take(iterator), self._loop).result():
             yield from hop
 
 
-async def _take(iterator: AsyncIterator[Item]) -> list[Item]:
-    taken: list[Item] = []
+async def _take(iterator: AsyncIterator[Any]) -> list[Any]:
+    taken: list[Any] = []
     async for item in iterator:
         taken.append(item)
         if len(taken) == _HOP:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qdrant_client import QdrantClient
@@ -17,7 +18,8 @@ from gristmill.search.query_vectors import QueryEncoder, WorkerQueryEncoder
 from gristmill.settings import ClientSettings
 from gristmill.store.collections import Collections
 from gristmill.store.connection import open_store
-from gristmill_schemas.errors import GristmillError
+from gristmill_schemas import CollectionSpec
+from gristmill_schemas.errors import GristmillError, InvalidInput
 
 
 @dataclass(frozen=True)
@@ -34,16 +36,57 @@ class Parts:
     local: bool = False
     #: Closes all of the above, in reverse order of opening.
     closing: ExitStack = field(default_factory=ExitStack)
+    #: Set once they are closed.
+    closed: threading.Event = field(default_factory=threading.Event)
 
     @property
     def collections(self) -> Collections:
         """Collections of this store."""
-        return Collections(self.store, local=self.local, deleted=self.evidence.forget)
+        return Collections(
+            self.store,
+            local=self.local,
+            created=lambda spec: self.ledger.note_collection(spec.physical),
+            deleted=self._forget,
+        )
+
+    def _forget(self, spec: CollectionSpec) -> None:
+        self.ledger.note_deletion(spec.physical)
+        self.evidence.forget(spec.key)
+
+    def until_closed(self) -> Parts:
+        """The same parts; each of them raises InvalidInput from `close` on, whoever still holds it.
+
+        Without this, a closed Redis pool would quietly open new connections, and a closed Qdrant client would raise
+        errors of libraries that the caller has never heard of.
+        """
+        guarded: dict[str, Any] = {
+            name: _UntilClosed(getattr(self, name), self.closed)
+            for name in ("ledger", "dispatcher", "store", "queries", "evidence")
+        }
+        return replace(self, **guarded)
+
+    def close(self) -> None:
+        """Close everything; again is harmless."""
+        self.closed.set()
+        self.closing.close()
 
     @property
     def high_water(self) -> HighWater:
         """Marks above which `enqueue` waits."""
         return HighWater(documents=self.settings.queue_max_documents, bytes=self.settings.queue_max_bytes)
+
+
+class _UntilClosed:
+    """A part of a client, until the client is closed."""
+
+    def __init__(self, part: object, closed: threading.Event) -> None:
+        self._part = part
+        self._closed = closed
+
+    def __getattr__(self, name: str) -> Any:
+        if self._closed.is_set():
+            raise InvalidInput("client: expected an open one, this one was closed; open another", field="client")
+        return getattr(self._part, name)
 
 
 def open_parts(settings: ClientSettings, overrides: Mapping[str, Any]) -> Parts:

@@ -2,80 +2,128 @@
 
 >>> client = Client()                                    # GRISTMILL_* variables; Client.embedded() needs no servers
 >>> client.create_collection("faq", model="Qwen/Qwen3-Embedding-0.6B")
->>> client.enqueue("faq", [Document(id="42", text="…")]).wait()
+>>> client.enqueue("faq", [Document(id="42", text="…")]).wait().raise_for_failures()
 >>> client.search("faq", "用了优惠券但没减钱", instruction="Given a complaint, find the FAQ entry that solves it")
+
+What reads and writes documents is on the client itself; `client.collections`, `jobs`, `dead`, `refused` and `models` each
+`list`, `get` and do what can be done with one.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Unpack, overload
 
-from pydantic import ValidationError
+import numpy as np
+import numpy.typing as npt
 from qdrant_client import models
 
-from gristmill.asking import Asking
+from gristmill.arguments import callback, flag, identifier, integer, one_or_many, one_or_many_ids, seconds, tenant_name
 from gristmill.backends import Parts, open_parts
-from gristmill.ingest.jobs import Job
+from gristmill.ingest.agreement import asked_for, settle
+from gristmill.ingest.intake import Intake
+from gristmill.ingest.jobs import Job, Jobs
+from gristmill.ingest.metadata import changed, check_changes
 from gristmill.ingest.packing import parse
 from gristmill.ingest.producer import Producer
-from gristmill.ledger import new_job_id
-from gristmill.maintenance.dead_letters import DeadLetters
-from gristmill.models import served
+from gristmill.maintenance.audit import Auditor
+from gristmill.maintenance.dead_letters import DeadLetters, RefusedMessages
+from gristmill.maintenance.receipts import find_receipt
+from gristmill.models import Models
+from gristmill.options import ClientOptions, EmbeddedOptions, check_names, names_of, takes
+from gristmill.search.embedding import Embedder, Kind
 from gristmill.search.filters import Where, compile_filter
 from gristmill.search.searcher import Searcher
-from gristmill.settings import ClientSettings, load_settings
+from gristmill.settings import ClientSettings, combine, hide_password
+from gristmill.store.collections import Collections, check_space
 from gristmill.store.connection import require_server
+from gristmill.store.documents import count, fetch
 from gristmill.store.points import scroll
 from gristmill_schemas import (
+    AuditReport,
     Chunking,
     CollectionSpec,
     Deletion,
     Distance,
     Document,
     Instruction,
+    Receipt,
     Rejection,
     SearchHit,
+    StoredDocument,
     VectorSpace,
 )
-from gristmill_schemas.errors import DocumentsRejected, InvalidInput
+from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.point import CHUNK_PATH, JOB_PATH
-from gristmill_schemas.validation import explain
+
+#: What `enqueue` and `audit` take one by one.
+Item = Document | Rejection | Mapping[str, Any]
+
+_DOCUMENTS = "a Document, a mapping with its fields, or an iterable of them"
 
 
-class Client(Asking):
-    """Enqueue, search and manage. Safe to share between threads; open it once per process, after forking."""
+class Client:
+    """Enqueue, search and manage. Safe to share between threads; open it once per process, after forking.
 
-    def __init__(self, settings: ClientSettings | None = None, **overrides: Any) -> None:
-        """Open a client.
+    Attributes:
+        collections: Qdrant's collections that Gristmill made: `list`, `get`, `count`, `delete`.
+        jobs: what was handed over, by any process: `list`, `get`.
+        dead: documents that could not be stored: `list`, `get`, `replay`, `drop`.
+        refused: broker messages that were none of ours: `list`, `get`, `drop`, `unreadable`.
+        models: what workers serve: `list`, `get`.
+    """
+
+    @takes(ClientOptions)
+    def __init__(self, settings: ClientSettings | None = None, **options: Unpack[ClientOptions]) -> None:
+        """Open a client. Servers are first spoken to when first needed.
 
         Args:
             settings: ready-made settings; None reads `GRISTMILL_*` variables and `.env`.
-            overrides: single settings by name, such as `redis_url=...`.
+            options: single settings by name, such as `redis_url=...`; they win over `settings`. None means not given.
 
         Raises:
             InvalidInput: a setting is wrong; the message names it.
+            TypeError: there is no setting of this name.
         """
-        self._parts: Parts = open_parts(settings or load_settings(ClientSettings, **overrides), overrides)
-        self.collections = self._parts.collections
-        self._producer = Producer(self._parts.ledger, self._parts.dispatcher, self._parts.high_water)
-        self._searcher = Searcher(self._parts.store, self.collections, self._parts.queries)
-        self.dead = DeadLetters(
-            self._parts.ledger, self._parts.evidence, lambda name, items: self._feed(name, items, [])
-        )
-        self._server_checked = self._parts.local
+        check_names("Client()", options, names_of(ClientOptions))
+        self._start(open_parts(combine(settings, options), options))
 
     @classmethod
-    def embedded(cls, path: str = ":memory:", *, model: str | None = None, **overrides: Any) -> Client:
+    @takes(EmbeddedOptions)
+    def embedded(cls, path: str | os.PathLike[str] = ":memory:", **options: Unpack[EmbeddedOptions]) -> Client:
         """The whole of Gristmill in this process, without any server: for notebooks, demos and tests.
 
         Args:
             path: folder that keeps the vectors, `:memory:`, or the URL of a Qdrant server.
-            model: folder or hub id; None takes GRISTMILL_MODEL.
-            overrides: any other setting, the worker's included.
+            options: any other setting, the worker's included; `model=` is a folder or hub id, by default GRISTMILL_MODEL.
+
+        Raises:
+            InvalidInput: a setting is wrong; the message names it.
+            ModelUnavailable: there is no such model, or it cannot be fetched.
+            StoreUnavailable: another process has the folder open.
+            TypeError: there is no setting of this name.
         """
-        return cls(embedded_path=path, model=model, **overrides)
+        check_names(f"{cls.__name__}.embedded()", options, ("path", *names_of(EmbeddedOptions)))
+        place: dict[str, Any] = {"embedded_path": os.fspath(path) if isinstance(path, os.PathLike) else path}
+        client = cls.__new__(cls)
+        client._start(open_parts(combine(None, place | dict(options)), place | dict(options)))
+        return client
+
+    def _start(self, opened: Parts) -> None:
+        self._parts = parts = opened.until_closed()
+        self._server_checked = parts.local
+        self.collections: Collections = parts.collections
+        self.models = Models(parts.ledger, parts.settings)
+        self.jobs = Jobs(parts.ledger)
+        producer = Producer(parts.ledger, parts.dispatcher, parts.high_water)
+        self._intake = Intake(parts.ledger, producer, self.collections, self._check_server)
+        self.dead = DeadLetters(parts.ledger, parts.evidence, self._intake)
+        self.refused = RefusedMessages(parts.evidence)
+        self._searcher = Searcher(parts.store, self.collections, parts.queries)
+        self._embedder = Embedder(self.collections, self.models, parts.queries)
 
     def __enter__(self) -> Client:
         return self
@@ -85,11 +133,25 @@ class Client(Asking):
     ) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Give all connections back. Embedded mode forgets what is not stored yet: `job.wait()` first."""
-        self._parts.closing.close()
+    def __repr__(self) -> str:
+        settings = self._parts.settings
+        closed = ", closed" if self._parts.closed.is_set() else ""
+        if settings.embedded_path is not None:
+            return f"<Client embedded in {hide_password(settings.embedded_path)!r}, model {settings.model!r}{closed}>"
+        redis, qdrant = hide_password(settings.redis_url), hide_password(settings.qdrant_url)
+        return f"<Client of {redis} and {qdrant}, key prefix {settings.key_prefix!r}{closed}>"
 
-    # collections
+    def close(self) -> None:
+        """Give all connections back; whatever is called afterwards raises InvalidInput.
+
+        Embedded mode forgets what is not stored yet: `job.wait()` first.
+        """
+        self._parts.close()
+
+    def _check_server(self) -> None:
+        if not self._server_checked:
+            require_server(self._parts.store)
+            self._server_checked = True
 
     def create_collection(
         self,
@@ -99,13 +161,14 @@ class Client(Asking):
         dimensions: int | None = None,
         force_dimensions: bool = False,
         space: VectorSpace | None = None,
-        distance: Distance | str = Distance.COSINE,
-        text_key: str = "text",
-        chunking: Chunking | None = None,
-        instructions: Iterable[Instruction] = (),
+        distance: Distance | str | None = None,
+        text_key: str | None = None,
+        chunking: Chunking | Mapping[str, Any] | None = None,
+        instructions: Iterable[Instruction | Mapping[str, Any]] | Instruction | None = None,
+        update: bool = False,
         wait_s: float = 30.0,
     ) -> CollectionSpec:
-        """Create a collection for a model; an existing one with the same space is returned as it is.
+        """Create a collection for a model. One that is there already is returned, if it is as asked for.
 
         Args:
             name: Qdrant's name of the collection.
@@ -114,47 +177,51 @@ class Client(Asking):
             dimensions: shorter vectors, for models that declare Matryoshka sizes.
             force_dimensions: cut although the model does not declare it.
             space: the exact space, instead of asking the workers for it.
-            distance: how Qdrant compares vectors.
-            text_key: payload key that holds the text.
+            distance: how Qdrant compares vectors: `cosine` (the default of new collections), `dot` or `euclid`.
+            text_key: payload key that holds the text; `text` in new collections.
             chunking: policy for long texts.
-            instructions: registered instructions.
+            instructions: registered instructions, one or many.
+            update: give an existing collection this chunking and these instructions, instead of raising. Chunking is for
+                documents that are written from now on; those that are there, and unchanged, stay as they are.
             wait_s: how long to wait for a worker to announce the model.
+
+        Returns:
+            The collection's description. Settings that are left out are not compared with those of an existing one.
 
         Raises:
             SpaceMismatch: it exists with another space.
+            CollectionConflict: it exists with other settings; the message says both.
             NoWorker: no worker has announced this model.
             DimensionsNotSupported: the model has not declared this size.
+            InvalidInput, StoreUnavailable, StoreRefused, BrokerUnavailable, ServerTooOld.
         """
+        name = identifier("name", name)
+        flag("update", update)
+        asked = asked_for(distance, text_key, chunking, instructions)
         self._check_server()
-        wanted = space or served(self._parts.ledger, self._parts.settings, model, wait_s).space(
-            dimensions, force=force_dimensions
-        )
-        try:
-            spec = CollectionSpec(
-                name=name,
-                space=wanted,
-                distance=Distance(distance),
-                text_key=text_key,
-                chunking=chunking or Chunking(),
-                instructions=tuple(instructions),
-            )
-        except ValidationError as error:
-            raise InvalidInput(f"collection: {explain(error)}") from error
-        return self.collections.create(spec)
+        wanted = self._space(space, model, dimensions, force_dimensions, wait_s)
+        spec = CollectionSpec(name=name, space=wanted, **asked)
+        there = self.collections.create(spec)
+        check_space(there, wanted)
+        settled = settle(self.collections, name, there, asked, update=update)
+        self._searcher.forget(name)
+        return settled
 
-    def _check_server(self) -> None:
-        if not self._server_checked:
-            require_server(self._parts.store)
-            self._server_checked = True
-
-    # writing
+    def _space(
+        self, space: VectorSpace | None, model: str | None, dimensions: int | None, force: bool, wait_s: float
+    ) -> VectorSpace:
+        if space is None:
+            size = None if dimensions is None else integer("dimensions", dimensions, 1)
+            return self.models.served(model, wait_s).space(size, force=flag("force_dimensions", force))
+        if not isinstance(space, VectorSpace):
+            raise InvalidInput(f"space: expected a VectorSpace, got {type(space).__name__}", field="space")
+        return space
 
     def enqueue(
         self,
         collection: str,
-        documents: Iterable[Document | Rejection | Mapping[str, Any]],
+        documents: Item | Iterable[Item],
         *,
-        on_rejected: Literal["raise", "report"] = "raise",
         block: bool = True,
         timeout_s: float | None = None,
         progress: Callable[[int], None] | None = None,
@@ -163,40 +230,78 @@ class Client(Asking):
 
         Args:
             collection: an existing collection.
-            documents: any iterable, consumed as the queue takes it: documents, mappings with the same fields, or
-                rejections of a reader, which are passed on.
-            on_rejected: `raise` DocumentsRejected at the end, or only `report` them on the job. Either way every
-                valid document is accepted.
+            documents: one document or any iterable, consumed as the queue takes it: documents, mappings with the same
+                fields, or rejections of a reader, which are passed on.
             block: wait while the queue is above its high-water mark; otherwise raise QueueFull.
             timeout_s: longest wait at a full queue.
             progress: called with the number of documents accepted so far.
 
         Returns:
-            A handle: `job.wait()`, `job.report()`. If the iterable itself raises, or on Ctrl-C, what was accepted
-            stays accepted; the same call again skips what is unchanged.
+            A handle: `job.wait()`, `job.report()`. What is no valid document costs its neighbours nothing: it is among
+            `job.rejections`, counted in the report, and `job.wait().raise_for_failures()` makes an error of it. If the
+            iterable itself raises, or on Ctrl-C, what was accepted stays accepted; the same call again skips what is
+            unchanged.
 
         Raises:
-            DocumentsRejected: some documents were invalid; all others are on their way (`error.job`).
-            CollectionNotFound, QueueFull, BrokerUnavailable, StoreUnavailable.
+            InvalidInput: an argument is wrong, or the collection was not made by Gristmill.
+            CollectionNotFound, QueueFull, BrokerUnavailable, BrokerRefused, StoreUnavailable, StoreRefused, ServerTooOld.
         """
-        rejections: list[Rejection] = []
+        many = one_or_many("documents", documents, (Document, Rejection, Mapping), _DOCUMENTS)
+        how = {"block": flag("block", block), "timeout_s": seconds("timeout_s", timeout_s)}
+        return self._take(collection, lambda _: parse(many), progress=progress, **how)
 
-        def valid() -> Iterator[Document]:
-            for item in parse(documents):
-                if isinstance(item, Rejection):
-                    rejections.append(item)
-                else:
-                    yield item
+    def _take(
+        self,
+        collection: str,
+        items: Callable[[CollectionSpec], Iterable[Any]],
+        progress: Callable[[int], None] | None = None,
+        **how: Any,
+    ) -> Job:
+        return self._intake.take(
+            identifier("collection", collection), items, progress=callback("progress", progress), **how
+        )
 
-        job = self._feed(collection, valid(), rejections, block=block, timeout_s=timeout_s, progress=progress)
-        if rejections and on_rejected == "raise":
-            raise DocumentsRejected(job, rejections)
-        return job
+    def update_metadata(
+        self,
+        collection: str,
+        ids: str | Iterable[str],
+        changes: Mapping[str, Any],
+        *,
+        tenant: str | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Job:
+        """Change the metadata of stored documents. Texts and vectors stay; nothing is encoded.
+
+        Optimistic: a document held at version v gets its new metadata at version v + 1. A newer text that is on its way
+        wins, older work that is late loses, and of two changes at once the later is counted as `superseded`: look at the
+        report, and change again. Where your documents carry consecutive versions of your own, enqueue them with their
+        new metadata instead, since v + 1 would then be taken.
+
+        Args:
+            collection: an existing collection.
+            ids: one id or many.
+            changes: laid over the metadata at its top level; None removes a key.
+            tenant: whose documents.
+            progress: called with the number of documents accepted so far.
+
+        Returns:
+            A handle. Ids that Qdrant does not hold are among its rejections.
+
+        Raises:
+            InvalidInput: an argument is wrong, or `changes` touches the text.
+            CollectionNotFound, BrokerUnavailable, BrokerRefused, StoreUnavailable, StoreRefused, ServerTooOld.
+        """
+        wanted, owner = one_or_many_ids("ids", ids), tenant_name(tenant)
+
+        def documents(spec: CollectionSpec) -> Iterator[Document | Rejection]:
+            return parse(changed(self._parts.store, spec, wanted, owner, check_changes(spec, changes)))
+
+        return self._take(collection, documents, progress)
 
     def delete(
         self,
         collection: str,
-        ids: Iterable[str],
+        ids: str | Iterable[str],
         *,
         tenant: str | None = None,
         version: int | None = None,
@@ -206,55 +311,107 @@ class Client(Asking):
 
         Args:
             collection: an existing collection.
-            ids: document ids.
+            ids: one id or many.
             tenant: whose documents.
             version: deletes everything up to and including it. None means now; pass it if your documents carry
                 versions of their own, else later writes with lower numbers stay refused while the deletion is
                 remembered.
             progress: called with the number of deletions accepted so far.
-        """
-        try:
-            deletions = (Deletion(id=document_id, tenant=tenant, version=version) for document_id in ids)
-            return self._feed(collection, deletions, [], progress=progress)
-        except ValidationError as error:
-            raise InvalidInput(f"delete: {explain(error)}") from error
 
-    def delete_where(self, collection: str, where: Where, *, tenant: str | None = None) -> Job:
-        """Delete every document that matches now, in the version that matches; what was or will be written later stays.
+        Returns:
+            A handle: `job.wait()`, `job.report()`.
 
-        An empty filter is refused: delete the collection instead.
+        Raises:
+            InvalidInput: an argument is wrong. Of many ids, those before a wrong one stay accepted.
+            CollectionNotFound, BrokerUnavailable, BrokerRefused, StoreUnavailable, StoreRefused, ServerTooOld.
         """
-        conditions = compile_filter(where, tenant)
+        wanted, owner = one_or_many_ids("ids", ids), tenant_name(tenant)
+        through = None if version is None else integer("version", version, 0, 2**53 - 1)
+        return self._take(
+            collection, lambda _: (Deletion(id=each, tenant=owner, version=through) for each in wanted), progress
+        )
+
+    def delete_where(
+        self, collection: str, where: Where | None = None, *, tenant: str | None = None, job: str | None = None
+    ) -> Job:
+        """Delete every document that matches now, at the version that matched: newer ones, on their way or not, stay.
+
+        Args:
+            collection: an existing collection.
+            where: `{"lang": "zh", "year": {"gte": 2020}}` or a Qdrant filter.
+            tenant: only this tenant's documents.
+            job: only documents that this job, by its id, was the last to write.
+
+        Returns:
+            A handle: `job.wait()`, `job.report()`.
+
+        Raises:
+            InvalidInput: an argument is wrong, or there is no condition: to delete everything, delete the collection.
+            CollectionNotFound, BrokerUnavailable, BrokerRefused, StoreUnavailable, StoreRefused, ServerTooOld.
+        """
+        conditions = compile_filter(where, tenant_name(tenant))
+        if job is not None:
+            written = models.FieldCondition(key=JOB_PATH, match=models.MatchValue(value=identifier("job", job)))
+            conditions = models.Filter(must=[written, conditions] if conditions else [written])
         if conditions is None:
-            raise InvalidInput("where: expected at least one condition; to delete everything, delete the collection")
-        return self._feed(collection, self._matching(collection, conditions), [])
+            raise InvalidInput(
+                "where: expected at least one condition; to delete everything, delete the collection", field="where"
+            )
+        return self._take(collection, lambda spec: self._matching(spec, conditions))
 
-    def delete_job(self, collection: str, job_id: str) -> Job:
-        """Delete every document that this job was the last to write."""
-        return self.delete_where(collection, {JOB_PATH: job_id})
-
-    def _matching(self, collection: str, conditions: models.Filter) -> Iterator[Deletion]:
+    def _matching(self, spec: CollectionSpec, conditions: models.Filter) -> Iterator[Deletion]:
         # By chunk 0 alone, so that each document comes once. Deleting behind the scroll does not disturb it: pages go by id.
         first_chunk = models.FieldCondition(key=CHUNK_PATH, match=models.MatchValue(value=0))
-        for page in scroll(self._parts.store, collection, models.Filter(must=[conditions, first_chunk])):
+        for page in scroll(self._parts.store, spec.name, models.Filter(must=[conditions, first_chunk])):
             for seen in page:
                 if seen.system is not None:
                     yield Deletion(id=seen.system.id, tenant=seen.system.tenant, version=seen.system.version)
 
-    def _feed(self, collection: str, items: Iterable[Any], rejections: list[Rejection], **how: Any) -> Job:
-        self._check_server()
-        spec = self.collections.get(collection)
-        job_id = new_job_id()
-        try:
-            ticket = self._parts.ledger.open_job(collection, job_id)
-            self._producer.feed(spec, ticket, items, **how)
-        finally:
-            # Also on errors of the caller's own iterable and on Ctrl-C, be it while the answer to `open_job` is on its
-            # way: a job that nobody closes never ends.
-            self._parts.ledger.close_job(job_id, rejected=len(rejections))
-        return Job(self._parts.ledger, job_id, rejections)
+    @overload
+    def get(  # type: ignore[overload-overlap]  # a string is an iterable of strings, and meant as one id
+        self, collection: str, ids: str, *, tenant: str | None = None
+    ) -> StoredDocument | None: ...
+    @overload
+    def get(self, collection: str, ids: Iterable[str], *, tenant: str | None = None) -> list[StoredDocument]: ...
+    def get(
+        self, collection: str, ids: str | Iterable[str], *, tenant: str | None = None
+    ) -> StoredDocument | list[StoredDocument] | None:
+        """Documents as Qdrant holds them now, whole: put together from their chunks.
 
-    # searching
+        Args:
+            collection: an existing collection.
+            ids: one id or many.
+            tenant: whose documents.
+
+        Returns:
+            For one id its document, or None where Qdrant does not hold it. For many a list in their order, in which those
+            that Qdrant does not hold are absent; an empty list for none. What is still on its way is not there yet.
+
+        Raises:
+            InvalidInput: an argument is wrong.
+            CollectionNotFound, StoreUnavailable, StoreRefused.
+        """
+        wanted, owner = list(one_or_many_ids("ids", ids)), tenant_name(tenant)
+        spec = self.collections.get(identifier("collection", collection))
+        found = fetch(self._parts.store, spec, wanted, owner)
+        if isinstance(ids, str | int):
+            return found.get(wanted[0])
+        return [found[each] for each in dict.fromkeys(wanted) if each in found]
+
+    def count(self, collection: str, where: Where | None = None, *, tenant: str | None = None) -> int:
+        """Documents in a collection, counted exactly; `client.collections.count` counts points, one per chunk.
+
+        Args:
+            collection: an existing collection.
+            where: `{"lang": "zh", "year": {"gte": 2020}}` or a Qdrant filter; None counts all.
+            tenant: only this tenant's documents.
+
+        Raises:
+            InvalidInput: an argument is wrong.
+            CollectionNotFound, StoreUnavailable, StoreRefused.
+        """
+        conditions = compile_filter(where, tenant_name(tenant))
+        return count(self._parts.store, identifier("collection", collection), conditions)
 
     def search(
         self,
@@ -273,8 +430,8 @@ class Client(Asking):
 
         Args:
             collection: its name.
-            query: what is looked for.
-            instruction: what the search is for: free text, or the name of a registered one (`faq`, `faq@2`).
+            query: what is looked for; `search_many` takes a list.
+            instruction: what the search is for: a sentence, or the name of a registered one (`faq`, `faq@2`).
                 Goes through the model's own template. None takes the model's default.
             where: `{"lang": "zh", "year": {"gte": 2020}}` or a Qdrant filter.
             tenant: only this tenant's documents.
@@ -287,8 +444,8 @@ class Client(Asking):
             Hits, best first; an empty list where nothing matches.
 
         Raises:
-            InvalidInput: an argument is wrong; the message names it.
-            CollectionNotFound, NoWorker, WaitTimeout, StoreUnavailable, BrokerUnavailable.
+            InvalidInput: an argument is wrong; the message names it. A single word as instruction is taken for a name.
+            CollectionNotFound, NoWorker, WaitTimeout, EncodingFailed, StoreUnavailable, StoreRefused, BrokerUnavailable.
         """
         return self._searcher.search(
             collection,
@@ -301,3 +458,134 @@ class Client(Asking):
             score_threshold=score_threshold,
             group_by_document=group_by_document,
         )
+
+    def search_many(
+        self,
+        collection: str,
+        queries: Iterable[str],
+        *,
+        instruction: str | None = None,
+        where: Where | None = None,
+        tenant: str | None = None,
+        limit: int = 10,
+        offset: int = 0,
+        score_threshold: float | None = None,
+        group_by_document: bool = False,
+    ) -> list[list[SearchHit]]:
+        """Search a collection for several queries at once: one trip to the model and one to Qdrant per 256 of them.
+
+        Args:
+            collection: its name.
+            queries: what is looked for.
+            instruction: as in `search`; the same for all, as everything below.
+            where: as in `search`.
+            tenant: as in `search`.
+            limit: most hits per query.
+            offset: hits to pass over first, per query.
+            score_threshold: hits below it are left out.
+            group_by_document: at most one hit per document; Qdrant is then asked once per query.
+
+        Returns:
+            One list of hits per query, in their order; an empty list for no queries.
+
+        Raises:
+            InvalidInput: an argument is wrong; the message names it.
+            CollectionNotFound, NoWorker, WaitTimeout, EncodingFailed, StoreUnavailable, StoreRefused, BrokerUnavailable.
+        """
+        return self._searcher.search_many(
+            collection,
+            queries,
+            instruction=instruction,
+            where=where,
+            tenant=tenant,
+            limit=limit,
+            offset=offset,
+            score_threshold=score_threshold,
+            group_by_document=group_by_document,
+        )
+
+    def embed(
+        self,
+        texts: str | Iterable[str],
+        *,
+        collection: str | None = None,
+        model: str | None = None,
+        kind: Kind = "query",
+        instruction: str | None = None,
+        lens: str | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Vectors of texts, made by a worker exactly as a search or an ingest would make them.
+
+        Args:
+            texts: one text or many; many are cut into requests that a worker answers in time. A text beyond the model's
+                window is cut at it, as a query is.
+            collection: take its model, dimensions and registered instructions.
+            model: or this model, at its full size; with neither, as in `create_collection`.
+            kind: what the texts are: queries, or documents to be found.
+            instruction: what the texts are embedded for: a sentence, or a name that is registered with the collection.
+            lens: not yet: collections have no lenses so far.
+
+        Returns:
+            float32 (n, dimensions), one row per text in their order; for one text (dimensions,), as
+            sentence-transformers does; (0, dimensions) for none. Normalised where the collection's space is.
+
+        Raises:
+            InvalidInput: an argument is wrong; the message names it.
+            CollectionNotFound, NoWorker, WaitTimeout, EncodingFailed, StoreUnavailable, BrokerUnavailable.
+        """
+        return self._embedder.embed(
+            texts, collection=collection, model=model, kind=kind, instruction=instruction, lens=lens
+        )
+
+    def receipt(self, collection: str, document_id: str, *, tenant: str | None = None) -> Receipt:
+        """What became of one document: its state, version, tokens, chunks, attempts, times and point ids.
+
+        Args:
+            collection: an existing collection.
+            document_id: as it was enqueued.
+            tenant: whose document.
+
+        Raises:
+            InvalidInput: an argument is wrong.
+            CollectionNotFound, StoreUnavailable, StoreRefused, BrokerUnavailable, BrokerRefused.
+        """
+        document, owner = identifier("document_id", document_id), tenant_name(tenant)
+        spec = self.collections.get(identifier("collection", collection))
+        return find_receipt(self._parts.store, self._parts.ledger, self._parts.evidence, spec, document, owner)
+
+    def audit(
+        self,
+        collection: str,
+        expected: Item | Iterable[Item] | None = None,
+        *,
+        repair: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> AuditReport:
+        """Compare what was accepted with what Qdrant holds, document by document, in bounded memory.
+
+        Args:
+            collection: an existing collection.
+            expected: documents that should be there, one or many. Without them the ledger's roster says which should be;
+                that names what is missing but has no texts to restore it from.
+            repair: enqueue exactly what is missing, stale or damaged and whose text is at hand, and delete leftover
+                chunks. The documents are on their way when this returns: `client.jobs.get(report.job_id).wait()`.
+            progress: called with the number of documents looked at so far.
+
+        Returns:
+            Counters, and the first 1,000 gaps one by one. `report.left` is what no repair was found for.
+
+        Raises:
+            InvalidInput: an argument is wrong.
+            CollectionNotFound, StoreUnavailable, StoreRefused, BrokerUnavailable, BrokerRefused.
+        """
+        kinds = (Document, Rejection, Mapping)
+        many = () if expected is None else one_or_many("expected", expected, kinds, _DOCUMENTS)
+        flag("repair", repair)
+        callback("progress", progress)
+        parts, spec = self._parts, self.collections.get(identifier("collection", collection))
+        auditor = Auditor(parts.store, parts.ledger, parts.evidence, spec, repair=repair, progress=progress)
+        documents = auditor.run(many)
+        # A job only if there is something to enqueue.
+        first = next(documents, None)
+        job = None if first is None else self._intake.take(spec.name, chain([first], documents))
+        return auditor.report(job.id if job else None)

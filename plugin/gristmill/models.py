@@ -1,9 +1,13 @@
-"""Which model is meant, and what a worker says about it."""
+"""Which models are served, and what a worker says about each."""
 
 from __future__ import annotations
 
+import builtins
 import time
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
 
+from gristmill.arguments import number, refuse
 from gristmill.ledger import Ledger
 from gristmill.settings import ClientSettings
 from gristmill_schemas import EncoderInfo
@@ -12,36 +16,80 @@ from gristmill_schemas.errors import NoWorker
 _LOOK_S = 0.2
 
 
-def served(ledger: Ledger, settings: ClientSettings, model: str | None, wait_s: float) -> EncoderInfo:
-    """What a worker says about the model; waits for one to say it.
+def engines(ledger: Ledger) -> Iterator[Mapping[str, Any]]:
+    """What each engine of each living worker says of itself; a worker of one model without engines is its own."""
+    for status in ledger.workers().values():
+        yield from cast("list[Mapping[str, Any]]", status.get("engines", [status]))
 
-    Args:
-        ledger: where workers announce their models.
-        settings: name the model, if `model` is None.
-        model: label or digest; None takes GRISTMILL_MODEL, or where that is not set, the one model that is being served.
-        wait_s: how long to wait.
 
-    Raises:
-        NoWorker: nobody has announced it in that time.
-    """
-    wanted = model or (settings.model if "model" in settings.model_fields_set else None)
-    until = time.monotonic() + wait_s
-    while (found := _announced(ledger, wanted)) is None:
-        if time.monotonic() >= until:
-            known = ", ".join(info.model for info in ledger.models()) or "none"
-            name = wanted or settings.model
-            raise NoWorker(
-                f"model: no worker has announced {name!r} (announced: {known}); "
-                f"start one: `gristmill worker --model {name}`"
+def is_served(ledger: Ledger, model_digest: str) -> bool:
+    """Whether a living worker serves the model."""
+    return any(engine.get("model_digest") == model_digest for engine in engines(ledger))
+
+
+class Models:
+    """`client.models`: what workers have announced."""
+
+    def __init__(self, ledger: Ledger, settings: ClientSettings) -> None:
+        self._ledger = ledger
+        self._settings = settings
+
+    def list(self) -> builtins.list[EncoderInfo]:
+        """Every model that a worker has ever announced, newest first."""
+        return self._ledger.models()
+
+    def get(self, name: str) -> EncoderInfo:
+        """What workers say about one model.
+
+        Args:
+            name: what the worker was started with, or the model's digest.
+
+        Raises:
+            NoWorker: no worker has announced it.
+        """
+        if not isinstance(name, str):
+            raise refuse("name", "a model's name or digest", name)
+        return self.served(name, wait_s=0)
+
+    def served(self, model: str | None, wait_s: float) -> EncoderInfo:
+        """What a worker says about the model that is meant; waits for one to say it.
+
+        Args:
+            model: label or digest; None takes GRISTMILL_MODEL, or where that is not set, the one model that is being
+                served.
+            wait_s: how long to wait.
+
+        Raises:
+            NoWorker: nobody has announced it in that time.
+        """
+        if model is not None and not (isinstance(model, str) and model):
+            raise refuse("model", "a model's name or digest", model)
+        wanted = model or (self._settings.model if "model" in self._settings.model_fields_set else None)
+        until = time.monotonic() + number("wait_s", wait_s, 0)
+        while (found := self._announced(wanted)) is None:
+            if time.monotonic() >= until:
+                raise self._nobody(wanted)
+            time.sleep(_LOOK_S)
+        return found
+
+    def _announced(self, wanted: str | None) -> EncoderInfo | None:
+        infos = self._ledger.models()
+        if wanted is not None:
+            return next((info for info in infos if wanted in (info.model, info.digest)), None)
+        live = {engine.get("model_digest") for engine in engines(self._ledger)}
+        serving = [info for info in infos if info.digest in live]
+        return serving[0] if len(serving) == 1 else None
+
+    def _nobody(self, wanted: str | None) -> NoWorker:
+        known = ", ".join(info.model for info in self._ledger.models()) or "none"
+        if wanted is None and known != "none":
+            return NoWorker(
+                f"model: expected one that is being served, got none; name one of those announced: {known}",
+                field="model",
             )
-        time.sleep(_LOOK_S)
-    return found
-
-
-def _announced(ledger: Ledger, wanted: str | None) -> EncoderInfo | None:
-    infos = ledger.models()
-    if wanted is not None:
-        return next((info for info in infos if wanted in (info.model, info.digest)), None)
-    live = {status.get("model_digest") for status in ledger.workers().values()}
-    serving = [info for info in infos if info.digest in live]
-    return serving[0] if len(serving) == 1 else None
+        name = wanted or self._settings.model
+        return NoWorker(
+            f"model: no worker has announced {name!r} (announced: {known}); start one: `gristmill worker --model {name}`",
+            field="model",
+            model=name,
+        )

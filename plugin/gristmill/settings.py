@@ -6,22 +6,38 @@ Workers extend this class (`gristmill_worker.settings`). Nothing else in the cod
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from typing import Any, TypeVar
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
+from redis.connection import parse_url
 
+from gristmill.options import check_names
 from gristmill_schemas.errors import InvalidInput
+from gristmill_schemas.validation import RaisesInvalidInput
 
 S = TypeVar("S", bound="ClientSettings")
 
 ENV_PREFIX = "GRISTMILL_"
 
 
-class ClientSettings(BaseSettings):
-    """What an application needs to enqueue and to search."""
+class _KnownNames(RaisesInvalidInput):
+    """Unknown names are ignored in `.env` files, which hold other programs' variables too, and nowhere else."""
+
+    if not TYPE_CHECKING:
+
+        def __call__(cls, *args: Any, **values: Any) -> Any:  # noqa: N805  # what calls is a class
+            """Make settings."""
+            own = {name: value for name, value in values.items() if not name.startswith("_")}
+            check_names(f"{cls.__name__}()", own, cls.model_fields)
+            return super().__call__(*args, **values)
+
+
+class ClientSettings(BaseSettings, metaclass=_KnownNames):
+    """What an application needs to enqueue and to search. Wrong values raise InvalidInput."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX, env_file=".env", frozen=True, extra="ignore", env_ignore_empty=True
@@ -69,14 +85,34 @@ class ClientSettings(BaseSettings):
     def _redis_scheme(cls, value: str) -> str:
         if not re.match(r"^(rediss?|unix)://", value):
             raise ValueError("expected a URL such as redis://host:6379/0 or rediss://host:6380/0")
+        try:
+            parse_url(value)  # type: ignore[no-untyped-call]  # redis-py's
+        except ValueError as error:  # a port or a database that is no number
+            raise ValueError(f"expected a URL such as redis://host:6379/0 ({error})") from None
         return value
 
     @field_validator("qdrant_url")
     @classmethod
     def _qdrant_scheme(cls, value: str) -> str:
-        if not re.match(r"^https?://", value):
+        if not re.match(r"^https?://[^/:]", value):
             raise ValueError("expected a URL such as http://host:6333")
+        try:
+            _ = urlsplit(value).port
+        except ValueError as error:
+            raise ValueError(f"expected a URL such as http://host:6333 ({error})") from None
         return value
+
+    @field_validator("embedded_path")
+    @classmethod
+    def _embedded_scheme(cls, value: str | None) -> str | None:
+        return cls._qdrant_scheme(value) if value and "://" in value else value
+
+    @classmethod
+    def refusal(cls, error: ValidationError) -> InvalidInput:
+        """The error for values that settings cannot be made of: every wrong one, what came and what was expected."""
+        wrong = error.errors(include_url=False)
+        lines = [f"{variable(str(item['loc'][0]))} {_problem(item)}" for item in wrong]
+        return InvalidInput("settings: " + "; ".join(lines), field=str(wrong[0]["loc"][0]))
 
 
 def load_settings(cls: type[S], **overrides: Any) -> S:
@@ -85,16 +121,35 @@ def load_settings(cls: type[S], **overrides: Any) -> S:
     Raises:
         InvalidInput: naming every setting that is wrong, what came and what was expected.
     """
-    try:
-        return cls(**{name: value for name, value in overrides.items() if value is not None})
-    except ValidationError as error:
-        lines = [f"{variable(str(item['loc'][0]))} {_problem(item)}" for item in error.errors(include_url=False)]
-        raise InvalidInput("settings: " + "; ".join(lines)) from error
+    return cls(**_given(overrides))
+
+
+def combine(settings: ClientSettings | None, overrides: Mapping[str, Any]) -> ClientSettings:
+    """Ready-made settings with single ones replaced; None reads the environment for all that is not overridden.
+
+    Raises:
+        InvalidInput: `settings` are none, or an override is wrong.
+    """
+    if settings is None:
+        known = {name: value for name, value in overrides.items() if name in ClientSettings.model_fields}
+        return load_settings(ClientSettings, **known)
+    if not isinstance(settings, ClientSettings):
+        hint = "; a single setting goes by its name, such as redis_url=…" if isinstance(settings, str) else ""
+        raise InvalidInput(f"settings: expected ClientSettings, got {type(settings).__name__}{hint}", field="settings")
+    chosen = {name: value for name, value in _given(overrides).items() if name in type(settings).model_fields}
+    values = {name: getattr(settings, name) for name in type(settings).model_fields}
+    checked = type(settings)(**values | chosen)
+    # A copy, so that it stays known which settings somebody set.
+    return settings.model_copy(update={name: getattr(checked, name) for name in chosen})
+
+
+def _given(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in overrides.items() if value is not None}
 
 
 def _problem(item: ErrorDetails) -> str:
     # A secret must not end up in a log because somebody pasted it into the wrong variable.
-    shown = "***" if "key" in str(item["loc"][0]) else hide_password(repr(item["input"]))
+    shown = "***" if "key" in str(item["loc"][0]) else hide_password(repr(item["input"])[:200])
     return f"{item['msg'].removeprefix('Value error, ')}, got {shown}"
 
 

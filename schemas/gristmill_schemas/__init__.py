@@ -8,7 +8,7 @@ from gristmill_schemas.job import DeadLetter, JobReport, JobState, Outcome, Rece
 from gristmill_schemas.parcel import Parcel
 from gristmill_schemas.point import PointSystem, point_id
 from gristmill_schemas.query import QueryRequest
-from gristmill_schemas.search import SearchHit
+from gristmill_schemas.search import SearchHit, StoredDocument
 from gristmill_schemas.space import EncoderInfo, Pooling, Templates, VectorSpace
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "RefusedMessage",
     "Rejection",
     "SearchHit",
+    "StoredDocument",
     "Target",
     "Templates",
     "VectorSpace",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from enum import StrEnum
 from typing import ClassVar
 
@@ -98,3 +99,8 @@ class RefusedMessage(Stored):
     message: str
     #: Seconds since 1970.
     refused_at: float = Field(ge=0)
+
+    @property
+    def id(self) -> str:
+        """A name for it, 64 bits in hex over all that it says: `client.refused.get(id)`."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]

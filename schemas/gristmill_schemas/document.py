@@ -33,7 +33,7 @@ class Document(Record):
     @cached_property
     def text_hash(self) -> str:
         """128 bits of the text's SHA-256, in hex: equal hash means the text need not be encoded again."""
-        return hashlib.sha256(self.text.encode()).hexdigest()[:32]
+        return text_hash(self.text)
 
     @cached_property
     def metadata_hash(self) -> str:
@@ -48,6 +48,11 @@ class Deletion(Record):
     tenant: Identifier | None = None
     #: Everything of this document up to and including this version goes. None means the time of the call.
     version: Version | None = None
+
+
+def text_hash(text: str) -> str:
+    """128 bits of a text's SHA-256, in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def canonical_json(value: Any) -> bytes:

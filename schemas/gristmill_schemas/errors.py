@@ -2,7 +2,7 @@
 
 GristmillError
 ├── InvalidInput (ValueError)      the caller's input; the message names the field, what came and what was expected
-│   ├── DocumentsRejected          some documents of one `enqueue` were refused; all others were accepted
+│   ├── CollectionConflict         a collection of this name exists with other settings than those asked for
 │   ├── DimensionsNotSupported     the model has not declared this output size
 │   └── SpaceMismatch              vectors of two different models or settings would have met
 ├── CollectionNotFound (LookupError)
@@ -14,9 +14,11 @@ GristmillError
 ├── NewerFormat                    a newer Gristmill wrote this: it is left alone until this side is upgraded
 ├── StoreRefused                   Qdrant answered, and the answer is no: trying again does not help
 ├── StoreUnfit                     Qdrant would refuse whatever is written to this collection, as it is now
+├── BrokerRefused                  Redis answered, and the answer is no: trying again does not help
 ├── ServerTooOld                   Qdrant lacks a feature that correctness rests on
 ├── QueueFull                      the high-water mark is reached and the caller did not want to wait
 ├── WaitTimeout (TimeoutError)     a wait that the caller bounded ran out
+├── DocumentsFailed                documents of a job were rejected or died; raised where the caller asks for it
 ├── EncodingFailed                 the model could not encode one text
 │   └── AcceleratorOutOfMemory     it did not fit; a smaller batch may
 ├── DeviceFailed                   the accelerator or its process is sick: nobody's text is at fault
@@ -25,35 +27,33 @@ GristmillError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from gristmill_schemas.job import Rejection
+from typing import Any
 
 
 class GristmillError(Exception):
-    """Base of every error that Gristmill raises on purpose."""
+    """Base of every error that Gristmill raises on purpose.
+
+    Attributes:
+        field: the argument, setting or field of a record that it is about, where it is about one.
+        collection: the collection that it is about, where it is about one.
+        model: the model that it is about, where it is about one.
+    """
+
+    def __init__(
+        self, message: str = "", *, field: str | None = None, collection: str | None = None, model: str | None = None
+    ) -> None:
+        self.field = field
+        self.collection = collection
+        self.model = model
+        super().__init__(message)
 
 
 class InvalidInput(GristmillError, ValueError):
     """The caller's input is wrong: the message names the field, what came and what was expected."""
 
 
-class DocumentsRejected(InvalidInput):
-    """Some documents of one `enqueue` were refused; every other one was accepted.
-
-    Attributes:
-        job: the handle of the job that holds the accepted documents.
-        rejections: one record per refused document, in input order.
-    """
-
-    def __init__(self, job: Any, rejections: Sequence[Rejection]) -> None:
-        self.job = job
-        self.rejections = tuple(rejections)
-        first = "; ".join(str(r) for r in self.rejections[:3])
-        more = f"; and {len(self.rejections) - 3} more" if len(self.rejections) > 3 else ""
-        super().__init__(f"{len(self.rejections)} document(s) rejected, all others accepted: {first}{more}")
+class CollectionConflict(InvalidInput):
+    """A collection of this name exists with other settings than those asked for; the message says both."""
 
 
 class DimensionsNotSupported(InvalidInput):
@@ -83,9 +83,17 @@ class Unavailable(GristmillError):
         retry_after_s: seconds the server asked us to wait, or None where it did not say.
     """
 
-    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str = "",
+        retry_after_s: float | None = None,
+        *,
+        field: str | None = None,
+        collection: str | None = None,
+        model: str | None = None,
+    ) -> None:
         self.retry_after_s = retry_after_s
-        super().__init__(message)
+        super().__init__(message, field=field, collection=collection, model=model)
 
 
 class StoreUnavailable(Unavailable):
@@ -96,8 +104,16 @@ class StoreUnavailable(Unavailable):
             was asked may be the cause.
     """
 
-    def __init__(self, message: str, retry_after_s: float | None = None, *, may_be_the_request: bool = False) -> None:
-        super().__init__(message, retry_after_s)
+    def __init__(
+        self,
+        message: str = "",
+        retry_after_s: float | None = None,
+        *,
+        may_be_the_request: bool = False,
+        field: str | None = None,
+        collection: str | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_s, field=field, collection=collection)
         self.may_be_the_request = may_be_the_request
 
 
@@ -127,6 +143,10 @@ class StoreUnfit(GristmillError):
     """Qdrant would refuse whatever is written to this collection: nobody's document is at fault, and work waits."""
 
 
+class BrokerRefused(GristmillError):
+    """Redis answered, and the answer is no. Trying the same again does not help."""
+
+
 class ServerTooOld(GristmillError):
     """The Qdrant server silently ignores a feature that correctness rests on."""
 
@@ -137,6 +157,24 @@ class QueueFull(GristmillError):
 
 class WaitTimeout(GristmillError, TimeoutError):
     """A wait that the caller bounded ran out. The work itself goes on."""
+
+
+class DocumentsFailed(GristmillError):
+    """Documents of a job were rejected at the door, or died on their way; every other one is stored or on its way.
+
+    Attributes:
+        report: the job's counters; `report.rejected` and `report.dead` say how many, `report.reasons` says why.
+        job_id: the job.
+    """
+
+    def __init__(self, report: Any) -> None:
+        """`report`: the `JobReport`, whose module knows this one and not the other way round."""
+        self.report = report
+        self.job_id = report.job_id
+        super().__init__(report.describe_failures(), collection=report.collection)
+
+    def __reduce__(self) -> tuple[type[DocumentsFailed], tuple[Any]]:
+        return type(self), (self.report,)
 
 
 class EncodingFailed(GristmillError):

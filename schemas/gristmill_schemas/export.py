@@ -13,7 +13,7 @@ from gristmill_schemas.job import DeadLetter, JobReport, Receipt, Rejection
 from gristmill_schemas.parcel import Parcel
 from gristmill_schemas.point import PointSystem
 from gristmill_schemas.query import QueryRequest
-from gristmill_schemas.search import SearchHit
+from gristmill_schemas.search import SearchHit, StoredDocument
 from gristmill_schemas.space import EncoderInfo, VectorSpace
 from gristmill_schemas.validation import Record
 
@@ -33,6 +33,7 @@ EXPORTED: tuple[type[Record], ...] = (
     RefusedMessage,
     Rejection,
     SearchHit,
+    StoredDocument,
     VectorSpace,
 )
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from gristmill_schemas.document import Deletion, Document
+from gristmill_schemas.errors import DocumentsFailed
 from gristmill_schemas.stored import Stored
 from gristmill_schemas.validation import Record
+
+if TYPE_CHECKING:
+    from typing import Self
 
 
 class Outcome(StrEnum):
@@ -72,6 +76,8 @@ class JobReport(Record):
     truncated: int = 0
     #: From the start of `enqueue` to the last finished parcel, or until now while the job runs.
     seconds: float = 0.0
+    #: Why the first of its documents were rejected or died, as far as the handle that made this report knows.
+    reasons: tuple[str, ...] = ()
 
     @property
     def finished(self) -> int:
@@ -82,6 +88,44 @@ class JobReport(Record):
     def pending(self) -> int:
         """Documents still on their way."""
         return self.accepted - self.finished
+
+    def raise_for_failures(self) -> Self:
+        """Raise if a document of the job was rejected or died; returns the report itself if not.
+
+        Raises:
+            DocumentsFailed: how many, the first reasons, and how to see the rest.
+        """
+        if self.rejected or self.dead:
+            raise DocumentsFailed(self)
+        return self
+
+    def describe(self) -> str:
+        """One line: the counters that are not zero, and what to do about failures."""
+        counters = ", ".join(f"{value} {name}" for name in _COUNTERS if (value := getattr(self, name)))
+        told = f"{self.state}: {counters or 'nothing accepted'}"
+        return f"{told}; {self.how_to_see()}" if self.dead or self.rejected else told
+
+    def describe_failures(self) -> str:
+        """One line about what was rejected or died: how many, the first reasons, how to see the rest."""
+        counts = ", ".join(f"{value} {name}" for name in ("rejected", "dead") if (value := getattr(self, name)))
+        return "; ".join((f"job {self.job_id} in {self.collection!r}: {counts}", *self.reasons, self.how_to_see()))
+
+    def how_to_see(self) -> str:
+        """Where the whole story of the failures is."""
+        told = "`job.rejections` of the handle that enqueued them lists the rejected" if self.rejected else ""
+        if not self.dead:
+            return told
+        listed = f"client.dead.list(job={self.job_id!r}) or `gristmill dead list --job {self.job_id}`"
+        return f"{told}; {listed} lists the dead" if told else f"{listed} lists the dead"
+
+    def __repr__(self) -> str:
+        return f"<JobReport {self.job_id} in {self.collection!r}: {self.describe()}>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
+
+_COUNTERS = ("accepted", "stored", "skipped", "superseded", "deleted", "dead", "pending", "rejected", "truncated")
 
 
 class DeadLetter(Stored):

@@ -22,5 +22,7 @@ MAX_PARCEL_INFLATED_BYTES: Final = 16 * 1024 * 1024
 MAX_INSTRUCTION_CHARS: Final = 2_000
 #: Longest query, in bytes.
 MAX_QUERY_BYTES: Final = 64 * 1024
+#: Most texts in one query request.
+MAX_QUERY_TEXTS: Final = 256
 #: Most chunks that one document may be cut into.
 MAX_CHUNKS: Final = 4096

@@ -20,6 +20,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from gristmill_schemas.errors import EncodingFailed, GristmillError, InvalidInput, NewerFormat
+from gristmill_schemas.limits import MAX_QUERY_TEXTS
 from gristmill_schemas.stored import Stored
 from gristmill_schemas.validation import CleanText, Identifier
 
@@ -39,7 +40,7 @@ class QueryRequest(Stored):
     model_digest: Identifier
     dimensions: int = Field(gt=0)
     normalize: bool = True
-    texts: tuple[CleanText, ...] = Field(min_length=1, max_length=256)
+    texts: tuple[CleanText, ...] = Field(min_length=1, max_length=MAX_QUERY_TEXTS)
     #: Seconds since 1970 after which nobody waits for the answer any more.
     deadline: float
 

@@ -1,4 +1,4 @@
-"""What a search gives back."""
+"""What reading a collection gives back: hits of a search, and documents by their ids."""
 
 from __future__ import annotations
 
@@ -27,3 +27,19 @@ class SearchHit(Record):
     instruction: str | None = None
     #: Qdrant's point id.
     point_id: str
+
+
+class StoredDocument(Record):
+    """One document as Qdrant holds it, put together from its chunks."""
+
+    #: Its id and tenant, as it was enqueued.
+    id: str
+    #: The whole text.
+    text: str
+    metadata: dict[str, Any]
+    tenant: str | None = None
+    version: int
+    #: Points that it was cut into.
+    chunks: int = 1
+    #: False where chunks are missing or of another version, and the text is what is left: see `gristmill audit --repair`.
+    whole: bool = True

@@ -91,11 +91,17 @@ class EncoderInfo(Stored):
         """
         size = self.dimensions if dimensions is None else dimensions
         if not 0 < size <= self.dimensions:
-            raise DimensionsNotSupported(f"dimensions: expected 1 to {self.dimensions} for {self.model}, got {size}")
+            raise DimensionsNotSupported(
+                f"dimensions: expected 1 to {self.dimensions} for {self.model}, got {size}",
+                field="dimensions",
+                model=self.model,
+            )
         if size != self.dimensions and not force and not self._declares(size):
             raise DimensionsNotSupported(
                 f"dimensions: {self.model} declares {self._declared()}, got {size}; "
-                "cutting undeclared sizes costs quality: pass force=True if you measured that it is good enough"
+                "cutting undeclared sizes costs quality: pass force_dimensions=True if you measured that it is good enough",
+                field="dimensions",
+                model=self.model,
             )
         return VectorSpace(
             model=self.model,

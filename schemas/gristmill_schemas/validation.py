@@ -7,10 +7,13 @@ door, where the message can still name the document, and not in a worker an hour
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+import reprlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.limits import (
     MAX_ID_CHARS,
     MAX_METADATA_BYTES,
@@ -22,10 +25,56 @@ from gristmill_schemas.limits import (
 SYSTEM_KEY = "_gristmill"
 
 
-class Record(BaseModel):
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)  # it has no public name
+
+
+class RaisesInvalidInput(ModelMetaclass):
+    """Calling such a class with wrong values raises our InvalidInput instead of pydantic's ValidationError.
+
+    A metaclass, since it costs nothing where pydantic builds records itself (from JSON, inside other records), while an
+    `__init__` of our own would be called there too. `model_validate` stays pydantic's, errors included.
+    """
+
+    if not TYPE_CHECKING:  # type checkers shall see the constructor that pydantic makes
+
+        def __call__(cls, *args: Any, **values: Any) -> Any:  # noqa: N805  # what calls is a class
+            """Make a record."""
+            try:
+                return super().__call__(*args, **values)
+            except ValidationError as error:
+                raise cls.refusal(error) from error
+
+
+class Record(BaseModel, metaclass=RaisesInvalidInput):
     """Base of what comes in at the door: immutable, unknown fields refused, finite numbers only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=False)
+
+    @classmethod
+    def refusal(cls, error: ValidationError) -> InvalidInput:
+        """The error for values that this record cannot be made of."""
+        return InvalidInput(f"{cls.__name__}: {explain(error)}", field=field_of(error))
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        # A text may have a mebibyte; a traceback or a log line must not.
+        for name, value in super().__repr_args__():
+            yield name, _Shown(_SHORT.repr(value))
+
+
+class _Shown(str):
+    """Text that is its own repr."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring, _SHORT.maxother = 80, 400
 
 
 def clean_text(value: Any) -> str:
@@ -43,7 +92,8 @@ def clean_text(value: Any) -> str:
     return value
 
 
-def _identifier(value: Any) -> str:
+def clean_identifier(value: Any) -> str:
+    """Return `value` as an id: a clean string that is not blank and not too long; integers become strings."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     text = clean_text(value)
@@ -112,6 +162,11 @@ def check_json(value: Any, path: str, depth: int = 1) -> None:
             )
 
 
+def field_of(error: ValidationError) -> str | None:
+    """Path of the first wrong field, such as `documents.0.text`; None where the record as a whole is wrong."""
+    return ".".join(str(part) for part in error.errors(include_url=False, include_context=False)[0]["loc"]) or None
+
+
 def explain(error: ValidationError) -> str:
     """One line from a pydantic error: `field: what was expected, what came`, for messages and rejection records."""
     lines = []
@@ -126,7 +181,7 @@ def explain(error: ValidationError) -> str:
     return "; ".join(lines)
 
 
-Identifier = Annotated[str, BeforeValidator(_identifier), Field(min_length=1, max_length=MAX_ID_CHARS)]
+Identifier = Annotated[str, BeforeValidator(clean_identifier), Field(min_length=1, max_length=MAX_ID_CHARS)]
 DocumentText = Annotated[str, BeforeValidator(_document_text), Field(min_length=1)]
 CleanText = Annotated[str, BeforeValidator(clean_text)]
 Metadata = Annotated[dict[str, Any], BeforeValidator(_metadata)]

@@ -47,7 +47,7 @@ def settled(client: Client, job_ids: Iterable[str], deadline_s: float) -> list[J
     until = time.monotonic() + deadline_s
     while open_ids:
         for job_id in list(open_ids):
-            report = client.job(job_id).report()
+            report = client.jobs.get(job_id).report()
             reports[job_id] = report
             if report.state is JobState.DONE:
                 open_ids.discard(job_id)

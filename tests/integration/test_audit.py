@@ -35,7 +35,7 @@ def change(client: Client, name: str, point: str, **system: Any) -> None:
 def repaired(client: Client, report: AuditReport) -> AuditReport:
     """Wait for what a repair enqueued, and audit again."""
     if report.job_id is not None:
-        assert client.job(report.job_id).wait(30).dead == 0
+        assert client.jobs.get(report.job_id).wait(30).dead == 0
     return client.audit(report.collection)
 
 
@@ -56,7 +56,7 @@ def test_repair_enqueues_exactly_what_was_lost(client: Client, collection_name: 
     assert (report.missing, report.repaired, report.left) == (5, 5, 0)
     assert sorted(finding.id or "" for finding in report.findings) == sorted(lost)
     assert report.job_id is not None
-    assert client.job(report.job_id).wait(30).stored == 5
+    assert client.jobs.get(report.job_id).wait(30).stored == 5
     assert client.audit(collection_name, docs).gaps == 0
 
 
@@ -263,7 +263,7 @@ def test_a_repair_that_was_cut_off_is_finished_by_the_next(
     for point in client.receipt(collection_name, "long").point_ids:
         change(client, collection_name, point, space="0123456789abcdef")
     with monkeypatch.context() as patched:
-        patched.setattr(client, "_feed", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(client._intake, "take", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             client.audit(collection_name, repair=True)
     report = client.audit(collection_name, [long], repair=True)

@@ -85,7 +85,7 @@ def test_a_job_is_deleted_except_for_what_others_wrote_since(client: Client, col
     first = client.enqueue(collection_name, [*documents(5), Document(id="long", text=LONG)])
     first.wait(30)
     client.enqueue(collection_name, [Document(id="d0", text="changed since")]).wait(30)
-    report = client.delete_job(collection_name, first.id).wait(30)
+    report = client.delete_where(collection_name, job=first.id).wait(30)
     assert (report.accepted, report.deleted) == (5, 5)
     assert points(client, collection_name) == 1
     assert client.receipt(collection_name, "d0").state == "stored"

@@ -230,7 +230,6 @@ def test_a_truncated_text_is_reported(make_stage: MakeStage) -> None:
 def test_the_documents_of_a_collection_that_was_deleted_on_purpose_are_gone_and_not_dead(stage: Stage) -> None:
     stage.accept([Document(id="a", text="t"), Document(id="b", text="t")])
     stage.collections.delete(stage.name)
-    stage.ledger.note_deletion(stage.name)
     assert stage.pipeline().process() is Handled.DONE
     assert counts(stage.reports()[0]) == {"gone": 2}
     assert stage.ledger.dead_letters(10) == []
@@ -239,7 +238,6 @@ def test_the_documents_of_a_collection_that_was_deleted_on_purpose_are_gone_and_
 def test_a_collection_deleted_between_look_and_write_is_gone_too(stage: Stage) -> None:
     actor = stage.take(Document(id="a", text="t")).stop_before("upsert")
     stage.collections.delete(stage.name)
-    stage.ledger.note_deletion(stage.name)
     actor.finish()
     stage.work_off()
     assert counts(stage.reports()[0]) == {"gone": 1}
@@ -248,7 +246,7 @@ def test_a_collection_deleted_between_look_and_write_is_gone_too(stage: Stage) -
 def test_in_a_store_without_any_of_our_collections_everything_waits(stage: Stage) -> None:
     """A wrong address, or a wiped server: nobody has deleted anything on purpose."""
     stage.accept([Document(id="a", text="t")])
-    stage.collections.delete(stage.name)
+    stage.store.delete_collection(stage.name)
     handler = stage.pipeline()
     for _ in range(5):
         assert handler.process() is Handled.DONE

@@ -149,14 +149,14 @@ def test_without_qdrant_a_worker_waits_says_so_and_goes_on(site: Site, away: str
         site.qdrant.kill()
     # What `enqueue` does, once it has asked Qdrant what the collection is.
     ticket = ledger.open_job("c")
-    site.client._producer.feed(spec, ticket, [Document(id=f"d{n}", text=f"text {n}") for n in range(500)])
+    site.client._intake._producer.feed(spec, ticket, [Document(id=f"d{n}", text=f"text {n}") for n in range(500)])
     ledger.close_job(ticket.job_id)
     eventually(lambda: site.waits_for("Qdrant cannot be used"), 30)
     if away == "paused":
         site.qdrant.resume()
     else:
         site.qdrant.start()
-    report = site.client.job(ticket.job_id).wait(60)
+    report = site.client.jobs.get(ticket.job_id).wait(60)
     assert (report.stored, report.dead) == (500, 0)
     assert site.attempts() == {1}
     eventually(lambda: not site.waits_for("Qdrant"), 30)

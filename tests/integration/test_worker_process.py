@@ -108,7 +108,7 @@ def test_forged_messages_are_parked_and_the_worker_goes_on(
 ) -> None:
     worker = start_worker(settings)
     client.create_collection(collection_name, "hash:16")
-    queue = queue_name(client.announced_models()[0].digest)
+    queue = queue_name(client.models.list()[0].digest)
     trap = tmp_path / "trap"
     messages = forged(trap)
     with contextlib.closing(redis.Redis.from_url(settings["redis_url"])) as broker:
@@ -185,8 +185,8 @@ def test_a_full_queue_says_so_waits_and_goes_on_when_a_worker_comes(
         assert not failed
         assert seen[-1] == 1000
         assert seen == sorted(seen)
-        for report in client.jobs():
-            client.job(report.job_id).wait(60)
+        for report in client.jobs.list():
+            client.jobs.get(report.job_id).wait(60)
         assert client.collections.count(collection_name) == 1000
 
 

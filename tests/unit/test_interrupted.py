@@ -20,7 +20,7 @@ def test_a_job_ends_though_the_answer_to_its_opening_never_arrived(monkeypatch: 
         monkeypatch.setattr(client._parts.ledger, "open_job", interrupted)
         with pytest.raises(KeyboardInterrupt):
             client.enqueue("c", [Document(id="1", text="text")])
-        assert [report.state for report in client.jobs()] == [JobState.DONE]
+        assert [report.state for report in client.jobs.list()] == [JobState.DONE]
 
 
 def test_what_was_accepted_before_an_interruption_is_stored_and_the_job_ends() -> None:
@@ -33,5 +33,5 @@ def test_what_was_accepted_before_an_interruption_is_stored_and_the_job_ends() -
         client.create_collection("c")
         with pytest.raises(KeyboardInterrupt):
             client.enqueue("c", documents())
-        report = client.job(client.jobs()[0].job_id).wait(30)
+        report = client.jobs.get(client.jobs.list()[0].job_id).wait(30)
         assert (report.state, report.stored) == (JobState.DONE, 64), "whole parcels only: the rest was never accepted"

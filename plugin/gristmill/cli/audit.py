@@ -66,7 +66,7 @@ def audit(
             report = client.audit(name, expected, repair=repair, progress=lambda done: bar.update(line, completed=done))
         failed = 0
         if report.job_id is not None:
-            job = watch_job(client.job(report.job_id), hidden=as_json)
+            job = watch_job(client.jobs.get(report.job_id), hidden=as_json)
             failed = job.dead
     if as_json:
         print_json(report.model_dump(mode="json") | {"gaps": report.gaps, "left": report.left})

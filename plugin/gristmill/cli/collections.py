@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gristmill import Chunking, Client, CollectionSpec, Instruction, InvalidInput, LongTexts
+from gristmill import Client, CollectionSpec, Instruction, InvalidInput, LongTexts
 from gristmill.cli.output import JsonFlag, console, print_json, table
 
 app = typer.Typer()
@@ -22,16 +22,21 @@ def create(
     ] = None,
     dimensions: Annotated[int | None, typer.Option(help="Shorter vectors, where the model declares them.")] = None,
     force_dimensions: Annotated[bool, typer.Option(help="Cut although the model does not declare it.")] = False,
-    text_key: Annotated[str, typer.Option(help="Payload key of the text.")] = "text",
-    long_texts: Annotated[LongTexts, typer.Option(help="What happens to long texts.")] = LongTexts.CHUNK,
-    chunk_size: Annotated[int, typer.Option(help="Tokens per chunk.")] = 512,
-    chunk_overlap: Annotated[int, typer.Option(help="Tokens that neighbouring chunks share.")] = 64,
+    text_key: Annotated[str | None, typer.Option(help="Payload key of the text; default `text`.")] = None,
+    long_texts: Annotated[LongTexts | None, typer.Option(help="What happens to long texts; default `chunk`.")] = None,
+    chunk_size: Annotated[int | None, typer.Option(help="Tokens per chunk; default 512.")] = None,
+    chunk_overlap: Annotated[int | None, typer.Option(help="Tokens that neighbours share; default 64.")] = None,
     instruction: Annotated[
         list[str] | None, typer.Option(help="Register an instruction: name=sentence. Repeat for more.")
     ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Give an existing collection this chunking and these instructions.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Create a collection, or leave an existing one of the same space as it is."""
+    """Create a collection. One that exists must be as asked for; what is not given is not compared."""
+    policy = {"long_texts": long_texts, "size": chunk_size, "overlap": chunk_overlap}
+    given = {name: value for name, value in policy.items() if value is not None}
     with Client() as client:
         spec = client.create_collection(
             name,
@@ -39,8 +44,9 @@ def create(
             dimensions=dimensions,
             force_dimensions=force_dimensions,
             text_key=text_key,
-            chunking=Chunking(long_texts=long_texts, size=chunk_size, overlap=chunk_overlap),
-            instructions=[_instruction(text) for text in instruction or ()],
+            chunking=given or None,
+            instructions=[_instruction(text) for text in instruction] if instruction else None,
+            update=update,
         )
     _show(spec, None, as_json)
 
@@ -56,7 +62,7 @@ def _instruction(text: str) -> Instruction:
 def list_(as_json: JsonFlag = False) -> None:
     """List Gristmill's collections."""
     with Client() as client:
-        rows = [(spec, client.collections.count(spec.name)) for spec in client.collections.specs()]
+        rows = [(spec, client.collections.count(spec.name)) for spec in client.collections.list()]
     if as_json:
         print_json({"collections": [spec.model_dump(mode="json") | {"points": count} for spec, count in rows]})
     else:

@@ -23,12 +23,13 @@ OfCollection = Annotated[str | None, typer.Option("--collection", "-c", help="On
 @commands.command("list")
 def list_(
     collection: OfCollection = None,
+    job: Annotated[str | None, typer.Option("--job", help="Only this job's.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 50,
     as_json: JsonFlag = False,
 ) -> None:
     """Dead letters, newest first."""
     with Client() as client:
-        letters = client.dead.list(collection=collection, limit=limit)
+        letters = client.dead.list(collection, job=job, limit=limit)
     if as_json:
         print_json({"letters": [letter.model_dump(mode="json") for letter in letters]})
         return

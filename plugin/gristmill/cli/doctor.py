@@ -128,11 +128,13 @@ def _workers(settings: ClientSettings) -> str:
     workers = RedisLedger(settings).workers()
     if not workers:
         raise GristmillError("no worker is running; start one: `gristmill worker`")
-    return "; ".join(
-        f"{name} serves {status.get('model')} on {status.get('device')}"
-        + (f", waiting for: {status['waiting_for']}" if status.get("waiting_for") else "")
-        for name, status in workers.items()
-    )
+    return "; ".join(_worker(name, status) for name, status in workers.items())
+
+
+def _worker(name: str, status: Mapping[str, Any]) -> str:
+    served = ", ".join(f"{each.get('model')} on {each.get('device')}" for each in status.get("engines", [status]))
+    waits = status.get("notices") or [status[key] for key in ("waiting_for",) if status.get(key)]
+    return f"{name} serves {served}" + "".join(f"; waiting: {each}" for each in waits)
 
 
 def _versions() -> dict[str, str]:

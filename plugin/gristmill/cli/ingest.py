@@ -52,7 +52,6 @@ def ingest(
         job = client.enqueue(
             collection,
             documents,
-            on_rejected="report",
             progress=lambda accepted: bar.update(line, note=f"{accepted:,} documents handed over"),
         )
         bar.stop()

@@ -20,7 +20,7 @@ _COLUMNS = ("stored", "skipped", "superseded", "deleted", "dead", "pending", "re
 def list_(limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20, as_json: JsonFlag = False) -> None:
     """The newest jobs, newest first."""
     with Client() as client:
-        reports = client.jobs(limit)
+        reports = client.jobs.list(limit)
     if as_json:
         print_json({"jobs": [as_record(report) for report in reports]})
     else:
@@ -34,7 +34,7 @@ def list_(limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20, as_j
 def show(job_id: str, as_json: JsonFlag = False) -> None:
     """Counters of one job."""
     with Client() as client:
-        print_report(client.job(job_id).report(), as_json)
+        print_report(client.jobs.get(job_id).report(), as_json)
 
 
 @commands.command()
@@ -45,7 +45,7 @@ def watch(
 ) -> None:
     """Follow one job until it is done. Ctrl-C leaves; the job goes on."""
     with Client() as client:
-        print_report(watch_job(client.job(job_id), hidden=as_json, timeout_s=timeout_s), as_json)
+        print_report(watch_job(client.jobs.get(job_id), hidden=as_json, timeout_s=timeout_s), as_json)
 
 
 def watch_job(job: Job, *, hidden: bool, timeout_s: float | None = None) -> JobReport:

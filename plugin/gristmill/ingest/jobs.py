@@ -1,40 +1,66 @@
-"""A handle on one `enqueue`: what became of its documents."""
+"""Handles on what was handed over, and what became of it."""
 
 from __future__ import annotations
 
+import builtins
+import logging
 import time
 from collections.abc import Callable, Generator, Sequence
 from typing import cast
 
+from gristmill.arguments import callback, identifier, integer, seconds
 from gristmill.ledger import Ledger
-from gristmill_schemas import JobReport, JobState, Rejection
+from gristmill_schemas import DeadLetter, JobReport, JobState, Rejection
 from gristmill_schemas.errors import InvalidInput, WaitTimeout
 
+log = logging.getLogger(__name__)
+
+#: Failures that a report gives the reasons of.
+_REASONS = 3
 #: Polling interval: quick at first, so that short jobs return at once, then slow, so that long ones cost nothing.
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.02, 0.5
 
 
 class Job:
-    """What one `enqueue` or `delete` handed over. Any process can look at it: `client.job(job_id)`."""
+    """What one `enqueue` or `delete` handed over. Any process can look at it: `client.jobs.get(job_id)`."""
 
     def __init__(self, ledger: Ledger, job_id: str, rejections: Sequence[Rejection] = ()) -> None:
         self._ledger = ledger
         self.id = job_id
         #: Documents of this call that were never accepted, with their reasons. Known to this handle only.
         self.rejections = tuple(rejections)
+        self._seen: JobReport | None = None
 
     def __repr__(self) -> str:
-        return f"Job({self.id!r})"
+        """What was last seen of it: nothing is asked for this."""
+        if self._seen is not None:
+            return f"<Job {self.id} in {self._seen.collection!r}: {self._seen.describe()}>"
+        return f"<Job {self.id}: {len(self.rejections)} rejected>" if self.rejections else f"<Job {self.id}>"
 
     def report(self) -> JobReport:
-        """Counters as they stand now. Raises InvalidInput where the job is unknown or long forgotten."""
+        """Counters as they stand now, and the first reasons why documents were rejected or died.
+
+        Raises:
+            InvalidInput: the job is unknown or long forgotten.
+        """
+        report = self._counters()
+        self._seen = report.model_copy(update={"reasons": self._reasons(report)})
+        return self._seen
+
+    def _counters(self) -> JobReport:
         report = self._ledger.report(self.id)
         if report is None:
             raise InvalidInput(
                 f"job {self.id!r} is unknown: finished jobs are forgotten after GRISTMILL_JOB_TTL_S seconds; "
-                "`gristmill jobs list` shows those that are not"
+                "`gristmill jobs list` shows those that are not",
+                field="job_id",
             )
+        self._seen = report
         return report
+
+    def _reasons(self, report: JobReport) -> tuple[str, ...]:
+        letters = self._ledger.dead_letters(_REASONS, job_id=self.id) if report.dead else []
+        return (*(str(each) for each in self.rejections[:_REASONS]), *map(_reason, letters))
 
     def wait(self, timeout_s: float | None = None, *, progress: Callable[[JobReport], None] | None = None) -> JobReport:
         """Wait until every accepted document has come to its end.
@@ -43,8 +69,13 @@ class Job:
             timeout_s: longest wait; None waits as long as it takes.
             progress: called with every report that is looked at, the last one included.
 
+        Returns:
+            The last report. It says how many documents died or were rejected, why the first of them, and how to see the
+            rest; so does a line in the log. `report.raise_for_failures()` makes an error of it.
+
         Raises:
             WaitTimeout: the time is over; the work itself goes on.
+            InvalidInput, BrokerUnavailable, BrokerRefused.
         """
         looks = self._looks(timeout_s, progress)
         while True:
@@ -57,18 +88,46 @@ class Job:
         self, timeout_s: float | None, progress: Callable[[JobReport], None] | None
     ) -> Generator[float, None, JobReport]:
         """Look once per step; yields how long to pause, and returns the last report. Who pauses, and how, is not ours."""
-        until = None if timeout_s is None else time.monotonic() + timeout_s
+        callback("progress", progress)
+        limit_s = seconds("timeout_s", timeout_s)
+        until = None if limit_s is None else time.monotonic() + limit_s
         pause = _FIRST_LOOK_S
         while True:
-            report = self.report()
+            report = self._counters()
+            if report.state is JobState.DONE:
+                report = self.report()
             if progress is not None:
                 progress(report)
             if report.state is JobState.DONE:
+                log.log(logging.WARNING if report.dead or report.rejected else logging.INFO, "%r", report)
                 return report
             if until is not None and time.monotonic() >= until:
                 raise WaitTimeout(
                     f"job {self.id}: {report.pending} of {report.accepted} documents unfinished after {timeout_s:g} s; "
-                    "they go on. If nothing moves, see `gristmill doctor`: is a worker for this model running?"
+                    "they go on. If nothing moves, see `gristmill doctor`: is a worker for this model running?",
+                    collection=report.collection,
                 )
             yield pause
             pause = min(pause * 1.3, _LAST_LOOK_S)
+
+
+def _reason(letter: DeadLetter) -> str:
+    item = letter.document or letter.deletion
+    return f"{repr(item.id) if item else letter.id} died: {letter.error}: {letter.reason[:200]}"
+
+
+class Jobs:
+    """`client.jobs`: what was handed over, by any process."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def list(self, limit: int = 20) -> builtins.list[JobReport]:
+        """Reports of the newest jobs, newest first."""
+        return self._ledger.jobs(integer("limit", limit, 1))
+
+    def get(self, job_id: str) -> Job:
+        """A handle on one job. Raises InvalidInput where it is unknown or long forgotten."""
+        job = Job(self._ledger, identifier("job_id", job_id))
+        job.report()
+        return job

@@ -93,7 +93,8 @@ class Producer:
                 raise QueueFull(
                     f"the queue holds {load.documents} documents and {load.bytes} bytes, its marks are "
                     f"{self._high_water.documents} and {self._high_water.bytes}: add workers, wait, or raise "
-                    "GRISTMILL_QUEUE_MAX_DOCUMENTS or GRISTMILL_QUEUE_MAX_BYTES"
+                    "GRISTMILL_QUEUE_MAX_DOCUMENTS or GRISTMILL_QUEUE_MAX_BYTES",
+                    collection=parcel.collection,
                 )
             waiting()
             time.sleep(_FULL_LOOK_S)

@@ -232,8 +232,8 @@ class Ledger(Protocol):
     def load(self) -> Load:
         """What is waiting or being worked on."""
 
-    def dead_letters(self, limit: int, collection: str | None = None) -> list[DeadLetter]:
-        """Newest first."""
+    def dead_letters(self, limit: int, collection: str | None = None, job_id: str | None = None) -> list[DeadLetter]:
+        """Newest first; those of one collection, of one job, or all."""
 
     def dead_letter(self, letter_id: str) -> DeadLetter | None:
         """One letter."""

@@ -10,7 +10,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
 from gristmill.settings import ClientSettings, hide_password
-from gristmill_schemas.errors import BrokerUnavailable
+from gristmill_schemas.errors import BrokerRefused, BrokerUnavailable, GristmillError
 
 #: Answers that change when the server does: it is full, or a replica, or its cluster or its disk is in trouble, or the
 #: user's rights were changed.
@@ -42,11 +42,20 @@ def broker_errors(url: str) -> Iterator[None]:
     """Translate Redis's connection errors into ours, with the way out."""
     try:
         yield
+    except GristmillError:  # ours already, though some are ValueErrors too
+        raise
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise BrokerUnavailable(
             f"Redis at {hide_password(url)} cannot be used: {error}. Start one, or set GRISTMILL_REDIS_URL."
         ) from error
     except redis.ResponseError as error:
         if not isinstance(error, _NOT_NOW) and not str(error).startswith(_NOT_NOW_CODES):
-            raise
+            raise BrokerRefused(f"Redis at {hide_password(url)} refused: {error}") from error
         raise BrokerUnavailable(f"Redis at {hide_password(url)} takes no writes now: {error}") from error
+    except redis.RedisError as error:
+        raise BrokerRefused(f"Redis at {hide_password(url)} refused: {error}") from error
+    except (ValueError, KeyError) as error:  # an answer that cannot be read
+        raise BrokerRefused(
+            f"Redis at {hide_password(url)} holds something else under our keys ({error!r}); another program uses it with "
+            "the same GRISTMILL_KEY_PREFIX"
+        ) from error

@@ -374,11 +374,11 @@ class MemoryLedger:
             kept = self._parcels.values()
             return Load(len(kept), sum(p.items for p in kept), sum(len(p.body) for p in kept))
 
-    def dead_letters(self, limit: int, collection: str | None = None) -> list[DeadLetter]:
+    def dead_letters(self, limit: int, collection: str | None = None, job_id: str | None = None) -> list[DeadLetter]:
         with self._lock:
             newest = list(self._letters.values())[::-1]
             asked = (letter for letter in newest if collection in (None, letter.collection, letter.collection_key))
-            return list(asked)[:limit]
+            return [letter for letter in asked if job_id in (None, letter.job_id)][:limit]
 
     def dead_letter(self, letter_id: str) -> DeadLetter | None:
         return self._letters.get(letter_id)

@@ -128,9 +128,10 @@ class RedisEvidence:
                 for key in keys:
                     pipe.hgetall(key)
                 buckets = cast("list[dict[bytes, bytes]]", pipe.execute())
-            for bucket in buckets:
-                for name, version in bucket.items():
-                    yield Rostered(*parse_name(name.decode()), int(version))
+                entries = [
+                    (parse_name(name.decode()), int(version)) for each in buckets for name, version in each.items()
+                ]
+            yield from (Rostered(*name, version) for name, version in entries)
 
     def _buckets(self, collection: str) -> Iterator[str]:
         with broker_errors(self._url):
@@ -143,7 +144,7 @@ class RedisEvidence:
         with broker_errors(self._url):
             key = self._key("roster", collection, str(bucket_of(name)))
             version = cast("bytes | None", self._redis.hget(key, name))
-        return None if version is None else int(version)
+            return None if version is None else int(version)
 
     def strike(self, collection: str, document_id: str, tenant: str | None, through: int) -> None:
         """See `Evidence.strike`."""

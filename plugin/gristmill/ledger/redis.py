@@ -321,17 +321,21 @@ class RedisLedger:
         return Load(*(int(value or 0) for value in fields))
 
     @_translated
-    def dead_letters(self, limit: int, collection: str | None = None) -> list[DeadLetter]:
+    def dead_letters(self, limit: int, collection: str | None = None, job_id: str | None = None) -> list[DeadLetter]:
         found: list[DeadLetter] = []
+        # A letter's id begins with its parcel's, which begins with its job's: others' bodies are not even fetched.
+        prefix = f"{job_id}.".encode() if job_id else b""
         start, page = 0, 256
         while len(found) < limit:
             ids = cast("list[bytes]", self._redis.zrevrange(self._key("dead"), start, start + page - 1))
             if not ids:
                 break
+            start += page
+            if not (ids := [each for each in ids if each.startswith(prefix)]):
+                continue
             bodies = cast("list[bytes | None]", self._redis.hmget(self._key("letters"), ids))
             letters = DeadLetter.read_each(body for body in bodies if body is not None)
-            found += [letter for letter in letters if collection in (None, letter.collection)]
-            start += page
+            found += [each for each in letters if collection in (None, each.collection, each.collection_key)]
         return found[:limit]
 
     @_translated

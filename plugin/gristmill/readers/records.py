@@ -39,7 +39,8 @@ def to_document(record: Mapping[str, Any], source: Source, position: int, option
         if text is None:
             raise ValueError(_no_text(record, options))
         metadata = _merge(record.get("metadata"), {name: value for name, value in record.items() if name not in own})
-        return Document(id=id, text=text, metadata=metadata, tenant=record.get("tenant"), version=record.get("version"))
+        fields = {"id": id, "text": text, "metadata": metadata, "tenant": record.get("tenant")}
+        return Document.model_validate({**fields, "version": record.get("version")})
     except ValidationError as error:
         return source.reject(position, explain(error), _printable(id))
     except ValueError as error:

@@ -28,9 +28,13 @@ class Descriptions:
 
     def ask(self, name: str) -> CollectionSpec:
         """What Qdrant says of it now. Raises as `Collections.get` does."""
-        with self._lock:
-            self._known.pop(name, None)
+        self.forget(name)
         spec = self._collections.get(name)
         with self._lock:
             self._known[name] = (time.monotonic(), spec)
         return spec
+
+    def forget(self, name: str) -> None:
+        """Forget what was said of this name."""
+        with self._lock:
+            self._known.pop(name, None)

@@ -10,6 +10,7 @@ from qdrant_client import models
 
 from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.point import TENANT_PATH
+from gristmill_schemas.validation import check_json, clean_identifier
 
 #: What an application may pass as `where`.
 Where = Mapping[str, Any] | models.Filter
@@ -32,11 +33,20 @@ def compile_filter(where: Where | None, tenant: str | None = None) -> models.Fil
         conditions.append(where)
     elif where is not None:
         if not isinstance(where, Mapping):
-            raise InvalidInput(f"where: expected a mapping or a qdrant Filter, got {type(where).__name__}")
-        conditions += [_condition(key, value) for key, value in where.items()]
+            raise InvalidInput(
+                f"where: expected a mapping or a qdrant Filter, got {type(where).__name__}", field="where"
+            )
+        conditions += [_condition(_key(key), value) for key, value in where.items()]
     if tenant is not None:
         conditions.append(_match(TENANT_PATH, tenant))
     return models.Filter(must=conditions) if conditions else None
+
+
+def _key(key: object) -> str:
+    try:
+        return clean_identifier(key)
+    except ValueError as error:
+        raise InvalidInput(f"where: a key: {error}", field="where") from None
 
 
 def _condition(key: str, value: Any) -> models.Condition:
@@ -58,22 +68,30 @@ def _condition(key: str, value: Any) -> models.Condition:
             return _range(key, dict(value))
     raise InvalidInput(
         f"where.{key}: expected a string, integer, boolean, list, null, {{'not': …}} or bounds {sorted(_BOUNDS)}, "
-        f"got {value!r}" + ("; for a number with a fraction use bounds" if isinstance(value, float) else "")
+        f"got {value!r}" + ("; for a number with a fraction use bounds" if isinstance(value, float) else ""),
+        field=f"where.{key}",
     )
 
 
 def _match(key: str, value: str | int | bool) -> models.FieldCondition:
+    try:
+        check_json(value, f"where.{key}")
+    except ValueError as error:  # integers beyond 64 bits, lone surrogates: no stored value has them
+        raise InvalidInput(str(error), field=f"where.{key}") from None
     return models.FieldCondition(key=key, match=models.MatchValue(value=value))
 
 
 def _any(key: str, values: list[Any]) -> models.Condition:
     if not values or not all(isinstance(value, str | int) for value in values):
         raise InvalidInput(
-            f"where.{key}: expected a list of strings or integers with at least one item, got {values!r}"
+            f"where.{key}: expected a list of strings or integers with at least one item, got {values!r}",
+            field=f"where.{key}",
         )
     if all(isinstance(value, str) for value in values) or all(
         isinstance(value, int) and not isinstance(value, bool) for value in values
     ):
+        for value in values:
+            _match(key, value)
         return models.FieldCondition(key=key, match=models.MatchAny(any=values))
     return models.Filter(should=[_match(key, value) for value in values])  # MatchAny wants one type
 
@@ -81,10 +99,17 @@ def _any(key: str, values: list[Any]) -> models.Condition:
 def _range(key: str, bounds: dict[str, Any]) -> models.FieldCondition:
     values = bounds.values()
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return models.FieldCondition(key=key, range=models.Range(**bounds))
+        try:
+            return models.FieldCondition(key=key, range=models.Range(**bounds))
+        except (ValueError, OverflowError) as error:
+            raise InvalidInput(f"where.{key}: expected numbers that a double can hold, got {bounds!r}") from error
     if all(isinstance(value, str | datetime | date) for value in values):
         try:
             return models.FieldCondition(key=key, range=models.DatetimeRange(**bounds))
         except ValueError as error:
-            raise InvalidInput(f"where.{key}: expected dates in ISO form, got {bounds!r}") from error
-    raise InvalidInput(f"where.{key}: expected bounds that are all numbers or all dates, got {bounds!r}")
+            raise InvalidInput(
+                f"where.{key}: expected dates in ISO form, got {bounds!r}", field=f"where.{key}"
+            ) from error
+    raise InvalidInput(
+        f"where.{key}: expected bounds that are all numbers or all dates, got {bounds!r}", field=f"where.{key}"
+    )

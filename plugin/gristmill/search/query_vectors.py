@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from gristmill.ledger import Ledger
 from gristmill.ledger.connection import broker_errors, connect
+from gristmill.models import is_served
 from gristmill.settings import ClientSettings
 from gristmill_schemas import QueryRequest, VectorSpace
 from gristmill_schemas.errors import NoWorker, SpaceMismatch, WaitTimeout
@@ -91,14 +92,16 @@ class WorkerQueryEncoder:
             self._require_worker(space)
         raise WaitTimeout(
             f"no vector for the query within {self._settings.query_timeout_s:g} s, though a worker serves "
-            f"{space.model}: it is overloaded or stuck (`gristmill doctor`), or raise GRISTMILL_QUERY_TIMEOUT_S"
+            f"{space.model}: it is overloaded or stuck (`gristmill doctor`), or raise GRISTMILL_QUERY_TIMEOUT_S",
+            model=space.model,
         )
 
     def _require_worker(self, space: VectorSpace) -> None:
-        if any(status.get("model_digest") == space.model_digest for status in self._ledger.workers().values()):
+        if is_served(self._ledger, space.model_digest):
             return
         raise NoWorker(
-            f"no running worker serves {space.describe()}; start one: `gristmill worker --model {space.model}`"
+            f"no running worker serves {space.describe()}; start one: `gristmill worker --model {space.model}`",
+            model=space.model,
         )
 
     def close(self) -> None:

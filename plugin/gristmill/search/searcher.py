@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from qdrant_client import QdrantClient, models
 
+from gristmill.arguments import flag, identifier, integer, number, one_or_many, refuse, tenant_name, text
 from gristmill.search.descriptions import Descriptions
 from gristmill.search.filters import Where, compile_filter
+from gristmill.search.instructions import resolve_instruction
 from gristmill.search.query_vectors import QueryEncoder
 from gristmill.store.collections import Collections
 from gristmill.store.connection import store_errors
 from gristmill.store.points import Foreign, read_content, read_system
 from gristmill_schemas import CollectionSpec, PointSystem, SearchHit
 from gristmill_schemas.errors import GristmillError, InvalidInput, SpaceMismatch
-from gristmill_schemas.limits import MAX_INSTRUCTION_CHARS, MAX_QUERY_BYTES
+from gristmill_schemas.limits import MAX_QUERY_BYTES, MAX_QUERY_TEXTS
 from gristmill_schemas.point import ETAG_PATH, VERSION_PATH
-from gristmill_schemas.validation import clean_text
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +40,18 @@ class Searcher:
         #: Keys of the collections that hold points which are not ours; searches there ask for ours alone.
         self._mixed: set[str] = set()
 
-    def search(
+    def search(self, collection: str, query: str, **how: Any) -> list[SearchHit]:
+        """See `Client.search`."""
+        if not isinstance(query, str):
+            hint = "; `search_many` takes a list of queries" if isinstance(query, Iterable) else ""
+            raise InvalidInput(f"query: expected one text, got {type(query).__name__}{hint}", field="query")
+        text("query", query, MAX_QUERY_BYTES)
+        return self.search_many(collection, [query], **how)[0]
+
+    def search_many(
         self,
         collection: str,
-        query: str,
+        queries: Iterable[str],
         *,
         instruction: str | None = None,
         where: Where | None = None,
@@ -50,64 +60,78 @@ class Searcher:
         offset: int = 0,
         score_threshold: float | None = None,
         group_by_document: bool = False,
-    ) -> list[SearchHit]:
-        """See `Client.search`."""
-        _check("query", query, MAX_QUERY_BYTES)
-        if limit < 1 or offset < 0:
-            raise InvalidInput(f"limit and offset: expected at least 1 and 0, got {limit} and {offset}")
-        if group_by_document and offset:
-            raise InvalidInput(f"offset: grouped searches start at the best document; expected 0, got {offset}")
-        wanted = _Wanted(
-            query, instruction, compile_filter(where, tenant), limit, offset, score_threshold, group_by_document
+    ) -> list[list[SearchHit]]:
+        """See `Client.search_many`."""
+        name = identifier("collection", collection)
+        many = one_or_many("queries", queries, str, "a query or an iterable of queries")
+        asked = [text(f"queries[{position}]", each, MAX_QUERY_BYTES) for position, each in enumerate(many)]
+        how = _How(
+            instruction,
+            compile_filter(where, tenant_name(tenant)),
+            integer("limit", limit, 1),
+            integer("offset", offset, 0),
+            None if score_threshold is None else number("score_threshold", score_threshold),
+            flag("group_by_document", group_by_document),
         )
-        return self._healed(collection, wanted)
+        if group_by_document and offset:
+            raise refuse("offset", "0, since grouped searches start at the best document", offset)
+        parts = [asked[start : start + MAX_QUERY_TEXTS] for start in range(0, len(asked), MAX_QUERY_TEXTS)]
+        return [hits for part in parts for hits in self._healed(name, part, how)]
 
-    def _healed(self, collection: str, wanted: _Wanted) -> list[SearchHit]:
+    def forget(self, collection: str) -> None:
+        """Forget what is remembered of a collection: it has been changed."""
+        self._descriptions.forget(collection)
+
+    def _healed(self, collection: str, queries: list[str], how: _How) -> list[list[SearchHit]]:
         """Search by what is remembered of the collection; where that finds nothing or fails, by what is true now.
 
         A collection may be made anew and an alias may move while a client is open.
         """
         remembered = self._descriptions.remembered(collection)
         if remembered is None:
-            return self._search(self._descriptions.ask(collection), wanted, certain=True)
+            return self._search(self._descriptions.ask(collection), queries, how, certain=True)
+        found: list[list[SearchHit]] = []
         failed: GristmillError | None = None
         try:
-            if hits := self._search(remembered, wanted):
-                return hits
+            found = self._search(remembered, queries, how)
+            if all(found):
+                return found
         except GristmillError as error:
             failed = error
         now = self._descriptions.ask(collection)
         if now != remembered or isinstance(failed, OutOfDate):
-            return self._search(now, wanted, certain=True)
+            return self._search(now, queries, how, certain=True)
         if failed is not None:
             raise failed
-        return []
+        return found
 
-    def _search(self, spec: CollectionSpec, wanted: _Wanted, *, certain: bool = False) -> list[SearchHit]:
-        label, text = resolve_instruction(spec, wanted.instruction)
-        vector = self._queries.encode(spec.space, [spec.space.templates.for_query(wanted.query, text)])[0]
-        points = self._query(spec, wanted, vector)
-        if spec.key not in self._mixed and (foreign := _first_foreign(points)):
+    def _search(
+        self, spec: CollectionSpec, queries: list[str], how: _How, *, certain: bool = False
+    ) -> list[list[SearchHit]]:
+        label, sentence = resolve_instruction(spec, how.instruction)
+        template = spec.space.templates.for_query
+        vectors = self._queries.encode(spec.space, [template(query, sentence) for query in queries])
+        points = self._query(spec, how, vectors)
+        if spec.key not in self._mixed and (foreign := _first_foreign(chain.from_iterable(points))):
             self._mixed.add(spec.key)
             log.warning("collection %r holds points that no search shows; one of them: %s", spec.name, foreign.problem)
-            points = self._query(spec, wanted, vector)
-        return _one_per_document(_hits(spec, points, label, certain), wanted.grouped)
+            points = self._query(spec, how, vectors)
+        return [_one_per_document(_hits(spec, each, label, certain), how.grouped) for each in points]
 
-    def _query(self, spec: CollectionSpec, wanted: _Wanted, vector: npt.NDArray[np.float32]) -> _Points:
-        arguments: dict[str, Any] = {
-            "query": vector.tolist(),
-            "query_filter": _ours(wanted.conditions) if spec.key in self._mixed else wanted.conditions,
-            "limit": wanted.limit,
-            "with_payload": True,
-            "score_threshold": wanted.score_threshold,
-        }
+    def _query(self, spec: CollectionSpec, how: _How, vectors: npt.NDArray[np.float32]) -> list[_Points]:
+        conditions = _ours(how.conditions) if spec.key in self._mixed else how.conditions
+        shared: dict[str, Any] = {"limit": how.limit, "score_threshold": how.score_threshold, "with_payload": True}
         # By the name that was asked for: where an alias has moved, the answer is the new collection's.
         with store_errors(spec.name):
-            if not wanted.grouped:
-                return self._store.query_points(spec.name, offset=wanted.offset, **arguments).points
-            # By etag, which is the document's own and not, like its id, one that other tenants may have as well.
-            found = self._store.query_points_groups(spec.name, group_by=ETAG_PATH, group_size=1, **arguments)
-        return [point for group in found.groups for point in group.hits]
+            if not how.grouped:
+                shared |= {"filter": conditions, "offset": how.offset}
+                asked = [models.QueryRequest(query=vector.tolist(), **shared) for vector in vectors]
+                return [answer.points for answer in self._store.query_batch_points(spec.name, asked)]
+            # By etag, which is the document's own and not, like its id, one that other tenants may have as well. Qdrant
+            # takes no batch of grouped searches.
+            shared |= {"query_filter": conditions, "group_by": ETAG_PATH, "group_size": 1}
+            groups = [self._store.query_points_groups(spec.name, query=vector.tolist(), **shared) for vector in vectors]
+        return [[point for group in found.groups for point in group.hits] for found in groups]
 
 
 class OutOfDate(SpaceMismatch):
@@ -115,10 +139,9 @@ class OutOfDate(SpaceMismatch):
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """One search, checked."""
+class _How:
+    """What all queries of one call share, checked."""
 
-    query: str
     instruction: str | None
     conditions: models.Filter | None
     limit: int
@@ -133,7 +156,7 @@ def _ours(conditions: models.Filter | None) -> models.Filter:
     return models.Filter(must=conditions, must_not=[foreign])
 
 
-def _first_foreign(points: _Points) -> Foreign | None:
+def _first_foreign(points: Iterable[models.ScoredPoint]) -> Foreign | None:
     return next((read for point in points if isinstance(read := read_system(point.payload), Foreign)), None)
 
 
@@ -154,7 +177,8 @@ def _hits(spec: CollectionSpec, points: _Points, instruction: str | None, certai
     if (read and not fitting) or (not certain and (len(fitting) < len(read) or not _texts_there(spec, read))):
         raise OutOfDate(
             f"collection {spec.name!r}: its points are not of its space {spec.space.fingerprint}; `gristmill audit` "
-            "shows which are"
+            "shows which are",
+            collection=spec.name,
         )
     return [_hit(spec, point, system, instruction) for point, system in fitting]
 
@@ -164,11 +188,11 @@ def _texts_there(spec: CollectionSpec, read: Sequence[tuple[models.ScoredPoint, 
 
 
 def _hit(spec: CollectionSpec, point: models.ScoredPoint, system: PointSystem, instruction: str | None) -> SearchHit:
-    text, metadata = read_content(spec, point.payload or {})
+    content, metadata = read_content(spec, point.payload or {})
     return SearchHit(
         id=system.id,
         score=point.score,
-        text=text,
+        text=content,
         metadata=metadata,
         tenant=system.tenant,
         version=system.version,
@@ -188,35 +212,3 @@ def _one_per_document(hits: list[SearchHit], grouped: bool) -> list[SearchHit]:
     for hit in hits:
         best.setdefault((hit.tenant, hit.id), hit)
     return list(best.values())
-
-
-def resolve_instruction(spec: CollectionSpec, instruction: str | None) -> tuple[str | None, str | None]:
-    """An instruction's label (as hits report it) and its text.
-
-    `name` means the newest registered version of that name, `name@2` exactly that one; anything else is free text.
-    """
-    if instruction is None:
-        return None, None
-    _check("instruction", instruction, MAX_INSTRUCTION_CHARS * 4)
-    name, _, version = instruction.partition("@")
-    versions = {item.version: item for item in spec.instructions if item.name == name}
-    if not versions:
-        return instruction, instruction
-    if not version:
-        newest = versions[max(versions)]
-        return newest.label, newest.text
-    if not version.isdigit() or int(version) not in versions:
-        known = ", ".join(versions[number].label for number in sorted(versions))
-        raise InvalidInput(f"instruction: collection {spec.name!r} has {known}, got {instruction!r}")
-    return instruction, versions[int(version)].text
-
-
-def _check(field: str, value: str, max_bytes: int) -> None:
-    try:
-        text = clean_text(value)
-    except ValueError as error:
-        raise InvalidInput(f"{field}: {error}") from None
-    if not text.strip():
-        raise InvalidInput(f"{field}: expected text, got an empty or blank string")
-    if (size := len(text.encode())) > max_bytes:
-        raise InvalidInput(f"{field}: expected at most {max_bytes} bytes, got {size}")

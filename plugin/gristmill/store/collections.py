@@ -7,12 +7,14 @@ and goes where the collection goes, snapshots included; but for its name, which 
 
 from __future__ import annotations
 
+import builtins
 import logging
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from qdrant_client import QdrantClient, models
 
+from gristmill.arguments import identifier, refuse
 from gristmill.store.connection import store_errors
 from gristmill_schemas import CollectionSpec, Distance, VectorSpace
 from gristmill_schemas.errors import CollectionNotFound, InvalidInput, NewerFormat, SpaceMismatch, StoreRefused
@@ -46,11 +48,24 @@ class Collections:
     """Create, find, list and delete collections."""
 
     def __init__(
-        self, store: QdrantClient, *, local: bool = False, deleted: Callable[[str], None] | None = None
+        self,
+        store: QdrantClient,
+        *,
+        local: bool = False,
+        created: Callable[[CollectionSpec], None] = lambda spec: None,
+        deleted: Callable[[CollectionSpec], None] = lambda spec: None,
     ) -> None:
-        """`deleted` is told the key of every collection that is deleted here."""
+        """Look after the collections of a store.
+
+        Args:
+            store: where they are.
+            local: it is Qdrant's local mode.
+            created: told of every collection that is created or found here by `create`.
+            deleted: told of every collection that is about to be deleted here.
+        """
         self._store = store
         self._local = local
+        self._created = created
         self._deleted = deleted
 
     def create(self, spec: CollectionSpec) -> CollectionSpec:
@@ -62,7 +77,7 @@ class Collections:
             SpaceMismatch: it exists with another space.
             InvalidInput: it exists, but was not made by Gristmill.
         """
-        spec = spec.model_copy(update={"incarnation": uuid.uuid4().hex[:16]})
+        spec = _checked(spec).model_copy(update={"incarnation": uuid.uuid4().hex[:16]})
         try:
             with store_errors(spec.name):
                 self._store.create_collection(
@@ -78,6 +93,7 @@ class Collections:
             check_space(existing, spec.space)
             spec = existing
         self._ensure_indexes(spec.physical)
+        self._created(spec)
         return spec
 
     def _ensure_indexes(self, name: str) -> None:
@@ -95,6 +111,7 @@ class Collections:
             NewerFormat: a newer Gristmill made it.
             InvalidInput: it was not made by Gristmill.
         """
+        name = identifier("name", name)
         physical = self._meaning(name)
         try:
             return self._describe(name, physical)
@@ -117,30 +134,43 @@ class Collections:
         if record is None:
             raise InvalidInput(
                 f"collection {name!r} exists in Qdrant but was not made by Gristmill, so nothing is known about its "
-                "vectors; choose another name"
+                "vectors; choose another name",
+                collection=name,
             )
         try:
             return CollectionSpec.read({**record, "name": name, "physical": physical})
         except InvalidInput as error:
-            raise InvalidInput(f"collection {name!r}: its {error}") from error
+            raise InvalidInput(f"collection {name!r}: its {error}", collection=name) from error
 
-    def names(self) -> list[str]:
+    def list(self) -> builtins.list[CollectionSpec]:
+        """Every Gristmill collection's description, by name.
+
+        Others of Qdrant's are passed over; a newer Gristmill's with a line in the log.
+        """
+        return [spec for name in self.names() if (spec := self._ours(name)) is not None]
+
+    def names(self) -> builtins.list[str]:
         """All of Qdrant's collections, Gristmill's or not, by name."""
         with store_errors():
             return sorted(item.name for item in self._store.get_collections().collections)
 
-    def specs(self) -> Iterator[CollectionSpec]:
-        """Every Gristmill collection, by name. Others are passed over; a newer Gristmill's with a line in the log."""
-        for name in self.names():
-            try:
-                yield self._describe(name, name)
-            except NewerFormat as newer:
-                log.warning("collection %r is passed over: %s", name, newer)
-            except (InvalidInput, CollectionNotFound):
-                continue
+    def _ours(self, name: str) -> CollectionSpec | None:
+        try:
+            return self._describe(name, name)
+        except NewerFormat as newer:
+            log.warning("collection %r is passed over: %s", name, newer)
+        except (InvalidInput, CollectionNotFound):
+            pass
+        return None
+
+    def update(self, spec: CollectionSpec) -> None:
+        """Replace a collection's description. What decides about vectors must be the same: see `ingest.agreement`."""
+        with store_errors(_checked(spec).name):
+            self._store.update_collection(spec.physical, metadata={METADATA_KEY: spec.described()})
 
     def count(self, name: str) -> int:
         """Points in the collection, counted exactly."""
+        name = identifier("name", name)
         with store_errors(name):
             return self._store.count(name, exact=True).count
 
@@ -151,15 +181,24 @@ class Collections:
             CollectionNotFound: there is none of this name.
             InvalidInput: it was not made by Gristmill, or the name is an alias.
         """
+        name = identifier("name", name)
         spec = self.get(name)
         if spec.physical != name:
             raise InvalidInput(
-                f"collection {name!r} is an alias of {spec.physical!r}; to delete the collection, say {spec.physical!r}"
+                f"collection {name!r} is an alias of {spec.physical!r}; to delete the collection, say {spec.physical!r}",
+                field="name",
+                collection=name,
             )
+        # Before it is gone: whoever misses it from then on must know that it was meant.
+        self._deleted(spec)
         with store_errors(name):
             self._store.delete_collection(name)
-        if self._deleted is not None:
-            self._deleted(spec.key)
+
+
+def _checked(spec: object) -> CollectionSpec:
+    if not isinstance(spec, CollectionSpec):
+        raise refuse("spec", "a CollectionSpec", spec)
+    return spec
 
 
 def check_space(spec: CollectionSpec, space: VectorSpace) -> None:
@@ -167,5 +206,8 @@ def check_space(spec: CollectionSpec, space: VectorSpace) -> None:
     if spec.space.fingerprint != space.fingerprint:
         raise SpaceMismatch(
             f"collection {spec.name!r} holds vectors of {spec.space.describe()}, but these would be of "
-            f"{space.describe()}; they cannot be compared. Use the collection's own model, or a new collection."
+            f"{space.describe()}; they cannot be compared. Use the collection's own model, or a new collection.",
+            field="space",
+            collection=spec.name,
+            model=space.model,
         )

@@ -16,7 +16,14 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from gristmill.settings import ClientSettings
-from gristmill_schemas.errors import CollectionNotFound, GristmillError, ServerTooOld, StoreRefused, StoreUnavailable
+from gristmill_schemas.errors import (
+    CollectionNotFound,
+    GristmillError,
+    InvalidInput,
+    ServerTooOld,
+    StoreRefused,
+    StoreUnavailable,
+)
 
 #: First server with conditional upserts and collection metadata. Older ones silently ignore both: no fence at all.
 MIN_SERVER = (1, 16)
@@ -58,11 +65,18 @@ def open_store(settings: ClientSettings) -> QdrantClient:
 
 def open_local_store(path: str) -> QdrantClient:
     """Qdrant's local mode in this process (`:memory:` or a folder), made safe for threads by one lock."""
-    client = (
-        QdrantClient(":memory:")
-        if path == ":memory:"
-        else QdrantClient(path=path, force_disable_check_same_thread=True)
-    )
+    try:
+        client = (
+            QdrantClient(":memory:")
+            if path == ":memory:"
+            else QdrantClient(path=path, force_disable_check_same_thread=True)
+        )
+    except RuntimeError as error:
+        raise StoreUnavailable(f"path: {path} is in use by another process: {error}", field="path") from error
+    except (OSError, ValueError) as error:
+        raise InvalidInput(
+            f"path: expected a folder that can be written, got {path!r}: {error}", field="path"
+        ) from error
     return cast("QdrantClient", _OneAtATime(client))
 
 
@@ -91,7 +105,7 @@ def store_errors(collection: str | None = None) -> Iterator[None]:
     """Translate whatever the client raises: `StoreUnavailable` where waiting may help, `StoreRefused` where not."""
     try:
         yield
-    except GristmillError:
+    except GristmillError:  # ours already, though some are ValueErrors too
         raise
     except ResourceExhaustedResponse as error:
         raise StoreUnavailable(f"Qdrant limits our rate: {error}", retry_after_s=float(error.retry_after_s)) from error
@@ -104,7 +118,7 @@ def store_errors(collection: str | None = None) -> Iterator[None]:
     except ValueError as error:  # all that local mode ever raises; of a server's client: what does not fit on the wire
         if re.fullmatch("Collection .* not found", str(error), re.DOTALL):
             raise _not_found(collection, str(error)) from error
-        raise StoreRefused(f"Qdrant refused: {error}") from error
+        raise StoreRefused(f"Qdrant refused: {error}", collection=collection) from error
 
 
 def _from_grpc(error: grpc.RpcError, collection: str | None) -> Exception:
@@ -113,7 +127,7 @@ def _from_grpc(error: grpc.RpcError, collection: str | None) -> Exception:
         return _not_found(collection, details)
     if code in _TRANSIENT_GRPC:
         return StoreUnavailable(_away(f"{code.name}: {details}"), may_be_the_request=code in _INTERNAL_GRPC)
-    return StoreRefused(f"Qdrant refused: {details} ({code.name})")
+    return StoreRefused(f"Qdrant refused: {details} ({code.name})", collection=collection)
 
 
 def _from_http(error: UnexpectedResponse, collection: str | None) -> Exception:
@@ -128,13 +142,14 @@ def _from_http(error: UnexpectedResponse, collection: str | None) -> Exception:
             retry_after_s=wait_s,
             may_be_the_request=error.status_code == 500,
         )
-    return StoreRefused(f"Qdrant refused: {details} (HTTP {error.status_code})")
+    return StoreRefused(f"Qdrant refused: {details} (HTTP {error.status_code})", collection=collection)
 
 
 def _not_found(collection: str | None, details: str) -> CollectionNotFound:
     return CollectionNotFound(
         f"collection {collection!r} does not exist ({details}). `gristmill collections list` shows those that do; "
-        "`client.create_collection(...)` makes one."
+        "`client.create_collection(...)` makes one.",
+        collection=collection,
     )
 
 

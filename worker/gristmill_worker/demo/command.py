@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from gristmill import Client, Document, GristmillError, JobReport, SearchHit
+from gristmill import Client, Document, GristmillError, JobReport, SearchHit, StoreUnavailable
 from gristmill.cli.jobs import watch_job
 from gristmill.cli.output import JsonFlag, console, notes, print_json, progress_bar
 from gristmill.cli.search import show_hits
@@ -74,7 +74,7 @@ def _open(place: Path, model: str) -> Client:
     place.mkdir(parents=True, exist_ok=True)
     try:
         return Client.embedded(str(place / "qdrant"), model=model)
-    except RuntimeError as error:  # Qdrant's local mode: one process per folder
+    except StoreUnavailable as error:  # Qdrant's local mode: one process per folder
         raise GristmillError(f"another demo is using {place}: wait for it, or end it ({error})") from error
 
 
@@ -94,7 +94,7 @@ def _ingest(client: Client, corpus: str, *, hidden: bool) -> JobReport:
 
 
 def _collection(client: Client, corpus: str) -> str:
-    return f"{corpus}-{client.announced_models()[0].digest[:8]}"
+    return f"{corpus}-{client.models.list()[0].digest[:8]}"
 
 
 def _own(questions: Iterable[str], instruction: str | None) -> list[Showcase]:

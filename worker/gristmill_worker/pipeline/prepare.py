@@ -145,7 +145,8 @@ class Preparer:
         if len(spans) > MAX_CHUNKS:
             raise TextTooLong(f"text: expected at most {MAX_CHUNKS} chunks, got {len(spans)}")
         template = spec.space.templates.for_document
-        return _Cut(task, _native(lambda: self._encoder.tokenize([template(text[a:b]) for a, b in spans])), spans)
+        texts = _native(lambda: self._encoder.tokenize([template(text[a:b]) for a, b in spans]))
+        return _Cut(task, texts, _closed(spans, len(text)))
 
 
 def _native(call: Callable[[], T]) -> T:
@@ -156,6 +157,15 @@ def _native(call: Callable[[], T]) -> T:
         raise
     except BaseException as error:
         raise EncodingFailed(f"the tokenizer failed: {type(error).__name__}: {error}") from error
+
+
+def _closed(spans: Sequence[tuple[int, int]], length: int) -> list[tuple[int, int]]:
+    """Spans that cover the whole text: white space that the splitter left out goes to the chunk before it.
+
+    It is stored, not encoded: only so can the text be put together again from its chunks, character by character.
+    """
+    starts = [0, *(start for start, _ in spans[1:]), length]
+    return [(start, max(end, after)) for start, (_, end), after in zip(starts, spans, starts[1:], strict=False)]
 
 
 def _points(spec: CollectionSpec, each: _Cut, vectors: npt.NDArray[np.float32], claim: Claim) -> Prepared:

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from pydantic import ValidationError
 from qdrant_client import QdrantClient, models
 
 from gristmill.maintenance.audit.judging import Problem, chunk_ids
 from gristmill.store.connection import store_errors
 from gristmill.store.points import Foreign, read_content, read_system
 from gristmill_schemas import CollectionSpec, Document, PointSystem, point_id
+from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.point import ETAG_PATH, VERSION_PATH, etag_of
 from gristmill_schemas.validation import SYSTEM_KEY
 
@@ -53,7 +53,7 @@ class Repairer:
                 text += part[len(text) - span[0] :]
         try:
             found = Document(id=held.id, tenant=held.tenant, text=text, metadata=metadata, version=held.version)
-        except ValidationError:
+        except InvalidInput:
             return None
         key = point_id(held.id, held.tenant)
         # The etag and not the text hash, which an earlier, interrupted repair may have taken away.

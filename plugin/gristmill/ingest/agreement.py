@@ -1,0 +1,106 @@
+"""A collection that is there already, against the settings that somebody asks for now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from gristmill.arguments import one_or_many, refuse
+from gristmill.store.collections import Collections
+from gristmill_schemas import Chunking, CollectionSpec, Distance, Instruction
+from gristmill_schemas.errors import CollectionConflict, InvalidInput
+from gristmill_schemas.validation import explain
+
+#: What may change while documents are there. The rest decides what is stored, or what vectors mean.
+CHANGEABLE = ("chunking", "instructions")
+
+
+def asked_for(
+    distance: Distance | str | None,
+    text_key: str | None,
+    chunking: Chunking | Mapping[str, Any] | None,
+    instructions: Iterable[Instruction | Mapping[str, Any]] | Instruction | None,
+) -> dict[str, Any]:
+    """The settings that were given, checked; what was not given is not asked for."""
+    given: dict[str, Any] = {"text_key": text_key, "chunking": _policy(chunking)}
+    if distance is not None:
+        if distance not in list(Distance):
+            raise refuse("distance", f"one of {', '.join(Distance)}", distance)
+        given["distance"] = Distance(distance)
+    if instructions is not None:
+        given["instructions"] = _registered(instructions)
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _policy(chunking: object) -> Chunking | None:
+    try:
+        return None if chunking is None else Chunking.model_validate(chunking)
+    except ValidationError as error:
+        raise InvalidInput(f"chunking: {explain(error)}", field="chunking") from error
+
+
+def _registered(instructions: Any) -> tuple[Instruction, ...]:
+    expected = "an Instruction(name=…, text=…) or an iterable of them"
+    found: list[Instruction] = []
+    for position, item in enumerate(one_or_many("instructions", instructions, (Instruction, Mapping), expected)):
+        try:
+            found.append(item if isinstance(item, Instruction) else Instruction.model_validate(item))
+        except ValidationError as error:
+            field = f"instructions[{position}]"
+            raise InvalidInput(f"{field}: {explain(error)}", field=field) from error
+    labels = [item.label for item in found]
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        raise InvalidInput(
+            f"instructions: expected each name and version once, got {twice[0]} twice", field="instructions"
+        )
+    return tuple(found)
+
+
+def settle(
+    collections: Collections, name: str, there: CollectionSpec, asked: Mapping[str, Any], *, update: bool
+) -> CollectionSpec:
+    """The description that holds from now on.
+
+    Raises:
+        CollectionConflict: it differs from what is asked for, and must not or cannot be changed.
+    """
+    differing = {field: value for field, value in asked.items() if not _same(getattr(there, field), value)}
+    fixed = [field for field in differing if field not in CHANGEABLE]
+    if not differing:
+        return there
+    if fixed or not update:
+        raise _conflict(name, there, differing, fixed)
+    changed = there.model_copy(update=differing)
+    collections.update(changed)
+    return changed
+
+
+def _same(one: object, other: object) -> bool:
+    # The order of instructions says nothing.
+    return set(one) == set(other) if isinstance(one, tuple) and isinstance(other, tuple) else one == other
+
+
+def _conflict(name: str, there: CollectionSpec, differing: Mapping[str, Any], fixed: list[str]) -> CollectionConflict:
+    told = "; ".join(
+        f"{field} is {_shown(getattr(there, field))}, asked for {_shown(value)}" for field, value in differing.items()
+    )
+    way_out = (
+        f"{' and '.join(fixed)} cannot be changed: ask for what is there, or create another collection"
+        if fixed
+        else "leave them out to take the collection as it is, or pass update=True to change it"
+    )
+    return CollectionConflict(
+        f"collection {name!r} exists with other settings: {told}; {way_out}",
+        field=", ".join(differing),
+        collection=name,
+    )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Chunking):
+        return f"{value.long_texts} of {value.size} tokens with {value.overlap} of overlap"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(f"{item.label}: {item.text[:60]!r}" for item in value) + "]"
+    return repr(str(value))

@@ -1,0 +1,73 @@
+"""One call's documents or deletions become one job: opened, fed, closed, whatever happens in between."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from gristmill.ingest.jobs import Job
+from gristmill.ingest.producer import Producer
+from gristmill.ledger import Ledger, new_job_id
+from gristmill.store.collections import Collections
+from gristmill_schemas import CollectionSpec, Deletion, Document, Rejection
+
+log = logging.getLogger(__name__)
+
+Item = Document | Deletion | Rejection
+
+
+class Intake:
+    """Takes what applications hand over."""
+
+    def __init__(
+        self, ledger: Ledger, producer: Producer, collections: Collections, check_server: Callable[[], None]
+    ) -> None:
+        """`check_server` is asked before the first write whether the server keeps what we promise."""
+        self._ledger = ledger
+        self._producer = producer
+        self._collections = collections
+        self._check_server = check_server
+
+    def take(
+        self, collection: str, items: Iterable[Item] | Callable[[CollectionSpec], Iterable[Item]], **how: Any
+    ) -> Job:
+        """Hand items over as one job.
+
+        Args:
+            collection: an existing collection.
+            items: consumed as the queue takes them; or a function that makes them, once the collection is known.
+            how: see `Producer.feed`.
+
+        Returns:
+            The job, with its rejections.
+        """
+        self._check_server()
+        spec = self._collections.get(collection)
+        rejections: list[Rejection] = []
+        sound = _sound(spec, items(spec) if callable(items) else items, rejections)
+        job_id = new_job_id()
+        try:
+            ticket = self._ledger.open_job(collection, job_id)
+            self._producer.feed(spec, ticket, sound, **how)  # type: ignore[type-var]  # a parcel may hold both kinds
+        finally:
+            # Also on errors of the caller's own iterable and on Ctrl-C, be it while the answer to `open_job` is on its
+            # way: a job that nobody closes never ends.
+            self._ledger.close_job(job_id, rejected=len(rejections))
+        if rejections:
+            log.warning("job %s: %d documents rejected, the first: %s", job_id, len(rejections), rejections[0])
+        return Job(self._ledger, job_id, rejections)
+
+
+def _sound(spec: CollectionSpec, items: Iterable[Item], rejections: list[Rejection]) -> Iterator[Document | Deletion]:
+    for position, item in enumerate(items):
+        if isinstance(item, Document) and spec.text_key in item.metadata:
+            reason = (
+                f"metadata.{spec.text_key}: the key {spec.text_key!r} holds the text in collection {spec.name!r}; "
+                "rename yours, or give the collection another text_key"
+            )
+            rejections.append(Rejection(position=position, id=item.id, reason=reason))
+        elif isinstance(item, Rejection):
+            rejections.append(item)
+        else:
+            yield item

@@ -1,0 +1,86 @@
+"""Texts to vectors for whoever wants the vectors themselves: the same model, templates and instructions as a search.
+
+Texts travel in requests that a worker without an accelerator answers well within a query's time limit, one after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from gristmill.arguments import one_or_many, refuse, text
+from gristmill.models import Models
+from gristmill.search.instructions import resolve_instruction
+from gristmill.search.query_vectors import QueryEncoder
+from gristmill.store.collections import Collections
+from gristmill_schemas import CollectionSpec, VectorSpace
+from gristmill_schemas.errors import InvalidInput
+from gristmill_schemas.limits import MAX_QUERY_TEXTS, MAX_TEXT_BYTES
+
+#: What a text is: models are trained to treat the two differently.
+Kind = Literal["query", "document"]
+
+#: Most bytes of texts in one request: some 8,000 tokens, four seconds on two CPU cores.
+_REQUEST_BYTES = 32 * 1024
+
+
+class Embedder:
+    """Embeds texts outside of any search."""
+
+    def __init__(self, collections: Collections, models: Models, queries: QueryEncoder) -> None:
+        self._collections = collections
+        self._models = models
+        self._queries = queries
+
+    def embed(
+        self,
+        texts: str | Iterable[str],
+        *,
+        collection: str | None = None,
+        model: str | None = None,
+        kind: Kind = "query",
+        instruction: str | None = None,
+        lens: str | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """See `Client.embed`."""
+        if kind not in get_args(Kind):
+            raise refuse("kind", "'query' or 'document'", kind)
+        if lens is not None:
+            raise InvalidInput("lens: collections have no lenses yet, got one; leave it out", field="lens")
+        wanted = [
+            text(f"texts[{position}]", each, MAX_TEXT_BYTES)
+            for position, each in enumerate(one_or_many("texts", texts, str, "a text or an iterable of texts"))
+        ]
+        space, spec = self._space(collection, model)
+        _, sentence = resolve_instruction(spec, instruction)
+        template = space.templates.for_query if kind == "query" else space.templates.for_document
+        parts = [self._queries.encode(space, part) for part in _requests([template(each, sentence) for each in wanted])]
+        vectors = np.concatenate(parts) if parts else np.empty((0, space.dimensions), dtype=np.float32)
+        return vectors[0] if isinstance(texts, str) else vectors
+
+    def _space(self, collection: str | None, model: str | None) -> tuple[VectorSpace, CollectionSpec | None]:
+        if collection is not None and model is not None:
+            raise InvalidInput(
+                "model: expected collection= or model=, got both; a collection has its model", field="model"
+            )
+        if collection is None:
+            return self._models.served(model, wait_s=0).space(), None
+        spec = self._collections.get(collection)
+        return spec.space, spec
+
+
+def _requests(texts: list[str]) -> Iterator[list[str]]:
+    part: list[str] = []
+    size = 0
+    for each in texts:
+        cost = len(each.encode())
+        if part and (len(part) == MAX_QUERY_TEXTS or size + cost > _REQUEST_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(each)
+        size += cost
+    if part:
+        yield part

@@ -1,0 +1,103 @@
+"""Whole documents out of Qdrant: put together from their chunks, and counted.
+
+The chunks of a document cover its text without a gap, overlaps included, so that together they give it back character by
+character; the content tag of chunk 0 says whether they did.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from qdrant_client import QdrantClient, models
+
+from gristmill.store.connection import store_errors
+from gristmill.store.points import read_content, read_system
+from gristmill_schemas import CollectionSpec, PointSystem, StoredDocument, point_id
+from gristmill_schemas.document import text_hash
+from gristmill_schemas.point import CHUNK_PATH, etag_of
+
+#: Points per request, texts included.
+_PAGE = 256
+#: A document that is being written while we look is looked at again, so often and after so long.
+_LOOKS, _PAUSE_S = 3, 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    system: PointSystem
+    text: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def fetch(
+    store: QdrantClient, spec: CollectionSpec, ids: Iterable[str], tenant: str | None
+) -> dict[str, StoredDocument]:
+    """The documents of these ids, by id; those that Qdrant does not hold are absent."""
+    wanted = {point_id(each, tenant): each for each in ids}
+    found: dict[str, StoredDocument] = {}
+    for look in range(_LOOKS):
+        if look:
+            time.sleep(_PAUSE_S)
+        for key, document in _look(store, spec, list(wanted)).items():
+            found[wanted[key]] = document
+            if document.whole:
+                del wanted[key]
+        # What is absent stays absent, and what is whole is done: only halves are worth another look.
+        wanted = {key: each for key, each in wanted.items() if each in found}
+        if not wanted:
+            break
+    return found
+
+
+def _look(store: QdrantClient, spec: CollectionSpec, keys: Sequence[str]) -> dict[str, StoredDocument]:
+    firsts = _chunks(store, spec, keys)
+    rest = {
+        key: [point_id(c.system.id, c.system.tenant, n) for n in range(1, c.system.chunks)] for key, c in firsts.items()
+    }
+    others = _chunks(store, spec, [each for ids in rest.values() for each in ids])
+    return {
+        key: _assemble(key, first, [others[each] for each in rest[key] if each in others])
+        for key, first in firsts.items()
+    }
+
+
+def _chunks(store: QdrantClient, spec: CollectionSpec, ids: Sequence[str]) -> dict[str, _Chunk]:
+    found: dict[str, _Chunk] = {}
+    for start in range(0, len(ids), _PAGE):
+        page = list(ids[start : start + _PAGE])
+        with store_errors(spec.name):
+            points = store.retrieve(spec.physical, ids=page, with_payload=True, with_vectors=False)
+        for point in points:
+            system = read_system(point.payload)
+            if isinstance(system, PointSystem):  # anything else is another tool's
+                found[str(point.id)] = _Chunk(system, *read_content(spec, point.payload or {}))
+    return found
+
+
+def _assemble(key: str, first: _Chunk, others: Sequence[_Chunk]) -> StoredDocument:
+    system = first.system
+    text = ""
+    for chunk in sorted((first, *others), key=lambda each: each.system.span[0]):
+        start, end = chunk.system.span
+        if chunk.system.etag == system.etag and start <= len(text) < end:
+            text += chunk.text[len(text) - start :]
+    return StoredDocument(
+        id=system.id,
+        text=text,
+        metadata=first.metadata,
+        tenant=system.tenant,
+        version=system.version,
+        chunks=system.chunks,
+        whole=etag_of(key, text_hash(text), system.metadata_hash) == system.etag,
+    )
+
+
+def count(store: QdrantClient, collection: str, where: models.Filter | None) -> int:
+    """Documents that match, counted exactly: by their chunk 0."""
+    first_chunk = models.FieldCondition(key=CHUNK_PATH, match=models.MatchValue(value=0))
+    conditions: list[models.Condition] = [first_chunk] if where is None else [first_chunk, where]
+    with store_errors(collection):
+        return store.count(collection, count_filter=models.Filter(must=conditions), exact=True).count
