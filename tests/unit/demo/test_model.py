@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from gristmill_schemas import Document
 from gristmill_schemas.errors import ModelUnavailable
-from gristmill_worker.demo.corpus import Showcase, faq, language_reference, showcase
 from gristmill_worker.batching.batcher import encode_all
+from gristmill_worker.demo.corpus import Showcase, faq, language_reference, showcase
 from gristmill_worker.encoder import Encoder, Vectors, open_encoder
 from gristmill_worker.encoder.model.bundled import unpack as demo_model
 from gristmill_worker.encoder.model.bundled.q4_file import PackedModel, PackedModelError, dequantize
