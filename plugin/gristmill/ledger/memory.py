@@ -181,9 +181,7 @@ class MemoryLedger:
         try:
             return Claim(unpack(kept.body), kept.attempts + 1, kept.token, kept.last_error)
         except NewerFormat:
-            kept.token = ""
-            self._in_hand.discard(parcel_id)
-            self._lines[kept.model][kept.collection].join(parcel_id, self.now() + NEWER_FORMAT_S, self.now())
+            self._give_back(parcel_id, kept, self.now() + NEWER_FORMAT_S)
             raise
         except InvalidInput as error:
             self._park(parcel_id, kept, str(error))
@@ -224,15 +222,16 @@ class MemoryLedger:
             kept = self._held(claim)
             if kept is None:
                 return False
-            kept.token = ""
-            self._in_hand.discard(claim.parcel.id)
             if refund:
                 kept.attempts = claim.attempts - 1
             kept.last_error = error or kept.last_error
-            now = self.now()
-            due = now + delay_s if delay_s > 0 else kept.accepted_at
-            self._lines[kept.model][kept.collection].join(claim.parcel.id, due, now)
+            self._give_back(claim.parcel.id, kept, self.now() + delay_s if delay_s > 0 else kept.accepted_at)
             return True
+
+    def _give_back(self, parcel_id: str, kept: _Parcel, due: float) -> None:
+        kept.token = ""
+        self._in_hand.discard(parcel_id)
+        self._lines[kept.model][kept.collection].join(parcel_id, due, self.now())
 
     def rest(self, model_digest: str, collection: str, seconds: float) -> None:
         with self._lock:
@@ -270,11 +269,8 @@ class MemoryLedger:
             kept = self._held(claim)
             if kept is None:
                 return False
-            kept.token, kept.attempts = "", claim.attempts - 1
-            self._in_hand.discard(parcel.id)
-            kept.model, kept.body = parcel.model_digest, pack(parcel)
-            now = self.now()
-            self._lines[kept.model][kept.collection].join(parcel.id, now, now)
+            kept.attempts, kept.model, kept.body = claim.attempts - 1, parcel.model_digest, pack(parcel)
+            self._give_back(parcel.id, kept, self.now())
             return True
 
     # collections

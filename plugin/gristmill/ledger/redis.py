@@ -118,6 +118,7 @@ class RedisLedger:
             high_water.documents,
             high_water.bytes,
             self._job_ttl_s,
+            parcel.collection,
             parcel.collection_key,
             *(enrolment(parcel) if self._roster else ()),
         )

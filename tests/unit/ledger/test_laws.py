@@ -343,6 +343,13 @@ class TestChoosing(Opened):
         ledger.release(claim, refund=True)
         assert self.given(ledger) == []
 
+    def test_a_collection_rests_under_the_name_that_was_asked_for(self, ledger: Ledger) -> None:
+        ticket = ledger.open_job("alias")
+        behind = parcel_of(ticket, "behind", 1, collection="alias").model_copy(update={"collection_key": "d@1"})
+        ledger.accept(behind, 0, ROOMY)
+        ledger.rest("m", "alias", LONG_S)
+        assert self.given(ledger) == ["p"]
+
     def test_a_rest_ends_and_a_shorter_one_does_not_end_it(self, ledger: Ledger) -> None:
         ledger.rest("m", "c", 0.3)
         ledger.rest("m", "c", 0.001)

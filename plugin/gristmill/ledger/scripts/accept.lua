@@ -1,5 +1,5 @@
 -- ARGV: job id, parcel id, sequence, model, items, body, max documents, max bytes,
---       time to live of the job in seconds, collection, then for the roster, where one is kept,
+--       time to live of the job in seconds, name of the collection, its key, then for the roster, where one is kept,
 --       (bucket, name, version, '1' for a document or '0' for a deletion)...
 -- Returns 1 accepted (now or before), 0 full, -1 unknown job.
 local job = P .. ':job:' .. ARGV[1]
@@ -17,5 +17,5 @@ redis.call('HSET', job, 'next_seq', ARGV[3] + 1)
 redis.call('HINCRBY', job, 'accepted', items)
 redis.call('HINCRBY', job, 'open', 1)
 redis.call('EXPIRE', job, ARGV[9])
-for i = 11, #ARGV, 4 do enrol(ARGV[10], ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3] == '1') end
+for i = 12, #ARGV, 4 do enrol(ARGV[11], ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3] == '1') end
 return 1
