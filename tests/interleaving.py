@@ -36,17 +36,17 @@ from gristmill_worker.batching.idle_clock import IdleClock
 from gristmill_worker.encoder.base import Encoder
 from gristmill_worker.encoder.hash_encoder import HashEncoder
 from gristmill_worker.pipeline.commons import Commons
-from gristmill_worker.pipeline.fuse import Fuse
 from gristmill_worker.pipeline.gate import Gate
 from gristmill_worker.pipeline.handler import Handler
 from gristmill_worker.pipeline.late_writes import LateWrites
 from gristmill_worker.pipeline.leases import Leases
-from gristmill_worker.pipeline.missing import MissingCollections
-from gristmill_worker.pipeline.notices import Notices
-from gristmill_worker.pipeline.patience import Patience
 from gristmill_worker.pipeline.pipeline import Pipeline
 from gristmill_worker.pipeline.prepare import Preparer
 from gristmill_worker.pipeline.sink import Sink
+from gristmill_worker.waiting.fuse import Fuse
+from gristmill_worker.waiting.missing import MissingCollections
+from gristmill_worker.waiting.notices import Notices
+from gristmill_worker.waiting.patience import Patience
 
 #: Words per chunk of the test's collection.
 CHUNK_WORDS = 16

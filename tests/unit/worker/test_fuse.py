@@ -7,8 +7,8 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gristmill_worker.pipeline.fuse import Fuse
-from gristmill_worker.pipeline.notices import Notices
+from gristmill_worker.waiting.fuse import Fuse
+from gristmill_worker.waiting.notices import Notices
 from waiting import eventually
 
 

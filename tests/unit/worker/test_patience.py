@@ -9,7 +9,7 @@ import pytest
 import tenacity
 
 from gristmill_schemas.errors import BrokerUnavailable, ShuttingDown, StoreRefused, StoreUnavailable
-from gristmill_worker.pipeline.patience import Patience, _AskedOrGrowing
+from gristmill_worker.waiting.patience import Patience, _AskedOrGrowing
 from waiting import eventually
 
 

@@ -11,10 +11,10 @@ from gristmill.ledger import Ledger
 from gristmill.store.collections import Collections
 from gristmill_worker.pipeline.gate import Gate
 from gristmill_worker.pipeline.leases import Leases
-from gristmill_worker.pipeline.missing import MissingCollections
-from gristmill_worker.pipeline.notices import Notices
-from gristmill_worker.pipeline.patience import Patience
-from gristmill_worker.pipeline.patient_ledger import PatientLedger
+from gristmill_worker.waiting.missing import MissingCollections
+from gristmill_worker.waiting.notices import Notices
+from gristmill_worker.waiting.patience import Patience
+from gristmill_worker.waiting.patient_ledger import PatientLedger
 
 
 @dataclass(frozen=True, slots=True)

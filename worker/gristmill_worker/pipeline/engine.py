@@ -18,13 +18,13 @@ from gristmill_worker.batching.batcher import Batcher, Lane, stacked
 from gristmill_worker.batching.idle_clock import IdleClock, Stage
 from gristmill_worker.encoder import Encoder, cut, open_encoder
 from gristmill_worker.pipeline.commons import Commons
-from gristmill_worker.pipeline.fuse import Fuse
 from gristmill_worker.pipeline.handler import Handled, Handler
-from gristmill_worker.pipeline.patience import Patience
 from gristmill_worker.pipeline.pipeline import Pipeline
 from gristmill_worker.pipeline.prepare import Preparer
 from gristmill_worker.pipeline.sink import Sink
 from gristmill_worker.settings import WorkerSettings
+from gristmill_worker.waiting.fuse import Fuse
+from gristmill_worker.waiting.patience import Patience
 
 
 def load_encoder(settings: WorkerSettings) -> Encoder:

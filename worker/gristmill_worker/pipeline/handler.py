@@ -40,10 +40,10 @@ from gristmill_schemas.errors import (
     Unavailable,
 )
 from gristmill_worker.pipeline.commons import Commons
-from gristmill_worker.pipeline.fuse import Fuse
-from gristmill_worker.pipeline.notices import Notices
 from gristmill_worker.pipeline.pipeline import AnotherModel, Pipeline
 from gristmill_worker.pipeline.tally import all_dead
+from gristmill_worker.waiting.fuse import Fuse
+from gristmill_worker.waiting.notices import Notices
 
 log = logging.getLogger(__name__)
 

@@ -25,8 +25,8 @@ from gristmill_worker.batching.idle_clock import IdleClock, Stage
 from gristmill_worker.encoder.base import Encoder, TokenizedText
 from gristmill_worker.encoder.pooling import cut
 from gristmill_worker.pipeline.fence import Task
-from gristmill_worker.pipeline.patience import Patience
 from gristmill_worker.pipeline.sink import Point
+from gristmill_worker.waiting.patience import Patience
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

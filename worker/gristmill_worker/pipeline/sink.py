@@ -25,7 +25,7 @@ from gristmill_schemas.point import ETAG_PATH, ID_PATH, POINT_NAMESPACE, TENANT_
 from gristmill_schemas.validation import SYSTEM_KEY
 from gristmill_worker.batching.idle_clock import IdleClock, Stage
 from gristmill_worker.pipeline.fence import Task
-from gristmill_worker.pipeline.patience import Patience
+from gristmill_worker.waiting.patience import Patience
 
 T = TypeVar("T")
 K = TypeVar("K")

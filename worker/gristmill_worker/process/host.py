@@ -24,12 +24,12 @@ from gristmill_worker.pipeline.commons import Commons
 from gristmill_worker.pipeline.engine import Engine
 from gristmill_worker.pipeline.gate import Gate
 from gristmill_worker.pipeline.leases import Leases
-from gristmill_worker.pipeline.missing import MissingCollections
-from gristmill_worker.pipeline.notices import Notices
-from gristmill_worker.pipeline.patience import Patience
 from gristmill_worker.process.duties import Duties, DutyList
 from gristmill_worker.settings import WorkerSettings
 from gristmill_worker.vital import Died, end_process
+from gristmill_worker.waiting.missing import MissingCollections
+from gristmill_worker.waiting.notices import Notices
+from gristmill_worker.waiting.patience import Patience
 
 #: How often a worker says that it lives, and how long that is believed.
 _HEARTBEAT_S, _HEARTBEAT_TTL_S = 3.0, 10.0

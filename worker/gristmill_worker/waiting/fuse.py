@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 
-from gristmill_worker.pipeline.notices import Notices
+from gristmill_worker.waiting.notices import Notices
 
 #: Equal deaths in a row that blow the fuse.
 MOST_DEATHS = 100

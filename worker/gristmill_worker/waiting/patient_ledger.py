@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from gristmill.ledger import Claim, Ledger, Verdict
 from gristmill_schemas import Intent, Parcel
-from gristmill_worker.pipeline.patience import Patience
+from gristmill_worker.waiting.patience import Patience
 
 
 class PatientLedger:

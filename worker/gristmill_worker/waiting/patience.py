@@ -14,7 +14,7 @@ import tenacity
 from tenacity.wait import wait_base
 
 from gristmill_schemas.errors import ShuttingDown, Unavailable
-from gristmill_worker.pipeline.notices import Notices
+from gristmill_worker.waiting.notices import Notices
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from gristmill.ledger import Ledger
 from gristmill.store.collections import Collections
-from gristmill_worker.pipeline.notices import Notices
+from gristmill_worker.waiting.notices import Notices
 
 #: Looks, and seconds between the first and the last, before a collection counts as deleted.
 _LOOKS, _SECONDS = 3, 3.0
