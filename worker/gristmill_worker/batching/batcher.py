@@ -102,6 +102,8 @@ class Batcher:
         self._closed = False
         #: Since when the model thread waits for the model (monotonic seconds), or None: what the watchdog looks at.
         self.busy_since: float | None = None
+        #: Why the device can do no more, or None: what the watch over it looks at.
+        self.sick: str | None = None
         self.tokens_done = 0
         self.texts_done = 0
         # What follows belongs to the model thread alone.

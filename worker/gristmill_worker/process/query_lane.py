@@ -81,6 +81,8 @@ class QueryLane:
         try:
             vectors = self._encode(request)
             answer = pack_answer(np.ascontiguousarray(vectors, dtype="<f4").tobytes(), *vectors.shape)
+        except SpaceMismatch as error:
+            answer = pack_failure(str(error), Status.REFUSED)
         except GristmillError as error:
             answer = pack_failure(str(error))
         except BaseException as error:  # a tokenizer may panic; whoever asked must hear of it
