@@ -210,8 +210,9 @@ class Stage:
             gate=Gate(),
             publish=lambda model_digest, count: None,
             max_attempts=self.max_attempts,
+            store_wait_s=0.05,
         )
-        sink = Sink(commons.store, patience, idle)
+        sink = Sink(commons.store, patience, idle, commons.store_wait_s)
         preparer = Preparer(self.encoder, self._batcher, patience, idle)
         pipeline = Pipeline(commons, preparer, sink)
         return Handler(self.encoder.info.digest, commons, pipeline, Fuse(notices, trial_s=0.0))

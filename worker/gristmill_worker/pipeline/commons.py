@@ -33,6 +33,8 @@ class Commons:
     #: Tells the workers of a model that so many more parcels wait.
     publish: Callable[[str, int], None]
     max_attempts: int
+    #: Longest wait of a task thread for one answer of the store, seconds.
+    store_wait_s: float
 
     @property
     def patient_ledger(self) -> PatientLedger:

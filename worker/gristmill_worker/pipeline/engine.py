@@ -61,7 +61,7 @@ class Engine:
         self.idle = IdleClock()
         self.batcher = Batcher(encoder, self.idle)
         self.fuse = Fuse(commons.notices)
-        sink = Sink(commons.store, commons.patience, self.idle)
+        sink = Sink(commons.store, commons.patience, self.idle, commons.store_wait_s)
         preparer = Preparer(encoder, self.batcher, commons.patience, self.idle)
         self._handler = Handler(self.digest, commons, Pipeline(commons, preparer, sink), self.fuse)
         self._busy = 0

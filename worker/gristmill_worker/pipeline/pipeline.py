@@ -19,7 +19,7 @@ from gristmill_schemas.errors import GristmillError, InvalidInput, StoreUnfit
 from gristmill_worker.pipeline.commons import Commons
 from gristmill_worker.pipeline.fence import Action, Held, Task, decide, leaves_chunks, outcome
 from gristmill_worker.pipeline.prepare import Prepared, Preparer
-from gristmill_worker.pipeline.sink import STORE_WAIT_S, Point, Sink
+from gristmill_worker.pipeline.sink import Point, Sink
 from gristmill_worker.pipeline.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -53,6 +53,7 @@ class Pipeline:
         self._patience = commons.patience
         self._preparer = preparer
         self._sink = sink
+        self._store_wait_s = commons.store_wait_s
 
     def work(self, claim: Claim) -> Verdict:
         """Bring the documents and deletions of a claim to their ends.
@@ -88,7 +89,7 @@ class Pipeline:
     def _spec(self, parcel: Parcel) -> CollectionSpec:
         """What the name that was asked for means now."""
         try:
-            return self._patience.call(lambda: self._collections.get(parcel.collection), at_most_s=STORE_WAIT_S)
+            return self._patience.call(lambda: self._collections.get(parcel.collection), at_most_s=self._store_wait_s)
         except InvalidInput as error:  # one of this name is there, and it is none of ours
             raise StoreUnfit(str(error)) from error
 

@@ -35,8 +35,6 @@ _Name = tuple[str, str | None]
 #: Bounds of one request. Qdrant is fastest at 64-256 points, and its clients report larger bodies as time-outs.
 MAX_REQUEST_POINTS = 256
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
-#: Longest wait of a task thread for one answer; what takes longer gives the thread free and comes back.
-STORE_WAIT_S = 10.0
 #: Bound of one read of system payloads: about half a megabyte of answer.
 _READ_POINTS = 1024
 
@@ -76,7 +74,9 @@ class Point:
 class Sink:
     """Reads from and writes to one Qdrant. Shared by all task threads."""
 
-    def __init__(self, store: QdrantClient, patience: Patience, idle: IdleClock) -> None:
+    def __init__(self, store: QdrantClient, patience: Patience, idle: IdleClock, wait_s: float) -> None:
+        """`wait_s`: longest wait of a task thread for one answer; what takes longer frees the thread, and comes back."""
+        self._wait_s = wait_s
         self._store = store
         self._patience = patience
         self._idle = idle
@@ -87,7 +87,7 @@ class Sink:
                 return call()
 
         with self._idle.stage(Stage.STORE):
-            return self._patience.call(translated, at_most_s=STORE_WAIT_S)
+            return self._patience.call(translated, at_most_s=self._wait_s)
 
     # reading
 

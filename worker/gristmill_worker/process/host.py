@@ -80,6 +80,7 @@ class Host:
             gate=Gate(),
             publish=publish,
             max_attempts=settings.max_attempts,
+            store_wait_s=settings.store_wait_s,
         )
         self._died = died
         self._started = time.time()

@@ -1,0 +1,148 @@
+"""Whose fault is it? Only the document's own may cost it anything; what is the system's waits, and says so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from qdrant_client import models
+
+from gristmill_schemas import Document
+from gristmill_schemas.errors import StoreUnavailable
+from gristmill_worker.pipeline.handler import Handled
+from interleaving import Stage
+from services import QdrantServer
+
+
+@pytest.fixture(params=["local", pytest.param("server", marks=pytest.mark.server)])
+def make_stage(request: pytest.FixtureRequest, collection_name: str) -> Iterator[Callable[..., Stage]]:
+    with ExitStack() as closing:
+
+        def make(**options: Any) -> Stage:
+            server = request.getfixturevalue("qdrant_server").client() if request.param == "server" else None
+            made = Stage(server, name=collection_name, **options)
+            closing.callback(made.close)
+            return made
+
+        yield make
+
+
+class Ailing:
+    """A store that fails at every write in which a certain word is."""
+
+    def __init__(self, store: Any, word: str, error: Exception) -> None:
+        self._store, self._word, self._error = store, word, error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def upsert(self, name: str, points: list[Any], **rest: Any) -> None:
+        if any(self._word in str(point.payload) for point in points):
+            raise self._error
+        self._store.upsert(name, points, **rest)
+
+
+INTERNAL = StoreUnavailable("INTERNAL: panicked", may_be_the_request=True)
+AWAY = StoreUnavailable("UNAVAILABLE: connection refused")
+LIMITED = StoreUnavailable("Qdrant limits our rate", retry_after_s=30)
+
+
+def ends(stage: Stage) -> list[tuple[int, int, int]]:
+    """Of each job: stored, dead, pending."""
+    return [(report.stored, report.dead, report.pending) for report in stage.reports()]
+
+
+def test_a_document_at_which_the_store_fails_for_ever_dies_while_others_are_stored(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage(max_attempts=3)
+    handler = stage.pipeline(Ailing(stage.store, "CURSED", INTERNAL))  # type: ignore[arg-type]  # a store, but for one call
+    stage.accept([Document(id="bad", text="CURSED")])
+    for number in range(5):
+        handler.process()
+        stage.accept([Document(id=str(number), text="fine")])
+        stage.end_delays()
+        handler.process()
+        handler.process()
+        stage.end_delays()
+    stage.work_off(handler)
+    assert ends(stage) == [(0, 1, 0)] + [(1, 0, 0)] * 5
+    (letter,) = stage.ledger.dead_letters(10)
+    assert (letter.error, letter.attempts) == ("AttemptsExhausted", 4)
+    assert "INTERNAL: panicked" in letter.reason
+
+
+@pytest.mark.parametrize("error", [INTERNAL, AWAY, LIMITED])
+def test_while_nothing_of_the_collection_can_be_stored_nobody_spends_an_attempt(
+    make_stage: Callable[..., Stage], error: StoreUnavailable
+) -> None:
+    stage = make_stage(max_attempts=3)
+    handler = stage.pipeline(Ailing(stage.store, "text", error))  # type: ignore[arg-type]  # see above
+    for number in range(3):
+        stage.accept([Document(id=str(number), text=f"text {number}")])
+    for _ in range(20):
+        assert handler.process() is Handled.DONE, "given back for a while: no message is needed now"
+        stage.end_delays()
+    assert ends(stage) == [(0, 0, 1)] * 3
+    (notice,) = stage.notices(handler)
+    assert str(error) in notice
+    stage.work_off()
+    assert ends(stage) == [(1, 0, 0)] * 3
+    assert {system.attempts for system, _ in stage.points().values()} == {1}
+
+
+def test_a_limited_collection_rests_as_long_as_it_was_asked_to(make_stage: Callable[..., Stage]) -> None:
+    stage = make_stage()
+    handler = stage.pipeline(Ailing(stage.store, "text", LIMITED))  # type: ignore[arg-type]  # see above
+    for number in range(3):
+        stage.accept([Document(id=str(number), text=f"text {number}")])
+    handler.process()
+    assert stage.ledger.backlog(stage.encoder.info.digest) == 0, "its other parcels rest too"
+    assert handler.process() is Handled.DONE
+    assert ends(stage) == [(0, 0, 1)] * 3
+
+
+@pytest.mark.server
+def test_a_collection_whose_vectors_were_changed_buries_nobody_and_goes_on_when_they_are_back(
+    qdrant_server: QdrantServer, collection_name: str
+) -> None:
+    stage = Stage(qdrant_server.client(), name=collection_name)
+    metadata = stage.store.get_collection(stage.name).config.metadata
+    try:
+        stage.store.delete_collection(stage.name)
+        stage.store.create_collection(
+            stage.name,
+            vectors_config=models.VectorParams(size=7, distance=models.Distance.COSINE),
+            metadata=metadata,
+        )
+        stage.accept([Document(id=str(n), text=f"text {n}") for n in range(20)])
+        handler = stage.pipeline()
+        for _ in range(5):
+            assert handler.process() is Handled.DONE
+            stage.end_delays()
+        assert ends(stage) == [(0, 0, 20)]
+        (notice,) = stage.notices(handler)
+        assert "refuses even a plain point" in notice
+        stage.store.delete_collection(stage.name)
+        stage.collections.create(stage.spec)
+        stage.work_off(handler)
+        assert ends(stage) == [(20, 0, 0)]
+        assert {system.attempts for system, _ in stage.points().values()} == {1}
+    finally:
+        stage.close()
+
+
+def test_a_point_that_shows_whether_the_store_takes_points_is_not_left_behind(
+    make_stage: Callable[..., Stage],
+) -> None:
+    from gristmill_schemas.errors import StoreRefused
+
+    stage = make_stage()
+    handler = stage.pipeline(Ailing(stage.store, "BAD", StoreRefused("it says no")))  # type: ignore[arg-type]  # see above
+    stage.accept([Document(id="bad", text="BAD"), Document(id="b", text="fine")])
+    stage.work_off(handler)
+    assert ends(stage) == [(1, 1, 0)]
+    assert [key for key, _ in stage.points().items()] == [("b", 0)]
+    assert stage.collections.count(stage.name) == 1
