@@ -12,7 +12,7 @@ from unit.ledger.parcels import LONG_S, ROOMY, lapse, parcel_of, redis_ledger, v
 def claimed(ledger: Ledger, name: str = "p") -> Claim:
     ticket = ledger.open_job("c")
     ledger.accept(parcel_of(ticket, name), 0, ROOMY)
-    claim = ledger.claim(name, LONG_S)
+    claim = ledger.claim("m", LONG_S)
     assert isinstance(claim, Claim)
     return claim
 
@@ -32,7 +32,7 @@ def test_an_intent_stays_behind_when_its_claim_is_taken_over_and_the_parcel_fini
     ledger.intend(intent_of(frozen))
     assert ledger.unfulfilled(10) == [], "it holds its parcel"
     lapse(ledger, "p")
-    other = ledger.claim("p", LONG_S)
+    other = ledger.claim("m", LONG_S)
     assert isinstance(other, Claim)
     assert ledger.unfulfilled(10) == [intent_of(frozen)]
     ledger.intend(intent_of(other))
