@@ -195,7 +195,7 @@ def test_a_collection_of_a_newer_gristmill_is_passed_over_in_lists_and_named_whe
     store = client._parts.store
     store.update_collection(newer, metadata={"gristmill": {**described, "format": 2}})
     with caplog.at_level(logging.WARNING):
-        names = [spec.name for spec in client.collections.specs()]
+        names = [spec.name for spec in client.collections.list()]
     assert f"{collection_name}-one" in names
     assert newer not in names
     assert len([line for line in caplog.messages if newer in line]) == 1

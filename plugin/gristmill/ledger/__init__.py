@@ -1,7 +1,6 @@
 """The ledger: what was accepted, what became of it, and what is still owed."""
 
 from gristmill.ledger.base import (
-    NEWER_RESTS_S,
     Accepted,
     Claim,
     HighWater,
@@ -16,7 +15,6 @@ from gristmill.ledger.memory import MemoryLedger
 from gristmill.ledger.redis import RedisLedger
 
 __all__ = [
-    "NEWER_RESTS_S",
     "Accepted",
     "Claim",
     "HighWater",
