@@ -133,7 +133,13 @@ def test_every_operation_passes_a_server_in_strict_mode(qdrant_server: QdrantSer
         job = mill.enqueue(collection_name, shorter)
         assert job.wait(30).stored == 20
         assert mill.collections.count(collection_name) == 20
-        assert len(mill.search(collection_name, "short now", tenant="t", limit=5)) == 5
+        theirs = models.PointStruct(id=1, vector=[1.0] * 64, payload={"theirs": True})
+        mill._parts.store.upsert(collection_name, [theirs], wait=True)
+        for grouped in (False, True):
+            found = mill.search(collection_name, "short now", limit=20, group_by_document=grouped)
+            assert len(found) == 20, "another tool's point is left out of the answer, and not in place of a hit"
+            assert len(mill.search(collection_name, "short now", tenant="t", limit=5)) == 5
+        mill._parts.store.delete(collection_name, [1], wait=True)
         assert mill.delete(collection_name, ["0", "1"], tenant="t").wait(30).deleted == 2
         assert mill.delete_where(collection_name, job=job.id).wait(30).deleted == 18
         assert mill.collections.count(collection_name) == 0

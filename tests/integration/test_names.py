@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from qdrant_client import models
 
 import gristmill_worker.process.embedded
 from gristmill import Client, CollectionNotFound, Document, InvalidInput
+from gristmill_schemas.errors import NewerFormat
 from gristmill_worker.encoder.base import TokenizedText, Vectors
 from gristmill_worker.encoder.hash_encoder import HashEncoder
 from services import QdrantServer
@@ -183,3 +185,38 @@ def client_version(client: Client, collection: str, document_id: str) -> int:
     version = client.receipt(collection, document_id).version
     assert version is not None
     return version
+
+
+def test_a_collection_of_a_newer_gristmill_is_passed_over_in_lists_and_named_where_it_is_asked_for(
+    client: Client, collection_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    newer = f"{collection_name}-two"
+    described = client.collections.get(newer).described()
+    store = client._parts.store
+    store.update_collection(newer, metadata={"gristmill": {**described, "format": 2}})
+    with caplog.at_level(logging.WARNING):
+        names = [spec.name for spec in client.collections.list()]
+    assert f"{collection_name}-one" in names
+    assert newer not in names
+    assert len([line for line in caplog.messages if newer in line]) == 1
+    for call in (client.collections.get, lambda name: client.search(name, "text"), client.audit):
+        with pytest.raises(NewerFormat, match="description of a collection: format 2"):
+            call(newer)
+    store.update_collection(newer, metadata={"gristmill": {**described, "of_tomorrow": {"lens": 1}}})
+    assert client.enqueue(newer, documents(1)).wait(30).stored == 1
+
+
+def test_a_parcel_whose_collection_has_become_a_newer_gristmills_is_given_back_and_not_buried(
+    client: Client, encoder: Doored, collection_name: str
+) -> None:
+    newer = f"{collection_name}-two"
+    encoder.door.clear()
+    first = client.enqueue(collection_name, [Document(id="first", text="is being encoded")])
+    assert encoder.at_door.wait(30)
+    job = client.enqueue(newer, documents(1))
+    described = client.collections.get(newer).described()
+    client._parts.store.update_collection(newer, metadata={"gristmill": {**described, "format": 2}})
+    encoder.door.set()
+    first.wait(30)
+    assert client.enqueue(collection_name, documents(1)).wait(30).stored == 1, "neighbours go on"
+    assert (job.report().dead, job.report().pending) == (0, 1)

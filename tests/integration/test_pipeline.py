@@ -11,7 +11,7 @@ import pytest
 from qdrant_client import models
 
 from gristmill.store.connection import store_errors
-from gristmill_schemas import Deletion, Document, JobReport, LongTexts, Outcome, PointSystem
+from gristmill_schemas import CollectionSpec, Deletion, Document, JobReport, LongTexts, Outcome, PointSystem
 from gristmill_schemas.errors import StoreRefused, StoreUnavailable
 from gristmill_worker.encoder.base import TokenizedText, Vectors
 from gristmill_worker.encoder.hash_encoder import HashEncoder
@@ -408,3 +408,16 @@ def test_a_server_that_limits_our_rate_says_when_to_come_back(
             stage.store.retrieve(stage.name, ids=[1])
         assert caught.value.retry_after_s is not None
         assert 0 < caught.value.retry_after_s <= 60
+
+
+# newer
+
+
+def test_a_parcel_whose_collection_is_a_newer_gristmills_waits_and_loses_no_attempt(stage: Stage) -> None:
+    metadata = {**stage.spec.described(), "format": CollectionSpec.FORMAT + 1}
+    stage.store.update_collection(stage.name, metadata={"gristmill": metadata})
+    stage.accept([Document(id="a", text="t")])
+    stage.pipeline().process()
+    (kept,) = stage.ledger._parcels.values()
+    assert (kept.attempts, stage.ledger.backlog(stage.encoder.info.digest)) == (0, 0)
+    assert stage.reports()[-1].pending == 1

@@ -4,19 +4,21 @@ A worker frozen beyond its lease (a SIGSTOP, a suspended machine, a request lost
 its document was deleted meanwhile, nothing in Qdrant stands in the way of the write. It cleans up after itself, unless it
 dies in between: then its intent is left in the ledger, and this duty does it, with the same rules (`docs/fence.md`).
 
-Cost per look: one read in the ledger, and per claim left behind one of its tombstones and one filtered scroll in Qdrant.
+Cost per look: one read in the ledger, and per thousand documents of claims left behind one read of their tombstones and one
+filtered scroll in Qdrant.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 from qdrant_client import QdrantClient, models
 
 from gristmill.ledger import Ledger
 from gristmill.store.collections import Collections
 from gristmill.store.connection import store_errors
-from gristmill.store.points import scroll
+from gristmill.store.points import PAGE, scroll
 from gristmill_schemas import CollectionSpec, Intent, PointSystem, point_id
 from gristmill_schemas.errors import CollectionNotFound
 from gristmill_worker.pipeline.sink import deleting_leftovers, deleting_through, documents
@@ -44,28 +46,32 @@ class LateWrites:
     def __call__(self) -> None:
         """One look, if it is this worker's turn."""
         if self._ledger.take_turn("late writes", self._holder, lease_s=1.5 * self._period_s):
-            specs: dict[str, CollectionSpec | None] = {}
+            left: dict[tuple[str, str], list[Intent]] = {}
             for intent in self._ledger.unfulfilled(_CLAIMS):
-                if intent.collection not in specs:
-                    specs[intent.collection] = self._spec(intent.collection)
-                self._look_after(intent, specs[intent.collection])
+                left.setdefault((intent.collection, intent.key), []).append(intent)
+            for (collection, key), intents in left.items():
+                self._look_after(collection, key, intents)
 
-    def _spec(self, collection: str) -> CollectionSpec | None:
+    def _look_after(self, collection: str, key: str, intents: Sequence[Intent]) -> None:
         try:
-            return self._collections.get(collection)
+            spec = self._collections.get(collection)
         except CollectionNotFound:
-            return None
-
-    def _look_after(self, intent: Intent, spec: CollectionSpec | None) -> None:
-        if spec is None or spec.key != intent.key:
-            self._ledger.fulfil(intent.token)  # deleted, with all that was written to it
+            spec = None
+        if spec is None or spec.key != key:
+            for intent in intents:  # deleted, with all that was written to it
+                self._ledger.fulfil(intent.token)
             return
-        tombs = self._ledger.tombstones(spec.key, [point_id(each.id, each.tenant) for each in intent.targets])
-        held = self._held(spec, intent)
+        names = list({(target.id, target.tenant) for intent in intents for target in intent.targets})
+        for start in range(0, len(names), PAGE):
+            self._undo(spec, names[start : start + PAGE])
+
+    def _undo(self, spec: CollectionSpec, names: Sequence[tuple[str, str | None]]) -> None:
+        tombs = self._ledger.tombstones(spec.key, [point_id(*name) for name in names])
+        held = self._held(spec, names)
         revived = [
-            (first.id, first.tenant, tombs[key])
-            for key, (first, *_) in held.items()
-            if any(each.version <= tombs.get(key, -1) for each in held[key])
+            (chunks[0].id, chunks[0].tenant, tombs[key])
+            for key, chunks in held.items()
+            if any(each.version <= tombs.get(key, -1) for each in chunks)
         ]
         winners = [
             first
@@ -73,21 +79,17 @@ class LateWrites:
             if first.chunk == 0 and any(each.etag != first.etag and each.version <= first.version for each in rest)
         ]
         if operations := [*deleting_through(revived), *deleting_leftovers(winners)]:
-            log.warning("undoing late writes of %d documents in %r", len({*revived, *map(_name, winners)}), spec.name)
+            log.warning("undoing late writes in %r: %d deleted, %d newer", spec.name, len(revived), len(winners))
             with store_errors(spec.name):
                 self._store.batch_update_points(spec.physical, operations, wait=True)
 
-    def _held(self, spec: CollectionSpec, intent: Intent) -> dict[str, list[PointSystem]]:
-        """What is there of the intent's documents, by the point id of chunk 0; each in the order of its chunks."""
-        wanted = {point_id(each.id, each.tenant) for each in intent.targets}
-        where = models.Filter(must=[documents([each.id for each in intent.targets])])
+    def _held(self, spec: CollectionSpec, names: Sequence[tuple[str, str | None]]) -> dict[str, list[PointSystem]]:
+        """What is there of these documents, by the point id of chunk 0; each in the order of its chunks."""
+        wanted = {point_id(*name) for name in names}
+        where = models.Filter(must=[documents([document_id for document_id, _ in names])])
         found: dict[str, list[PointSystem]] = {}
         for page in scroll(self._store, spec.physical, where):
             for system in (seen.system for seen in page if seen.system is not None):
                 if (key := point_id(system.id, system.tenant)) in wanted:
                     found.setdefault(key, []).append(system)
         return {key: sorted(chunks, key=lambda each: each.chunk) for key, chunks in found.items()}
-
-
-def _name(system: PointSystem) -> tuple[str, str | None, int]:
-    return system.id, system.tenant, system.version

@@ -1,0 +1,114 @@
+"""What a claim is about to write, and rosters that follow their parcels: the same on both ledgers."""
+
+from __future__ import annotations
+
+from gristmill.ledger import Claim, Ledger, MemoryLedger
+from gristmill.ledger.reading import Evidence, MemoryEvidence, RedisEvidence
+from gristmill.settings import ClientSettings, load_settings
+from gristmill_schemas import Deletion, Intent, Parcel, Target
+from unit.ledger.parcels import LONG_S, ROOMY, lapse, parcel_of, redis_ledger, verdict_of
+
+
+def claimed(ledger: Ledger, name: str = "p") -> Claim:
+    ticket = ledger.open_job("c")
+    ledger.accept(parcel_of(ticket, name), 0, ROOMY)
+    claim = ledger.claim("m", LONG_S)
+    assert isinstance(claim, Claim)
+    return claim
+
+
+def intent_of(claim: Claim) -> Intent:
+    return Intent(
+        token=claim.token,
+        parcel_id=claim.parcel.id,
+        collection="c",
+        key="c@1",
+        targets=(Target(id="a", version=1), Target(id="a", tenant="x", version=2)),
+    )
+
+
+def test_an_intent_stays_behind_when_its_claim_is_taken_over_and_the_parcel_finished(ledger: Ledger) -> None:
+    frozen = claimed(ledger)
+    ledger.intend(intent_of(frozen))
+    assert ledger.unfulfilled(10) == [], "it holds its parcel"
+    lapse(ledger, "p")
+    other = ledger.claim("m", LONG_S)
+    assert isinstance(other, Claim)
+    assert ledger.unfulfilled(10) == [intent_of(frozen)]
+    ledger.intend(intent_of(other))
+    ledger.finish(other, verdict_of(other.parcel))
+    ledger.fulfil(other.token)
+    assert ledger.unfulfilled(10) == [intent_of(frozen)]
+    ledger.fulfil(frozen.token)
+    ledger.fulfil(frozen.token)
+    assert ledger.unfulfilled(10) == []
+
+
+def test_the_newest_intents_come_first_and_one_said_again_counts_once(ledger: Ledger) -> None:
+    claims = [claimed(ledger, f"p{number}") for number in range(3)]
+    for claim in claims:
+        ledger.intend(intent_of(claim))
+        ledger.intend(intent_of(claim))
+        ledger.finish(claim, verdict_of(claim.parcel))
+    found = ledger.unfulfilled(2)
+    assert [intent.parcel_id for intent in found] == ["p2", "p1"]
+
+
+def test_intents_do_not_outlive_the_tombstones_they_are_held_against(redis_url: str) -> None:
+    ledger = redis_ledger(redis_url, tombstone_ttl_s=1000)
+    ledger.intend(intent_of(claimed(ledger)))
+    keys = [key for key in ledger._redis.scan_iter("*") if b":intent" in key]
+    assert len(keys) == 2
+    assert all(0 < ledger._redis.ttl(key) <= 1000 for key in keys)
+    ledger.close()
+
+
+def evidence_of(ledger: Ledger) -> Evidence:
+    return MemoryEvidence(ledger) if isinstance(ledger, MemoryLedger) else _RedisEvidence(ledger)
+
+
+class _RedisEvidence(RedisEvidence):
+    """On a ledger that is open already."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__(load_settings(ClientSettings, redis_url=ledger._url, key_prefix=ledger._prefix[1:-1]))  # type: ignore[attr-defined]  # the parts that it is made of
+
+
+def test_a_roster_follows_its_parcel_to_another_collection_however_often(ledger: Ledger) -> None:
+    evidence = evidence_of(ledger)
+    ticket = ledger.open_job("c")
+    parcel = parcel_of(ticket, items=2).model_copy(update={"collection_key": "old@1"})
+    ledger.accept(parcel, 0, ROOMY)
+    assert {entry.id for entry in evidence.roster("old@1")} == {"p-0", "p-1"}
+    for _ in range(2):
+        ledger.follow(parcel, "new@2")
+        assert list(evidence.roster("old@1")) == []
+        assert {(entry.id, entry.version) for entry in evidence.roster("new@2")} == {
+            ("p-0", ticket.version),
+            ("p-1", ticket.version),
+        }
+    deletion = Parcel(
+        id="d",
+        job_id=ticket.job_id,
+        collection="c",
+        collection_key="old@1",
+        model_digest="m",
+        deletions=(Deletion(id="p-0"),),
+        version=ticket.version + 1,
+        enqueued_at=ticket.opened_at,
+    )
+    ledger.follow(deletion, "new@2")
+    assert {entry.id for entry in evidence.roster("new@2")} == {"p-1"}
+    evidence.close()
+
+
+def test_what_was_accepted_anew_meanwhile_stays_on_the_old_roster(ledger: Ledger) -> None:
+    evidence = evidence_of(ledger)
+    ticket = ledger.open_job("c")
+    parcel = parcel_of(ticket, items=1)
+    ledger.accept(parcel, 0, ROOMY)
+    newer = parcel.model_copy(update={"id": "p2", "version": parcel.version + 1})
+    ledger.accept(newer, 1, ROOMY)
+    ledger.follow(parcel, "new@2")
+    assert [(entry.id, entry.version) for entry in evidence.roster("c")] == [("p-0", newer.version)]
+    evidence.close()
