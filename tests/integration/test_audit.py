@@ -98,7 +98,7 @@ def test_a_damaged_document_stays_searchable_until_it_is_replaced(client: Client
 
 def test_an_incomplete_document_shows_without_roster_and_files(client: Client, collection_name: str) -> None:
     client.enqueue(collection_name, [Document(id="long", text=LONG), Document(id="other", text=LONG)]).wait(30)
-    client._parts.evidence.forget(collection_name)
+    client._parts.evidence.forget(client.collections.get(collection_name).key)
     lose(client, collection_name, [point_id("long", None, 0), point_id("other", None, 1)])
     report = client.audit(collection_name)
     assert report.expected == 0
