@@ -21,11 +21,11 @@ from pydantic import BaseModel
 
 from gristmill.client import Client, Item
 from gristmill.ingest.jobs import Job, Jobs
+from gristmill.maintenance.collection_group import CollectionGroup
 from gristmill.maintenance.dead_letters import DeadLetters, RefusedMessages
 from gristmill.models import Models
 from gristmill.options import ClientOptions, EmbeddedOptions, takes
 from gristmill.settings import ClientSettings
-from gristmill.store.collections import Collections
 from gristmill_schemas import AuditReport, JobReport, Rejection, StoredDocument
 
 P = ParamSpec("P")
@@ -179,15 +179,13 @@ class AsyncRefusedMessages(_Threaded[RefusedMessages]):
     drop = _awaited(RefusedMessages.drop)
 
 
-class AsyncCollections(_Threaded[Collections]):
+class AsyncCollectionGroup(_Threaded[CollectionGroup]):
     """`client.collections`, awaited."""
 
-    create = _awaited(Collections.create)
-    update = _awaited(Collections.update)
-    list = _awaited(Collections.list)
-    get = _awaited(Collections.get)
-    count = _awaited(Collections.count)
-    delete = _awaited(Collections.delete)
+    list = _awaited(CollectionGroup.list)
+    get = _awaited(CollectionGroup.get)
+    count = _awaited(CollectionGroup.count)
+    delete = _awaited(CollectionGroup.delete)
 
 
 class AsyncModels(_Threaded[Models]):
@@ -224,7 +222,7 @@ class AsyncClient(_Threaded[Client]):
     cast("Any", embedded).__func__.__doc__ = Client.embedded.__doc__
 
     def _group(self) -> None:
-        self.collections = AsyncCollections(self._threads, self._wrapped.collections)
+        self.collections = AsyncCollectionGroup(self._threads, self._wrapped.collections)
         self.dead = AsyncDeadLetters(self._threads, self._wrapped.dead)
         self.jobs = AsyncJobs(self._threads, self._wrapped.jobs)
         self.models = AsyncModels(self._threads, self._wrapped.models)

@@ -30,6 +30,7 @@ from gristmill.ingest.metadata import changed, check_changes
 from gristmill.ingest.packing import parse
 from gristmill.ingest.producer import Producer
 from gristmill.maintenance.audit import Auditor
+from gristmill.maintenance.collection_group import CollectionGroup
 from gristmill.maintenance.dead_letters import DeadLetters, RefusedMessages
 from gristmill.maintenance.receipts import find_receipt
 from gristmill.models import Models
@@ -38,7 +39,7 @@ from gristmill.search.embedding import Embedder, Kind
 from gristmill.search.filters import Where, compile_filter
 from gristmill.search.searcher import Searcher
 from gristmill.settings import ClientSettings, combine, hide_password
-from gristmill.store.collections import Collections, check_space
+from gristmill.store.collections import check_space
 from gristmill.store.connection import require_server
 from gristmill.store.documents import count, fetch
 from gristmill.store.points import scroll
@@ -115,15 +116,16 @@ class Client:
     def _start(self, opened: Parts) -> None:
         self._parts = parts = opened.until_closed()
         self._server_checked = parts.local
-        self.collections: Collections = parts.collections
+        self._collections = parts.collections
+        self.collections = CollectionGroup(self._collections)
         self.models = Models(parts.ledger, parts.settings)
         self.jobs = Jobs(parts.ledger)
         producer = Producer(parts.ledger, parts.dispatcher, parts.high_water)
-        self._intake = Intake(parts.ledger, producer, self.collections, self._check_server)
+        self._intake = Intake(parts.ledger, producer, self._collections, self._check_server)
         self.dead = DeadLetters(parts.ledger, parts.evidence, self._intake)
         self.refused = RefusedMessages(parts.evidence)
-        self._searcher = Searcher(parts.store, self.collections, parts.queries)
-        self._embedder = Embedder(self.collections, self.models, parts.queries)
+        self._searcher = Searcher(parts.store, self._collections, parts.queries)
+        self._embedder = Embedder(self._collections, self.models, parts.queries)
 
     def __enter__(self) -> Client:
         return self
@@ -201,9 +203,9 @@ class Client:
         self._check_server()
         wanted = self._space(space, model, dimensions, force_dimensions, wait_s)
         spec = CollectionSpec(name=name, space=wanted, **asked)
-        there = self.collections.create(spec)
+        there = self._collections.create(spec)
         check_space(there, wanted)
-        settled = settle(self.collections, name, there, asked, update=update)
+        settled = settle(self._collections, name, there, asked, update=update)
         self._searcher.forget(name)
         return settled
 
@@ -392,7 +394,7 @@ class Client:
             CollectionNotFound, StoreUnavailable, StoreRefused.
         """
         wanted, owner = list(one_or_many_ids("ids", ids)), tenant_name(tenant)
-        spec = self.collections.get(identifier("collection", collection))
+        spec = self._collections.get(identifier("collection", collection))
         found = fetch(self._parts.store, spec, wanted, owner)
         if isinstance(ids, str | int):
             return found.get(wanted[0])
@@ -550,7 +552,7 @@ class Client:
             CollectionNotFound, StoreUnavailable, StoreRefused, BrokerUnavailable, BrokerRefused.
         """
         document, owner = identifier("document_id", document_id), tenant_name(tenant)
-        spec = self.collections.get(identifier("collection", collection))
+        spec = self._collections.get(identifier("collection", collection))
         return find_receipt(self._parts.store, self._parts.ledger, self._parts.evidence, spec, document, owner)
 
     def audit(
@@ -582,7 +584,7 @@ class Client:
         many = () if expected is None else one_or_many("expected", expected, kinds, _DOCUMENTS)
         flag("repair", repair)
         callback("progress", progress)
-        parts, spec = self._parts, self.collections.get(identifier("collection", collection))
+        parts, spec = self._parts, self._collections.get(identifier("collection", collection))
         auditor = Auditor(parts.store, parts.ledger, parts.evidence, spec, repair=repair, progress=progress)
         documents = auditor.run(many)
         # A job only if there is something to enqueue.

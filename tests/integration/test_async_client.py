@@ -11,7 +11,7 @@ import pytest
 
 from gristmill import AsyncClient, Client, Document, DocumentsFailed, InvalidInput, Job, JobState, WaitTimeout
 from gristmill.async_client import (
-    AsyncCollections,
+    AsyncCollectionGroup,
     AsyncDeadLetters,
     AsyncJob,
     AsyncJobs,
@@ -19,9 +19,9 @@ from gristmill.async_client import (
     AsyncRefusedMessages,
 )
 from gristmill.ingest.jobs import Jobs
+from gristmill.maintenance.collection_group import CollectionGroup
 from gristmill.maintenance.dead_letters import DeadLetters, RefusedMessages
 from gristmill.models import Models
-from gristmill.store.collections import Collections
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ PAIRS = [
     (Jobs, AsyncJobs),
     (Models, AsyncModels),
     (RefusedMessages, AsyncRefusedMessages),
-    (Collections, AsyncCollections),
+    (CollectionGroup, AsyncCollectionGroup),
 ]
 
 
