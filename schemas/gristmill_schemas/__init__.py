@@ -3,9 +3,8 @@
 from gristmill_schemas.audit import AuditReport, Finding, Gap, RefusedMessage
 from gristmill_schemas.collection import Chunking, CollectionSpec, Distance, Instruction, LongTexts
 from gristmill_schemas.document import Deletion, Document
-from gristmill_schemas.intent import Intent, Target
 from gristmill_schemas.job import DeadLetter, JobReport, JobState, Outcome, Receipt, ReceiptState, Rejection
-from gristmill_schemas.parcel import Parcel
+from gristmill_schemas.parcel import Intent, Parcel, Target
 from gristmill_schemas.point import PointSystem, point_id
 from gristmill_schemas.query import QueryRequest
 from gristmill_schemas.search import SearchHit, StoredDocument

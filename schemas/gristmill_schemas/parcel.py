@@ -15,7 +15,7 @@ from gristmill_schemas.document import Deletion, Document
 from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.limits import MAX_PARCEL_DOCUMENTS, MAX_PARCEL_INFLATED_BYTES
 from gristmill_schemas.stored import Stored
-from gristmill_schemas.validation import Identifier, Version
+from gristmill_schemas.validation import Identifier, Record, Version
 
 
 class Parcel(Stored):
@@ -61,6 +61,28 @@ class Parcel(Stored):
             self.model_copy(update={"id": f"{self.id}.{n}", "documents": documents, "deletions": deletions})
             for n, (documents, deletions) in enumerate(singles)
         ]
+
+
+class Target(Record):
+    """One document that is about to be written."""
+
+    id: str
+    tenant: str | None = None
+    version: int
+
+
+class Intent(Stored):
+    """Documents that one claim is about to write. Whoever dies in between leaves it behind (`docs/fence.md`)."""
+
+    KIND: ClassVar[str] = "intent"
+
+    #: The claim's token, and its parcel.
+    token: str
+    parcel_id: str
+    #: Name of the physical collection, and its key (`CollectionSpec.key`).
+    collection: str
+    key: str
+    targets: tuple[Target, ...]
 
 
 def pack(parcel: Parcel) -> bytes:

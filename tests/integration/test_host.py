@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import redis
@@ -98,9 +98,10 @@ def test_a_query_in_another_models_lane_is_refused_and_says_why(
     )
     with closing(redis.Redis.from_url(settings["redis_url"])) as broker:
         broker.lpush(query_queue(settings["key_prefix"], HashEncoder(32).info.digest), request.model_dump_json())
-        _, answer = broker.blpop([reply_to], timeout=30)
+        taken = cast("tuple[bytes, bytes] | None", broker.blpop([reply_to], timeout=30))
+    assert taken is not None
     with pytest.raises(GristmillError, match="came to the lane of hash:32"):
-        unpack_answer(answer)
+        unpack_answer(taken[1])
 
 
 def test_one_model_named_twice_is_refused_before_anything_is_taken(settings: dict[str, Any]) -> None:
