@@ -20,7 +20,7 @@ ROOTS = {"gristmill_schemas": "schemas", "gristmill": "plugin", "gristmill_worke
 #: Bytecode is the only thing that may lie beside a package.
 IGNORED = {"__pycache__"}
 #: In one folder, so that each stays one concern: about a dozen.
-MOST_MODULES = 14
+MOST_MODULES = 15
 
 for_each_package = pytest.mark.parametrize("package", sorted(ROOTS))
 

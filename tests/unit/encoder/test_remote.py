@@ -10,18 +10,21 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from threading import Barrier, Lock, Thread
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
+from gristmill.settings import load_settings
 from gristmill_schemas.errors import EncodingFailed, InvalidInput, ModelUnavailable, Unavailable
-from gristmill_worker.batching.batcher import encode_all
+from gristmill_worker.batching.batcher import Batcher, Row, encode_all, stacked
 from gristmill_worker.encoder import open_encoder
 from gristmill_worker.encoder.hash_encoder import HashEncoder
 from gristmill_worker.encoder.remote import MAX_TEXTS, RemoteEncoder, estimate_tokens
+from gristmill_worker.pipeline.engine import load_encoder
+from gristmill_worker.settings import WorkerSettings
 
 SIZE = 16
 TRUTH = HashEncoder(SIZE)
@@ -40,6 +43,10 @@ class Server(ThreadingHTTPServer):
         self.requests: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
         self.as_numbers = False
+        #: Texts with this in them are refused with 413.
+        self.refused: str | None = None
+        #: Requests that have to be there before any is answered.
+        self.together: Barrier | None = None
         self.size = SIZE
         self.lock = Lock()
 
@@ -67,6 +74,11 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is not None:
             self._answer(fault[0], {"error": "as the test wants it"}, fault[1])
             return
+        if self.server.refused is not None and any(self.server.refused in text for text in body["input"]):
+            self._answer(413, {"error": "too large"})
+            return
+        if self.server.together is not None:
+            self.server.together.wait(30)
         vectors = TRUTH.encode(TRUTH.tokenize(body["input"]))[:, : self.server.size] * 3
         data = [{"index": index, "embedding": self._shape(vector)} for index, vector in enumerate(vectors)]
         self._answer(200, self.server.spoil(data[::-1]))
@@ -270,3 +282,67 @@ def test_a_server_that_never_answers_is_away(encoder: RemoteEncoder) -> None:
         with pytest.raises(Unavailable, match="cannot be reached"):
             asking.encode(asking.tokenize(["a"]))
         asking.close()
+
+
+@pytest.fixture
+def batcher(encoder: RemoteEncoder, server: Server) -> Iterator[Batcher]:
+    opened = Batcher(encoder)
+    server.requests.clear()
+    yield opened
+    opened.close()
+
+
+def rows_of(batcher: Batcher, encoder: RemoteEncoder, *texts: str) -> list[Row]:
+    return batcher.submit(encoder.tokenize(texts)).result(timeout=30)
+
+
+def test_a_text_that_the_server_refuses_fails_alone(encoder: RemoteEncoder, batcher: Batcher, server: Server) -> None:
+    server.refused = "poison"
+    texts = [f"text {number}" for number in range(12)] + ["poison"] + [f"more {number}" for number in range(12)]
+    rows = rows_of(batcher, encoder, *texts)
+    assert [text for text, row in zip(texts, rows, strict=True) if isinstance(row, EncodingFailed)] == ["poison"]
+    assert not any(isinstance(row, Unavailable) for row in rows)
+
+
+def test_a_server_that_refuses_everything_is_waited_for(
+    encoder: RemoteEncoder, batcher: Batcher, server: Server
+) -> None:
+    server.refused = ""
+    rows = rows_of(batcher, encoder, "a", "b", "c")
+    assert all(isinstance(row, Unavailable) and "refuses everything" in str(row) for row in rows)
+    server.refused = None
+    np.testing.assert_allclose(stacked(rows_of(batcher, encoder, "a", "b"), SIZE), expected(["a", "b"]), atol=1e-6)
+
+
+@pytest.mark.parametrize("status", [429, 503, 401, 404, 308])
+def test_a_server_that_is_away_costs_one_request_and_no_text(
+    encoder: RemoteEncoder, batcher: Batcher, server: Server, status: int
+) -> None:
+    server.faults = [(status, {})] * 100
+    rows = rows_of(batcher, encoder, "a", "b", "c", "d")
+    assert all(isinstance(row, Unavailable) for row in rows)
+    assert len(server.requests) == 1
+
+
+def test_several_requests_are_under_way_at_once(encoder: RemoteEncoder, batcher: Batcher, server: Server) -> None:
+    server.together = Barrier(3)  # six requests of one text each
+    texts = [f"text number {number} " * 50 for number in range(6)]
+    np.testing.assert_allclose(stacked(rows_of(batcher, encoder, *texts), SIZE), expected(texts), atol=1e-6)
+
+
+def settings_for(server: Server, **more: Any) -> WorkerSettings:
+    return load_settings(WorkerSettings, model=f"{server.url}#BAAI/bge-m3", **more)
+
+
+def test_a_start_waits_for_a_server_that_is_away(server: Server) -> None:
+    server.faults = [(503, {"Retry-After": "0"})] * 3
+    encoder = load_encoder(settings_for(server))
+    assert (encoder.info.model, len(server.requests)) == ("BAAI/bge-m3", 4)
+    encoder.close()
+
+
+def test_a_start_waits_no_longer_than_the_setting_says_and_says_why(server: Server) -> None:
+    server.faults = [(503, {"Retry-After": "30"})] * 3
+    with pytest.raises(Unavailable, match="503"):
+        load_encoder(settings_for(server, remote_wait_s=0.5))
+    assert len(server.requests) == 1

@@ -6,10 +6,15 @@ Each turn, queries (interactive) go first; then a window of everything that wait
 encoder's limits, sorted by length so that little is padded or ragged. A window is finished before the next is planned, so
 nothing starves. As many launches are outstanding as the encoder says: the next is prepared while one runs.
 
-A server that is away fails nobody's text: the callers of that batch get `Unavailable` at once for every text without a
-vector, and hand those in again when they have waited. Any other batch that fails is halved until the culprit is alone: with
-k culprits among n texts that costs at most about 2k·log2(n) extra launches, and every other text still gets its vector. Out
-of memory halves the budget (see `budget`), and what waits is planned anew.
+Whose fault is it, when a batch fails?
+
+    the server's    it is away: the callers of the batch get `Unavailable` at once for every text without a vector, and hand
+                    those in again when they have waited
+    the budget's    out of memory halves it (see `budget`) and the batch, and what waits is planned anew
+    the text's      the canary (see `canary`) is well: the batch is halved until the culprit is alone, which costs at most
+                    about 2k·log2(n) extra launches and as many looks at the canary for k culprits among n texts; every other
+                    text still gets its vector
+    the device's    the canary is not: nobody's text is blamed, everybody gets `DeviceFailed`, and nothing is taken any more
 """
 
 from __future__ import annotations
@@ -27,11 +32,18 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
-from gristmill_schemas.errors import AcceleratorOutOfMemory, EncodingFailed, ShuttingDown, Unavailable
+from gristmill_schemas.errors import (
+    AcceleratorOutOfMemory,
+    DeviceFailed,
+    EncodingFailed,
+    ShuttingDown,
+    Unavailable,
+)
 from gristmill_worker.batching.budget import Budget
+from gristmill_worker.batching.canary import Canary, nonsense
 from gristmill_worker.batching.idle_clock import IdleClock
 from gristmill_worker.batching.planner import cost, plan
-from gristmill_worker.encoder.base import Encoder, TokenizedText, Vectors
+from gristmill_worker.encoder.base import REMOTE, Encoder, TokenizedText, Vectors
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +105,14 @@ class Batcher:
     """Owns the model thread. Close it to give waiting callers `ShuttingDown`."""
 
     def __init__(self, encoder: Encoder, idle: IdleClock | None = None) -> None:
+        """Start the model thread, after a first look at the canary, which warms the encoder up.
+
+        Raises:
+            DeviceFailed: the encoder is sick from the start.
+            Unavailable: its server is away.
+        """
         self._encoder = encoder
+        self._canary = Canary(encoder)
         self._idle = idle or IdleClock()
         self._limits = encoder.limits
         self._budget = Budget(self._limits.tokens)
@@ -102,18 +121,29 @@ class Batcher:
         self._closed = False
         #: Since when the model thread waits for the model (monotonic seconds), or None: what the watchdog looks at.
         self.busy_since: float | None = None
-        #: Why the device can do no more, or None: what the watch over it looks at.
+        #: Why nothing is encoded any more, or None while the device is well. It never gets well again in this process.
         self.sick: str | None = None
         self.tokens_done = 0
         self.texts_done = 0
+        #: Longest text that has been encoded, in tokens: what fitted once is not too long for this device.
+        self._longest_done = 0
         # What follows belongs to the model thread alone.
+        self._urgent: deque[_Batch] = deque()
         self._planned: deque[_Batch] = deque()
         self._running: deque[_Launched] = deque()
+        #: What would be forgotten if this thread died here.
+        self._in_hand: _Batch = []
         self._thread = threading.Thread(target=self._run, name="gristmill-model", daemon=True)
         self._thread.start()
 
     def submit(self, texts: Sequence[TokenizedText], lane: Lane = Lane.BULK) -> Future[list[Row]]:
-        """Queue texts; the future gives one row per text, in order. No texts give an empty list at once."""
+        """Queue texts; the future gives one row per text, in order. No texts give an empty list at once.
+
+        Raises:
+            ShuttingDown: the batcher is closed. From this call or from the future.
+            DeviceFailed: the device is sick; `suspect` says whether one of these texts may have done it. From this call or
+                from the future.
+        """
         submission = _Submission(len(texts))
         if not texts:
             submission.future.set_result([])
@@ -121,6 +151,8 @@ class Batcher:
         with self._news:
             if self._closed:
                 raise ShuttingDown("the batcher is closed")
+            if self.sick is not None:
+                raise DeviceFailed(self.sick)
             self._lanes[lane].extend(_Entry(text, submission, index) for index, text in enumerate(texts))
             self._news.notify()
         return submission.future
@@ -144,16 +176,28 @@ class Batcher:
         """Launch nothing any more; everybody still waiting gets `ShuttingDown`."""
         with self._news:
             self._closed = True
-            waiting = [entry for lane in self._lanes.values() for entry in lane]
-            for lane in self._lanes.values():
-                lane.clear()
+            waiting = self._take_all()
             self._news.notify()
         _fail(waiting, ShuttingDown("the batcher was closed before this text's turn"))
+
+    def _take_all(self) -> list[_Entry]:
+        waiting = [entry for lane in self._lanes.values() for entry in lane]
+        for lane in self._lanes.values():
+            lane.clear()
+        return waiting
 
     # the model thread
 
     def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:
+            log.critical("the model thread died", exc_info=True)
+            self._fall_sick(f"the model thread died: {type(error).__name__}: {error}", self._in_hand)
+
+    def _work(self) -> None:
         while self._await_work():
+            self._in_hand = []
             self._serve_queries()
             if batch := self._next_bulk():
                 self._launch(batch)
@@ -176,8 +220,9 @@ class Batcher:
 
     def _serve_queries(self) -> None:
         # At every turn: a query waits for what is launched already, never for a window.
-        for batch in self._plan(self._take(Lane.INTERACTIVE)):
-            if self._launch(batch):
+        self._urgent.extend(self._plan(self._take(Lane.INTERACTIVE)))
+        while self._urgent:
+            if self._launch(self._urgent.popleft()):
                 self._collect(*self._running.pop())
 
     def _next_bulk(self) -> _Batch | None:
@@ -191,7 +236,8 @@ class Batcher:
     def _take(self, lane: Lane) -> list[_Entry]:
         with self._news:
             waiting = self._lanes[lane]
-            return [waiting.popleft() for _ in range(min(len(waiting), _WINDOW_TEXTS))]
+            self._in_hand = [waiting.popleft() for _ in range(min(len(waiting), _WINDOW_TEXTS))]
+        return self._in_hand
 
     def _plan(self, entries: Sequence[_Entry]) -> list[_Batch]:
         lengths = [entry.text.n_tokens for entry in entries]
@@ -200,13 +246,14 @@ class Batcher:
 
     def _launch(self, batch: _Batch) -> bool:
         """Start a batch; False if it failed at once, and what becomes of it has been decided."""
+        self._in_hand = batch
         try:
             with self._busy():
                 self._running.append((batch, self._encoder.launch([entry.text for entry in batch])))
                 return True
-        except Exception as error:  # noqa: BLE001 - whatever a model raises is isolated, text by text
+        except BaseException as error:  # noqa: BLE001 - whatever a model raises, panics of native code included, is judged
             failure = _bare(error)
-        self._isolate(batch, failure)
+        self._judge(batch, failure)
         return False
 
     def _collect_finished(self) -> None:
@@ -218,49 +265,89 @@ class Batcher:
         return bool(self._planned or any(self._lanes.values()))
 
     def _collect(self, batch: _Batch, result: Callable[[], Vectors]) -> None:
+        self._in_hand = batch
         try:
             with self._busy():
                 rows = result()
-            if len(rows) != len(batch):
-                raise EncodingFailed(f"the model gave {len(rows)} vectors for {len(batch)} texts")
-        except Exception as error:  # noqa: BLE001 - see _launch
+            if (problem := nonsense([entry.text for entry in batch], rows, self._encoder.info.dimensions)) is not None:
+                raise EncodingFailed(problem)
+        except BaseException as error:  # noqa: BLE001 - see _launch
             failure = _bare(error)
         else:
             self._deliver(batch, rows)
             return
-        self._isolate(batch, failure)
+        self._judge(batch, failure)
 
     def _deliver(self, batch: _Batch, rows: Vectors) -> None:
         for entry, row in zip(batch, rows, strict=True):
-            if np.isfinite(row).all():
-                entry.submission.put(entry.index, row)
-            else:
-                entry.submission.put(entry.index, EncodingFailed("the model gave a vector with NaN or infinity"))
+            entry.submission.put(entry.index, row)
         self._budget.went_well(self._cost(batch))
         self.tokens_done += sum(entry.text.n_tokens for entry in batch)
         self.texts_done += len(batch)
+        self._longest_done = max(self._longest_done, *(entry.text.n_tokens for entry in batch))
 
-    def _isolate(self, batch: _Batch, error: Exception) -> None:
+    # whose fault it is
+
+    def _judge(self, batch: _Batch, error: BaseException) -> None:
         if isinstance(error, Unavailable):
-            for submission in {entry.submission for entry in batch}:
-                submission.give_up(error)
-            return
-        # What is put back goes through the ordinary turn again, so queries still come in between.
-        if isinstance(error, AcceleratorOutOfMemory) and (len(batch) > 1 or self._cost(batch) <= self._budget.tokens):
+            _step_back(batch, error)
+        elif isinstance(error, AcceleratorOutOfMemory) and len(batch) > 1:
             self._shrink(batch)
-        if len(batch) == 1:
+        else:
+            try:
+                with self._busy():
+                    problem = self._canary.look()
+            except Unavailable as away:
+                _step_back(batch, away)
+                return
+            if problem is None:
+                self._blame_text(batch, error)
+            else:
+                self._blame_encoder(batch, f"{type(error).__name__}: {error}; and then the canary: {problem}")
+
+    def _blame_text(self, batch: _Batch, error: BaseException) -> None:
+        if len(batch) > 1:
+            self._planned.extendleft(reversed(_halves(batch)))
+        elif not isinstance(error, AcceleratorOutOfMemory):
             failure = error if isinstance(error, EncodingFailed) else EncodingFailed(f"{type(error).__name__}: {error}")
             batch[0].submission.put(batch[0].index, failure)
-        elif not isinstance(error, AcceleratorOutOfMemory):
-            middle = len(batch) // 2
-            self._planned.extendleft([batch[middle:], batch[:middle]])
+        elif (length := batch[0].text.n_tokens) <= self._longest_done:
+            # Not as a suspect: its like has been encoded before, so something else holds the memory.
+            self._fall_sick(
+                f"no memory left for a text of {length} tokens, though one of {self._longest_done} had room"
+            )
+            _fail(batch, DeviceFailed(str(self.sick)))
+        else:
+            reason = f"a text of {length} tokens does not fit into the memory of {self._encoder.device}, even alone"
+            batch[0].submission.put(batch[0].index, AcceleratorOutOfMemory(reason))
+
+    def _blame_encoder(self, batch: _Batch, reason: str) -> None:
+        model = self._encoder.info.model
+        if self._encoder.device == REMOTE:
+            _step_back(batch, Unavailable(f"{model}: its server answers nonsense, or refuses everything: {reason}"))
+        else:
+            # An accelerator reports an error late, maybe at a launch after the guilty one: what else is under way on it
+            # is as suspect as what failed.
+            suspects = [*batch, *(entry for other, _ in self._running for entry in other)]
+            self._fall_sick(f"{model} on {self._encoder.device} is sick: {reason}", suspects)
+
+    def _fall_sick(self, reason: str, suspects: Sequence[_Entry] = ()) -> None:
+        log.critical("%s", reason)
+        with self._news:
+            self.sick = reason
+            waiting = self._take_all()
+        _fail(suspects, DeviceFailed(reason, suspect=True))
+        batches = [*self._urgent, *self._planned, *(batch for batch, _ in self._running)]
+        _fail([*waiting, *(entry for batch in batches for entry in batch)], DeviceFailed(reason))
+        for each in (self._urgent, self._planned, self._running):
+            each.clear()
 
     def _shrink(self, batch: _Batch) -> None:
-        """Halve the budget, and plan what failed and what waits anew, so that it does not fail as well."""
+        """Halve the batch and the budget, and plan what waits anew, so that it does not fail as well."""
         self._budget.ran_out(self._cost(batch))
         log.warning("out of memory with %d texts; budget is now %d tokens", len(batch), self._budget.tokens)
-        again = batch if len(batch) > 1 else []
-        self._planned = deque(self._plan([*again, *(entry for each in self._planned for entry in each)]))
+        later = self._plan([entry for each in self._planned for entry in each])
+        self._planned = deque([*_halves(batch), *later])
 
     def _cost(self, batch: _Batch) -> int:
         return cost([entry.text.n_tokens for entry in batch], padded=self._limits.padded)
@@ -302,15 +389,25 @@ def stacked(rows: Sequence[Row], dimensions: int) -> Vectors:
     return out
 
 
-def _bare(error: Exception) -> Exception:
+def _halves(batch: _Batch) -> list[_Batch]:
+    middle = len(batch) // 2
+    return [batch[:middle], batch[middle:]]
+
+
+def _bare(error: BaseException) -> BaseException:
     """Without traceback and causes, which would keep the activations of a launch that did not fit in memory."""
     log.debug("a batch failed", exc_info=error)
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
 
 
+def _step_back(batch: _Batch, away: Unavailable) -> None:
+    for submission in {entry.submission for entry in batch}:
+        submission.give_up(away)
+
+
 def _fail(entries: Sequence[_Entry], error: Exception) -> None:
     for submission in {entry.submission for entry in entries}:
-        # `close` and the model thread may both come upon a caller whose texts are partly in work, partly waiting.
+        # Whoever comes first: `close` and the model thread may meet at one caller, and a suspect stays one.
         with contextlib.suppress(InvalidStateError):
             submission.future.set_exception(error)

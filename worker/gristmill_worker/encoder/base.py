@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from gristmill_schemas import EncoderInfo
 
+#: What `Encoder.device` says where the model runs behind a server: what ails it is waited for, not cured by a new process.
+REMOTE: Final = "remote"
 #: float32, shape (B, D), one row per text.
 Vectors = npt.NDArray[np.float32]
 
@@ -87,8 +89,11 @@ class Encoder(Protocol):
             `info.normalize`. An empty batch gives shape (0, D).
 
         Raises:
-            AcceleratorOutOfMemory: the batch did not fit. From this call or from the returned one.
-            EncodingFailed: the model raised. From this call or from the returned one.
+            AcceleratorOutOfMemory: the batch did not fit.
+            Unavailable: the model's server is away.
+            EncodingFailed, or anything else: the batch failed. Whose fault it is, a text's or the device's, cannot be seen
+                from here; the batcher finds out.
+            Each from this call or from the returned one.
         """
 
     def encode(self, batch: Sequence[TokenizedText]) -> Vectors:

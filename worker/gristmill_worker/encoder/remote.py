@@ -23,7 +23,7 @@ import numpy as np
 
 from gristmill_schemas import EncoderInfo, Pooling
 from gristmill_schemas.errors import EncodingFailed, InvalidInput, ModelUnavailable, Unavailable
-from gristmill_worker.encoder.base import BatchLimits, TokenizedText, Vectors
+from gristmill_worker.encoder.base import REMOTE, BatchLimits, TokenizedText, Vectors
 from gristmill_worker.encoder.chunking import Spans, chunk_spans, counting_splitter
 from gristmill_worker.encoder.model.families import family_of
 from gristmill_worker.encoder.model.recipe import Overrides
@@ -60,7 +60,7 @@ def estimate_tokens(text: str) -> int:
 class RemoteEncoder:
     """See `Encoder`. Requests run on threads of its own, so `launch` returns at once."""
 
-    device = "remote"
+    device = REMOTE
     dtype = "float32"
 
     def __init__(self, client: httpx.Client, name: str, info: EncoderInfo, *, budget_tokens: int = MAX_TOKENS) -> None:

@@ -28,15 +28,13 @@ from gristmill_worker.waiting.patience import Patience
 
 
 def load_encoder(settings: WorkerSettings) -> Encoder:
-    """The model of the settings, loaded and warm: its first batch is as fast as its last.
+    """The model of the settings, loaded; the batcher's first look at its canary warms it up.
 
     Raises:
         ModelUnavailable, InvalidInput: the settings cannot work.
         Unavailable: a model server stayed away for as long as the settings wait for it.
     """
-    encoder = Patience(threading.Event()).call(lambda: _open(settings), at_most_s=settings.remote_wait_s)
-    encoder.encode(encoder.tokenize(["warm up", "预热 " * 64]))
-    return encoder
+    return Patience(threading.Event()).call(lambda: _open(settings), at_most_s=settings.remote_wait_s)
 
 
 def _open(settings: WorkerSettings) -> Encoder:
