@@ -520,7 +520,7 @@ class Client:
 
         Args:
             texts: one text or many; many are cut into requests that a worker answers in time. A text beyond the model's
-                window is cut at it, as a query is.
+                window is refused, as a query is.
             collection: take its model, dimensions and registered instructions.
             model: or this model, at its full size; with neither, as in `create_collection`.
             kind: what the texts are: queries, or documents to be found.

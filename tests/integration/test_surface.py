@@ -12,6 +12,7 @@ from gristmill import (
     CollectionConflict,
     Document,
     DocumentsFailed,
+    EncodingFailed,
     Instruction,
     InvalidInput,
     LongTexts,
@@ -349,6 +350,14 @@ def test_embed_refuses_by_name(client: Client, how: dict[str, Any], field: str) 
     with pytest.raises(InvalidInput) as refused:
         client.embed(**how)
     assert refused.value.field == field
+
+
+def test_a_query_or_text_beyond_the_window_is_refused_and_not_cut(client: Client, collection_name: str) -> None:
+    long = "word " * 513
+    with pytest.raises(EncodingFailed, match="text 1: expected at most 512 tokens"):
+        client.embed(["short", long], collection=collection_name)
+    with pytest.raises(EncodingFailed, match="window of hash:16"):
+        client.search(collection_name, long)
 
 
 def test_a_model_that_nobody_serves_is_named(client: Client) -> None:

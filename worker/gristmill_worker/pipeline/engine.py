@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill_schemas import VectorSpace
-from gristmill_schemas.errors import SpaceMismatch
+from gristmill_schemas.errors import EncodingFailed, SpaceMismatch
 from gristmill_worker.batching.batcher import Batcher, Lane, stacked
 from gristmill_worker.batching.idle_clock import IdleClock, Stage
 from gristmill_worker.encoder import Encoder, cut, open_encoder
@@ -94,9 +94,22 @@ class Engine:
         return self.encode_now(texts, space.dimensions, normalize=space.normalize)
 
     def encode_now(self, texts: Sequence[str], dimensions: int, *, normalize: bool) -> npt.NDArray[np.float32]:
-        """Encode finished model input in the interactive lane: float32 (len(texts), dimensions)."""
+        """Encode finished model input in the interactive lane: float32 (len(texts), dimensions).
+
+        Raises:
+            EncodingFailed: a text is longer than the model's window, and nothing is cut silently; or it cannot be encoded.
+            DeviceFailed, Unavailable, ShuttingDown: see `Batcher.submit`.
+        """
         with self.idle.stage(Stage.TOKENS):
             tokenized = self.encoder.tokenize(list(texts))
+        info = self.encoder.info
+        for position, text in enumerate(tokenized):
+            if text.truncated:
+                raise EncodingFailed(
+                    f"text {position}: expected at most {info.max_tokens} tokens, its template included, which is the "
+                    f"window of {info.model}; got more: shorten it",
+                    model=info.model,
+                )
         rows = self.batcher.submit(tokenized, Lane.INTERACTIVE).result()
         vectors = stacked(rows, self.encoder.info.dimensions)
         return cut(vectors, dimensions, normalize=normalize)
