@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
 
-from gristmill.ledger import HighWater, Ledger, MemoryLedger, RedisLedger, Ticket, Verdict
+from gristmill.ledger import HighWater, Keeping, Ledger, MemoryLedger, RedisLedger, Ticket, Verdict
 from gristmill.settings import ClientSettings, load_settings
 from gristmill_schemas import DeadLetter, Document, Outcome, Parcel
 
@@ -60,10 +60,10 @@ def letter_of(parcel: Parcel, number: int) -> DeadLetter:
     )
 
 
-def redis_ledger(redis_url: str, **settings: Any) -> RedisLedger:
+def redis_ledger(redis_url: str, keeping: Keeping | None = None, **settings: Any) -> RedisLedger:
     """A ledger under a prefix of its own, unless one is given."""
     chosen = {"key_prefix": f"t-{uuid.uuid4().hex[:8]}", **settings}
-    return RedisLedger(load_settings(ClientSettings, redis_url=redis_url, **chosen))
+    return RedisLedger(load_settings(ClientSettings, redis_url=redis_url, **chosen), keeping)
 
 
 def lapse(ledger: Ledger, parcel_id: str) -> None:
