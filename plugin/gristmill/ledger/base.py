@@ -293,6 +293,3 @@ class Ledger(Protocol):
 
     def now(self) -> float:
         """The ledger's clock: seconds since 1970."""
-
-    def close(self) -> None:
-        """Give connections back."""

@@ -26,7 +26,7 @@ _NOT_NOW_CODES = ("MISCONF", "NOREPLICAS")
 
 
 def connect(settings: ClientSettings) -> redis.Redis:
-    """A connection pool that rides out short interruptions by itself: three tries within about two seconds."""
+    """The one pool of a process. It rides out short interruptions by itself: three tries within about two seconds."""
     return redis.Redis.from_url(
         settings.redis_url,
         socket_timeout=settings.redis_timeout_s,

@@ -474,6 +474,3 @@ class MemoryLedger:
 
     def now(self) -> float:
         return time.time()
-
-    def close(self) -> None:
-        return

@@ -14,7 +14,6 @@ from gristmill.ledger.letters import name_in, read_letters
 from gristmill.ledger.memory import MemoryLedger
 from gristmill.ledger.redis import RedisLedger
 from gristmill.ledger.roster import Rostered, bucket_of, name_of, parse_name, used_buckets
-from gristmill.settings import ClientSettings
 from gristmill_schemas import DeadLetter, Parcel, RefusedMessage
 from gristmill_schemas.errors import InvalidInput, NewerFormat
 from gristmill_schemas.parcel import unpack
@@ -73,19 +72,16 @@ class Evidence(Protocol):
     def unreadable(self) -> list[str]:
         """Ids of parked parcels whose bytes could not be read."""
 
-    def close(self) -> None:
-        """Give connections back."""
-
 
 class RedisEvidence:
     """`Evidence` in Redis."""
 
-    def __init__(self, settings: ClientSettings) -> None:
-        self.keeps_roster = settings.roster
-        self._ledger = RedisLedger(settings)
-        self._redis = self._ledger._redis
-        self._url = settings.redis_url
-        self._key = self._ledger._key
+    def __init__(self, ledger: RedisLedger) -> None:
+        self.keeps_roster = ledger._roster
+        self._ledger = ledger
+        self._redis = ledger._redis
+        self._url = ledger._url
+        self._key = ledger._key
 
     def pending(self, model_digest: str) -> Iterator[Parcel]:
         """See `Evidence.pending`."""
@@ -215,10 +211,6 @@ class RedisEvidence:
                 raw.decode() for raw in cast("list[bytes]", self._redis.zrange(self._key("unreadable"), 0, -1))
             )
 
-    def close(self) -> None:
-        """Give connections back."""
-        self._ledger.close()
-
 
 class MemoryEvidence:
     """`Evidence` in this process; nothing comes through a broker here, so nothing is refused."""
@@ -281,9 +273,6 @@ class MemoryEvidence:
     def unreadable(self) -> list[str]:
         """See `Evidence.unreadable`."""
         return []
-
-    def close(self) -> None:
-        """See `Evidence.close`."""
 
 
 def _pages(items: Iterable[T]) -> Iterator[list[T]]:

@@ -29,7 +29,7 @@ from gristmill.ledger.base import (
     new_job_id,
     unreadable_letter,
 )
-from gristmill.ledger.connection import Headroom, broker_errors, connect
+from gristmill.ledger.connection import Headroom, broker_errors
 from gristmill.ledger.costs import JOB, Costs
 from gristmill.ledger.letters import entry, pack_letter, read_letter, read_letters, without_text
 from gristmill.ledger.roster import enrolment
@@ -91,9 +91,9 @@ def keeping_of(settings: ClientSettings) -> Keeping:
 class RedisLedger:
     """`Ledger` on a Redis server."""
 
-    def __init__(self, settings: ClientSettings, keeping: Keeping | None = None) -> None:
-        """`keeping`: instead of what the settings say about it."""
-        self._redis = connect(settings)
+    def __init__(self, settings: ClientSettings, client: redis.Redis, keeping: Keeping | None = None) -> None:
+        """`client`: the process's one pool; `keeping`: instead of what the settings say about it."""
+        self._redis = client
         self._url = settings.redis_url
         self._prefix = f"{{{settings.key_prefix}}}"
         self._keeping = keeping or keeping_of(settings)
@@ -412,6 +412,3 @@ class RedisLedger:
     def now(self) -> float:
         seconds, micros = self._redis.time()
         return seconds + micros / _MICROS
-
-    def close(self) -> None:
-        self._redis.close()

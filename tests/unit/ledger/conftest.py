@@ -17,11 +17,9 @@ def make_ledger(request: pytest.FixtureRequest) -> Iterator[MakeLedger]:
     with ExitStack() as closing:
 
         def make(keeping: Keeping | None = None) -> Ledger:
-            made: Ledger = MemoryLedger(keeping=keeping)
-            if request.param == "redis":
-                made = redis_ledger(request.getfixturevalue("redis_url"), keeping)
-            closing.callback(made.close)
-            return made
+            if request.param == "memory":
+                return MemoryLedger(keeping=keeping)
+            return closing.enter_context(redis_ledger(request.getfixturevalue("redis_url"), keeping))
 
         yield make
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,13 +78,16 @@ class TwoLedgers(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ledgers: tuple[Ledger, Ledger] = (MemoryLedger(), redis_ledger(self.redis_url))
+        self.closing = ExitStack()
+        self.ledgers: tuple[Ledger, Ledger] = (
+            MemoryLedger(),
+            self.closing.enter_context(redis_ledger(self.redis_url)),
+        )
         self.known: list[JobOf] = []
         self.parcel_ids: set[str] = set()
 
     def teardown(self) -> None:
-        for ledger in self.ledgers:
-            ledger.close()
+        self.closing.close()
 
     def both(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """Call both; they must agree."""

@@ -24,7 +24,7 @@ MakeRedis = Callable[..., RedisServer]
 
 @pytest.fixture
 def ledger(redis_url: str) -> Iterator[RedisLedger]:
-    with contextlib.closing(redis_ledger(redis_url, key_prefix="mill")) as made:
+    with redis_ledger(redis_url, key_prefix="mill") as made:
         yield made
 
 
@@ -67,7 +67,7 @@ def test_all_keys_share_one_hash_slot(ledger: RedisLedger, redis_url: str) -> No
 
 def test_two_prefixes_on_one_redis_do_not_see_each_other(ledger: RedisLedger, redis_url: str) -> None:
     use_everything(ledger)
-    with contextlib.closing(redis_ledger(redis_url, key_prefix="other")) as other:
+    with redis_ledger(redis_url, key_prefix="other") as other:
         assert (other.jobs(10), other.backlog("m"), other.dead_letters(10), other.workers()) == ([], 0, [], {})
         assert other.claim("m", LONG_S) is None
         assert other.tombstones("c", ["x"]) == {}
@@ -190,10 +190,10 @@ def test_many_claim_one_parcel_and_one_gets_it(ledger: RedisLedger) -> None:
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_password_and_tls(make_redis: MakeRedis, tls: bool) -> None:
     server = make_redis(password="miller", tls=tls)
-    with contextlib.closing(redis_ledger(server.url)) as ledger:
+    with redis_ledger(server.url) as ledger:
         use_everything(ledger)
     with (
-        contextlib.closing(redis_ledger(server.url.replace(":miller@", ""))) as stranger,
+        redis_ledger(server.url.replace(":miller@", "")) as stranger,
         pytest.raises(BrokerUnavailable, match="authenticat"),
     ):
         stranger.open_job("c")
@@ -203,7 +203,7 @@ def test_messages_about_a_server_that_is_away_hide_its_password() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"redis://:secret@127.0.0.1:{taken.getsockname()[1]}/0"
-        with contextlib.closing(redis_ledger(url)) as ledger, pytest.raises(BrokerUnavailable) as caught:
+        with redis_ledger(url) as ledger, pytest.raises(BrokerUnavailable) as caught:
             ledger.open_job("c")
     assert "secret" not in str(caught.value)
     assert "GRISTMILL_REDIS_URL" in str(caught.value)
@@ -212,7 +212,7 @@ def test_messages_about_a_server_that_is_away_hide_its_password() -> None:
 def test_a_full_redis_asks_for_patience_and_lets_running_work_finish(make_redis: MakeRedis) -> None:
     """`noeviction`: nothing is thrown away, writes are refused; `finish` frees memory and so must be let through."""
     server = make_redis(appendfsync=None)
-    with contextlib.closing(redis_ledger(server.url)) as ledger, contextlib.closing(server.client()) as client:
+    with redis_ledger(server.url) as ledger, contextlib.closing(server.client()) as client:
         ticket = ledger.open_job("c")
         ledger.accept(parcel_of(ticket), 0, ROOMY)
         claim = claim_of(ledger)
@@ -229,7 +229,7 @@ def test_a_full_redis_asks_for_patience_and_lets_running_work_finish(make_redis:
 
 def test_a_redis_that_was_restarted_knows_everything_again(make_redis: MakeRedis) -> None:
     server = make_redis(appendfsync="always")
-    with contextlib.closing(redis_ledger(server.url)) as ledger:
+    with redis_ledger(server.url) as ledger:
         ticket = ledger.open_job("c")
         ledger.accept(parcel_of(ticket), 0, ROOMY)
         claim = claim_of(ledger)

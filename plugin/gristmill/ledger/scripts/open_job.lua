@@ -1,4 +1,6 @@
 -- ARGV: job id, collection. Returns {version, now}, both in microseconds, as strings (Lua numbers lose digits).
+-- Also then, so that an `enqueue` waits at a full server instead of failing: jobs are small, and bounded in number.
+also_when_memory_is_full()
 local now = now_us()
 local last = tonumber(redis.call('GET', P .. ':clock') or '0')
 local version = math.max(now, last + 1)
