@@ -5,12 +5,13 @@ import os
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import pytest
 
+from key_leaks import leaks
 from services import QdrantServer, RedisServer, Server, ServiceMissing
 from services.redis import DATABASES
 
@@ -79,11 +80,14 @@ def make_qdrant() -> Iterator[Callable[..., QdrantServer]]:
 
 @pytest.fixture
 def redis_url(redis_server: RedisServer) -> Iterator[str]:
-    """URL of an empty database that no other test uses."""
+    """URL of an empty database that no other test uses; the test fails if it leaves keys there that nobody will remove."""
     database = next(_databases)
     redis_server.flush(database)
     yield redis_server.url_of(database)
+    with closing(redis_server.client(database)) as client:
+        left = leaks(client)
     redis_server.flush(database)
+    assert not left
 
 
 @pytest.fixture

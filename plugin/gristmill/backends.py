@@ -13,6 +13,7 @@ from qdrant_client import QdrantClient
 
 from gristmill.ingest.broker import CeleryDispatcher, Dispatcher
 from gristmill.ledger import HighWater, Ledger, RedisLedger
+from gristmill.ledger.connection import connect
 from gristmill.ledger.reading import Evidence, RedisEvidence
 from gristmill.search.query_vectors import QueryEncoder, WorkerQueryEncoder
 from gristmill.settings import ClientSettings
@@ -97,17 +98,15 @@ def open_parts(settings: ClientSettings, overrides: Mapping[str, Any]) -> Parts:
     if settings.embedded_path is not None:
         return _embedded()(settings, overrides)
     closing = ExitStack()
-    ledger = RedisLedger(settings)
-    closing.callback(ledger.close)
+    client = connect(settings)
+    closing.callback(client.close)
+    ledger = RedisLedger(settings, client)
     dispatcher = CeleryDispatcher(settings)
     closing.callback(dispatcher.close)
     store = open_store(settings)
     closing.callback(store.close)
-    queries = WorkerQueryEncoder(settings, ledger)
-    closing.callback(queries.close)
-    evidence = RedisEvidence(settings)
-    closing.callback(evidence.close)
-    return Parts(settings, ledger, dispatcher, store, queries, evidence, closing=closing)
+    queries = WorkerQueryEncoder(settings, client, ledger)
+    return Parts(settings, ledger, dispatcher, store, queries, RedisEvidence(ledger), closing=closing)
 
 
 def _embedded() -> Callable[[ClientSettings, Mapping[str, Any]], Parts]:

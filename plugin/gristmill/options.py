@@ -28,6 +28,9 @@ class _SharedOptions(TypedDict, total=False):
     model: str | None
     queue_max_documents: int | None
     queue_max_bytes: int | None
+    dead_max_bytes: int | None
+    dead_text_ttl_s: int | None
+    jobs_kept: int | None
     roster: bool | None
     query_timeout_s: float | None
     job_ttl_s: int | None

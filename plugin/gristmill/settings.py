@@ -65,7 +65,20 @@ class ClientSettings(BaseSettings, metaclass=_KnownNames):
         1_000_000, ge=1, description="High-water mark: `enqueue` waits while more documents than this are unfinished"
     )
     queue_max_bytes: int = Field(
-        256 * 1024 * 1024, ge=65_536, description="High-water mark in bytes of compressed parcels in Redis"
+        256 * 1024 * 1024,
+        ge=65_536,
+        description="High-water mark in bytes of Redis's memory: unfinished work with its messages, and remembered jobs",
+    )
+    dead_max_bytes: int = Field(
+        256 * 1024 * 1024,
+        ge=65_536,
+        description="Bytes of Redis's memory in dead letters above which workers stop: replay or drop some",
+    )
+    dead_text_ttl_s: int = Field(
+        30 * 86_400, ge=60, description="How long a dead document's text is kept; its id and the reason stay"
+    )
+    jobs_kept: int = Field(
+        100_000, ge=1, le=10_000_000, description="Finished jobs that are remembered; the oldest make room"
     )
     roster: bool = Field(
         True,
@@ -73,7 +86,7 @@ class ClientSettings(BaseSettings, metaclass=_KnownNames):
         "`gristmill audit` can name what is missing",
     )
     query_timeout_s: float = Field(10.0, gt=0, le=600, description="Longest wait for a query's vector, seconds")
-    job_ttl_s: int = Field(7 * 86_400, ge=60, description="How long a job's counters are kept after its last change")
+    job_ttl_s: int = Field(7 * 86_400, ge=60, description="How long a job's counters are kept once it has finished")
     tombstone_ttl_s: int = Field(
         7 * 86_400,
         ge=60,

@@ -139,8 +139,12 @@ class DeadLetter(Stored):
     collection: str
     collection_key: str = ""
     model_digest: str
+    #: What died; None where it could not be read, or once its text has been forgotten.
     document: Document | None = None
     deletion: Deletion | None = None
+    #: Id and tenant of a document whose text has been forgotten.
+    document_id: str | None = None
+    tenant: str | None = None
     version: int
     #: Class of the error, such as `EncodingFailed`.
     error: str

@@ -7,7 +7,7 @@ the record's JSON. JSON, because a forged message must never be able to run code
 from __future__ import annotations
 
 import zlib
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -30,8 +30,9 @@ class Parcel(Stored):
     collection: Identifier
     #: Key of the collection that it meant when they were enqueued (`CollectionSpec.key`): theirs is the roster.
     collection_key: str = Field(default_factory=lambda known: known.get("collection", ""))
-    #: Digest of the model that encodes it; names the queue, so that only workers with this model see the parcel.
-    model_digest: Identifier
+    #: Digest of the model that encodes it; names the queue, so that only workers with this model see the parcel. Without
+    #: a colon, which parts the names in the ledger's keys.
+    model_digest: Annotated[Identifier, Field(pattern="^[^:]+$")]
     documents: tuple[Document, ...] = Field(default=(), max_length=MAX_PARCEL_DOCUMENTS)
     deletions: tuple[Deletion, ...] = Field(default=(), max_length=MAX_PARCEL_DOCUMENTS)
     #: Version of every item that brings none: the time of `enqueue`, in microseconds since 1970.

@@ -9,6 +9,8 @@ import pytest
 from qdrant_client import models
 
 from gristmill import Client, ClientSettings, RefusedMessage
+from gristmill.ledger import RedisLedger
+from gristmill.ledger.connection import connect
 from gristmill.ledger.reading import MAX_REFUSED, RedisEvidence
 from gristmill.store.connection import open_local_store
 from gristmill_schemas import point_id
@@ -76,7 +78,9 @@ def test_refused_messages_are_listed_capped_and_dropped(
     run: Run, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GRISTMILL_REDIS_URL", redis_url)
-    with contextlib.closing(RedisEvidence(ClientSettings(redis_url=redis_url))) as evidence:
+    settings = ClientSettings(redis_url=redis_url)
+    with contextlib.closing(connect(settings)) as client:
+        evidence = RedisEvidence(RedisLedger(settings, client))
         for number in range(MAX_REFUSED + 5):
             evidence.refuse(RefusedMessage(reason=f"r{number}", queue="q", message="m", refused_at=1.0))
     code, out, _ = run("dead", "refused", "--json", "-n", "2000")

@@ -9,6 +9,7 @@ import pytest
 
 from gristmill.ingest.broker import CeleryDispatcher
 from gristmill.ledger import Claim, HighWater, RedisLedger, Verdict
+from gristmill.ledger.connection import connect
 from gristmill.settings import ClientSettings, load_settings
 from gristmill_schemas import Document, Parcel
 from gristmill_worker.process import reconciler
@@ -23,12 +24,13 @@ class Yard:
 
     def __init__(self, redis_url: str, closing: ExitStack) -> None:
         self.settings = load_settings(ClientSettings, redis_url=redis_url, key_prefix="yard")
-        self.ledger = RedisLedger(self.settings)
+        client = connect(self.settings)
+        closing.callback(client.close)
+        self.ledger = RedisLedger(self.settings, client)
         self.dispatcher = CeleryDispatcher(self.settings)
-        self.queue = BrokerQueue(self.settings, "m")
+        self.queue = BrokerQueue(self.settings, client, "m")
         self.reconciler = self.rival("me")
-        for each in (self.queue, self.dispatcher, self.ledger):
-            closing.callback(each.close)
+        closing.callback(self.dispatcher.close)
 
     def rival(self, holder: str) -> Reconciler:
         return Reconciler(self.ledger, self.dispatcher, self.queue, "m", holder, period_s=3600)

@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from gristmill import ClientSettings
 from gristmill.cli.output import JsonFlag, console, print_json, table
-from gristmill.ledger import RedisLedger
+from gristmill.ledger import Ledger, RedisLedger
 from gristmill.ledger.connection import connect
 from gristmill.ledger.reading import MAX_REFUSED, RedisEvidence
 from gristmill.settings import hide_password, load_settings, provenance
@@ -77,11 +77,13 @@ def _settings() -> ClientSettings:
 
 
 def _checks(settings: ClientSettings, model: str | None) -> Iterator[Check]:
-    yield _guarded("redis", lambda: _redis(settings))
-    yield _guarded("policy", lambda: _redis_policy(settings))
-    yield _guarded("refused", lambda: _refused(settings))
+    with closing(connect(settings)) as client:
+        ledger = RedisLedger(settings, client)
+        yield _guarded("redis", lambda: _redis(settings, ledger))
+        yield _guarded("policy", lambda: _redis_policy(client))
+        yield _guarded("refused", lambda: _refused(ledger))
+        yield _guarded("workers", lambda: _workers(ledger))
     yield _guarded("qdrant", lambda: f"{settings.qdrant_url}, version {require_server(open_store(settings))}")
-    yield _guarded("workers", lambda: _workers(settings))
     for entry in importlib.metadata.entry_points(group="gristmill.checks"):
         try:
             more: MoreChecks = entry.load()
@@ -97,16 +99,15 @@ def _guarded(name: str, look: Callable[[], str]) -> Check:
         return Check(name, False, str(error))
 
 
-def _redis(settings: ClientSettings) -> str:
-    ledger = RedisLedger(settings)
+def _redis(settings: ClientSettings, ledger: Ledger) -> str:
     load = ledger.load()
     return f"{hide_password(settings.redis_url)}: {load.documents:,} documents wait, {load.bytes:,} bytes"
 
 
-def _redis_policy(settings: ClientSettings) -> str:
+def _redis_policy(client: redis.Redis) -> str:
     """Redis must never evict: an evicted parcel is a lost document."""
     try:
-        info: Mapping[str, Any] = connect(settings).info()
+        info: Mapping[str, Any] = client.info()
     except redis.RedisError as error:
         raise GristmillError(f"not looked at: {error}") from error
     policy = info.get("maxmemory_policy", "unknown")
@@ -116,16 +117,16 @@ def _redis_policy(settings: ClientSettings) -> str:
     return f"{policy}, {durable}"
 
 
-def _refused(settings: ClientSettings) -> str:
-    with closing(RedisEvidence(settings)) as evidence:
-        messages, parcels = evidence.refused(MAX_REFUSED), evidence.unreadable()
+def _refused(ledger: RedisLedger) -> str:
+    evidence = RedisEvidence(ledger)
+    messages, parcels = evidence.refused(MAX_REFUSED), evidence.unreadable()
     if not messages and not parcels:
         return "no message was refused"
     return f"{len(messages)} messages and {len(parcels)} parcels were none of ours: `gristmill dead refused` lists them"
 
 
-def _workers(settings: ClientSettings) -> str:
-    workers = RedisLedger(settings).workers()
+def _workers(ledger: Ledger) -> str:
+    workers = ledger.workers()
     if not workers:
         raise GristmillError("no worker is running; start one: `gristmill worker`")
     return "; ".join(_worker(name, status) for name, status in workers.items())

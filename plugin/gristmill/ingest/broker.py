@@ -117,4 +117,5 @@ class CeleryDispatcher:
 
     def close(self) -> None:
         """Give connections back."""
+        self._app.pool.force_close_all()  # closing the app alone leaves its producers' connections open
         self._app.close()

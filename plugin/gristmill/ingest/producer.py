@@ -87,17 +87,26 @@ class Producer:
         self, parcel: Parcel, sequence: int, block: bool, timeout_s: float | None, waiting: Callable[[], None]
     ) -> None:
         until = None if timeout_s is None else time.monotonic() + timeout_s
-        while self._ledger.accept(parcel, sequence, self._high_water) is Accepted.FULL:
+        while (answer := self._ledger.accept(parcel, sequence, self._high_water)) is not Accepted.YES:
             if not block or (until is not None and time.monotonic() >= until):
-                load = self._ledger.load()
-                raise QueueFull(
-                    f"the queue holds {load.documents} documents and {load.bytes} bytes, its marks are "
-                    f"{self._high_water.documents} and {self._high_water.bytes}: add workers, wait, or raise "
-                    "GRISTMILL_QUEUE_MAX_DOCUMENTS or GRISTMILL_QUEUE_MAX_BYTES",
-                    collection=parcel.collection,
-                )
+                raise self._full(answer, parcel.collection)
             waiting()
             time.sleep(_FULL_LOOK_S)
+
+    def _full(self, answer: Accepted, collection: str) -> QueueFull:
+        load, marks = self._ledger.load(), self._high_water
+        held = f"the queue holds {load.documents} documents and {load.bytes} bytes"
+        if answer is Accepted.NO_MEMORY:
+            return QueueFull(
+                f"Redis comes too near its `maxmemory`: {held}, dead letters {load.dead_bytes} bytes; add workers, wait, "
+                "replay or drop dead letters, or give Redis more memory",
+                collection=collection,
+            )
+        return QueueFull(
+            f"{held}, its marks are {marks.documents} and {marks.bytes}: add workers, wait, or raise "
+            "GRISTMILL_QUEUE_MAX_DOCUMENTS or GRISTMILL_QUEUE_MAX_BYTES",
+            collection=collection,
+        )
 
     def _publish(self, parcel: Parcel) -> None:
         try:

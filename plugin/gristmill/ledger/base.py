@@ -15,6 +15,7 @@ Laws, for every implementation:
 - Attempts are counted by `begin`, right before work starts: whoever kills the process is counted, and whoever only
   waited in it for its turn is not.
 - Only the holder of the newest claim may finish, split or release; anybody else is told no and changes nothing.
+- A job with open parcels is never forgotten; finished ones are, by age and by number.
 - Of every job, accepted = stored + skipped + superseded + deleted + dead + gone + pending, after every single call.
 - Time is the ledger's own clock, so producers and workers need not agree on theirs.
 """
@@ -47,6 +48,7 @@ class Accepted(StrEnum):
 
     YES = "yes"  #: stored and counted now, or by an earlier try
     FULL = "full"  #: above the high-water mark; nothing changed
+    NO_MEMORY = "no memory"  #: the server itself has none to spare; nothing changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,11 @@ class Load:
 
     parcels: int
     documents: int
+    #: Of memory, by `costs`: unfinished parcels with their messages, and jobs that are remembered.
     bytes: int
+    dead_letters: int = 0
+    #: Of memory, too.
+    dead_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +117,28 @@ class HighWater:
 
     documents: int
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How long, and how much, the ledger remembers of what is over."""
+
+    #: A finished job.
+    job_ttl_s: float = 7 * 86_400
+    #: Finished jobs; the oldest make room.
+    jobs_kept: int = 100_000
+    #: A deletion.
+    tombstone_ttl_s: int = 7 * 86_400
+    #: Memory of dead letters above which `dead_full` says so.
+    dead_max_bytes: int = 256 * 1024 * 1024
+    #: The text of a dead document; who it was and why it died stays.
+    letter_text_ttl_s: float = 30 * 86_400
+    #: A producer that gives no sign of life for so long is taken for dead, and its job closed.
+    producer_lease_s: float = 900.0
+
+    def prelude(self) -> str:
+        """What scripts need to know of it, in Lua."""
+        return f"local JOB_TTL_S, JOBS_KEPT = {self.job_ttl_s}, {self.jobs_kept}\n"
 
 
 #: How long a parcel of a newer format is left alone, for a worker that can read it.
@@ -136,7 +164,10 @@ class Ledger(Protocol):
         """
 
     def accept(self, parcel: Parcel, sequence: int, high_water: HighWater) -> Accepted:
-        """Store a parcel and count its items, unless the ledger is full. An empty ledger is never full."""
+        """Store a parcel and count its items, unless the ledger is full; a sign of life of the job's producer either way.
+
+        An empty ledger is never FULL. A job that was closed because its producer had been silent is open again.
+        """
 
     def close_job(self, job_id: str, rejected: int = 0) -> None:
         """Say that no more parcels will come."""
@@ -195,7 +226,7 @@ class Ledger(Protocol):
         """
 
     def forget_expired(self) -> int:
-        """Drop index entries of jobs whose time to live is over; returns how many."""
+        """Close jobs of silent producers, forget jobs and letters' texts whose time is over; returns how many jobs."""
 
     def take_turn(self, name: str, holder: str, lease_s: float) -> bool:
         """Be the one of many that does a periodic duty; true while `holder` holds it."""
@@ -232,8 +263,14 @@ class Ledger(Protocol):
     def load(self) -> Load:
         """What is waiting or being worked on."""
 
+    def dead_full(self) -> bool:
+        """Whether dead letters take up so much memory that nothing more should be tried. `finish` takes them even then."""
+
     def dead_letters(self, limit: int, collection: str | None = None, job_id: str | None = None) -> list[DeadLetter]:
-        """Newest first; those of one collection, of one job, or all."""
+        """Newest first; those of one collection by the name that was asked for, of one job, or all."""
+
+    def dead_summary(self) -> dict[tuple[str, str], int]:
+        """How many there are of each error in each collection."""
 
     def dead_letter(self, letter_id: str) -> DeadLetter | None:
         """One letter."""
@@ -256,6 +293,3 @@ class Ledger(Protocol):
 
     def now(self) -> float:
         """The ledger's clock: seconds since 1970."""
-
-    def close(self) -> None:
-        """Give connections back."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff
@@ -25,7 +26,7 @@ _NOT_NOW_CODES = ("MISCONF", "NOREPLICAS")
 
 
 def connect(settings: ClientSettings) -> redis.Redis:
-    """A connection pool that rides out short interruptions by itself: three tries within about two seconds."""
+    """The one pool of a process. It rides out short interruptions by itself: three tries within about two seconds."""
     return redis.Redis.from_url(
         settings.redis_url,
         socket_timeout=settings.redis_timeout_s,
@@ -35,6 +36,36 @@ def connect(settings: ClientSettings) -> redis.Redis:
         retry=Retry(ExponentialWithJitterBackoff(base=0.1, cap=1.0), retries=3),
         retry_on_error=[redis.ConnectionError, redis.TimeoutError, redis.exceptions.BusyLoadingError],
     )
+
+
+class Headroom:
+    """Whether the server comes too near its own memory limit for more work to be taken.
+
+    The reserve is what work that is already taken needs to be finished: claims, leases, verdicts, Celery's bookkeeping.
+    """
+
+    #: Part of `maxmemory` that producers leave free.
+    RESERVE = 1 / 8
+    _LOOK_S = 1.0
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._client = client
+        self._look_at = 0.0
+        self._short = False
+
+    def is_short(self) -> bool:
+        """As seen at most a second ago; False where there is no limit, or none that we may see."""
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + self._LOOK_S
+            self._short = self._look()
+        return self._short
+
+    def _look(self) -> bool:
+        with suppress(redis.ResponseError):  # a user without the right to INFO: the server will say when it is full
+            memory = self._client.info("memory")
+            limit = memory.get("maxmemory", 0)
+            return bool(limit) and memory.get("used_memory", 0) > limit * (1 - self.RESERVE)
+        return False
 
 
 @contextmanager

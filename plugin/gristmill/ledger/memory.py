@@ -18,6 +18,7 @@ from gristmill.ledger.base import (
     Accepted,
     Claim,
     HighWater,
+    Keeping,
     Load,
     Ticket,
     UnreadableParcel,
@@ -25,6 +26,8 @@ from gristmill.ledger.base import (
     new_job_id,
     unreadable_letter,
 )
+from gristmill.ledger.costs import JOB, Costs
+from gristmill.ledger.letters import pack_letter, without_text
 from gristmill.ledger.roster import MemoryRoster
 from gristmill_schemas import DeadLetter, EncoderInfo, Intent, JobReport, JobState, Parcel
 from gristmill_schemas.errors import InvalidInput, NewerFormat
@@ -39,6 +42,8 @@ class _Job:
     next_sequence: int = 0
     open_parcels: int = 0
     closed: bool = False
+    #: Last sign of life of the producer.
+    heard_at: float = 0.0
     finished_at: float | None = None
 
 
@@ -55,6 +60,14 @@ class _Parcel:
     token: str = ""
     lease_end: float = 0.0
     last_error: str = ""
+
+
+@dataclass
+class _Letter:
+    letter: DeadLetter
+    bytes: int
+    died_at: float
+    bare: bool = False
 
 
 @dataclass
@@ -86,10 +99,15 @@ class _Line:
 class MemoryLedger:
     """`Ledger` in memory."""
 
-    def __init__(self, *, roster: bool = True) -> None:
+    def __init__(self, *, roster: bool = True, keeping: Keeping | None = None) -> None:
         self._lock = threading.RLock()
         self._roster = MemoryRoster() if roster else None
+        self._keeping = keeping or Keeping()
+        self._costs = Costs(roster)
+        self._documents = self._bytes = 0
         self._jobs: dict[str, _Job] = {}
+        #: Ids of finished jobs, in the order of their ends.
+        self._finished: dict[str, None] = {}
         self._parcels: dict[str, _Parcel] = {}
         #: Ids of parcels that somebody claimed, so that looking for lapsed ones costs nothing per waiting one.
         self._in_hand: set[str] = set()
@@ -99,7 +117,7 @@ class MemoryLedger:
         self._intents: dict[str, Intent] = {}
         self._collections: set[str] = set()
         self._deleted: set[str] = set()
-        self._letters: dict[str, DeadLetter] = {}
+        self._letters: dict[str, _Letter] = {}
         self._models: dict[str, EncoderInfo] = {}
         self._workers: dict[str, tuple[float, dict[str, object]]] = {}
         self._turns: dict[str, tuple[str, float]] = {}
@@ -112,7 +130,7 @@ class MemoryLedger:
         with self._lock:
             now = self.now()
             self._clock = max(int(now * 1_000_000), self._clock + 1)
-            self._jobs[job_id] = _Job(collection=collection, created_at=now)
+            self._jobs[job_id] = _Job(collection=collection, created_at=now, heard_at=now)
             return Ticket(job_id=job_id, version=self._clock, opened_at=now)
 
     def accept(self, parcel: Parcel, sequence: int, high_water: HighWater) -> Accepted:
@@ -121,11 +139,15 @@ class MemoryLedger:
             job = self._jobs.get(parcel.job_id)
             if job is None:
                 raise InvalidInput(f"job {parcel.job_id}: unknown or expired; `enqueue` again")
+            job.heard_at = self.now()
+            if job.closed:  # because its producer had been silent
+                job.closed, job.finished_at = False, None
+                self._finished.pop(parcel.job_id, None)
             if sequence < job.next_sequence:
                 return Accepted.YES
-            load = self.load()
-            if load.documents and (
-                load.documents + len(parcel) > high_water.documents or load.bytes + len(body) > high_water.bytes
+            cost = self._costs.parcel(len(body), len(parcel))
+            if self._documents and (
+                self._documents + len(parcel) > high_water.documents or self.load().bytes + cost > high_water.bytes
             ):
                 return Accepted.FULL
             kept = _Parcel(body, parcel.job_id, parcel.model_digest, parcel.collection, len(parcel), self.now())
@@ -139,18 +161,42 @@ class MemoryLedger:
 
     def _store(self, parcel_id: str, kept: _Parcel) -> None:
         self._parcels[parcel_id] = kept
+        self._count(kept, 1)
         self._lines[kept.model][kept.collection].join(parcel_id, kept.accepted_at, kept.accepted_at)
+
+    def _count(self, kept: _Parcel, sign: int) -> None:
+        self._documents += sign * kept.items
+        self._bytes += sign * self._costs.parcel(len(kept.body), kept.items)
 
     def close_job(self, job_id: str, rejected: int = 0) -> None:
         with self._lock:
             if job := self._jobs.get(job_id):
                 job.closed = True
                 job.counters["rejected"] = rejected
-                self._settle(job)
+                self._settle(job_id)
 
-    def _settle(self, job: _Job) -> None:
-        if job.closed and job.open_parcels == 0:
+    def _settle(self, job_id: str) -> None:
+        job = self._jobs[job_id]
+        if job.closed and job.open_parcels == 0 and job.finished_at is None:
             job.finished_at = self.now()
+            self._finished[job_id] = None
+            self._forget_finished()
+
+    def _forget_finished(self) -> int:
+        over, gone = self.now() - self._keeping.job_ttl_s, 0
+        while self._finished:
+            oldest = next(iter(self._finished))
+            if len(self._finished) <= self._keeping.jobs_kept and (self._jobs[oldest].finished_at or 0.0) > over:
+                break
+            del self._finished[oldest], self._jobs[oldest]
+            gone += 1
+        return gone
+
+    def _count_done(self, job_id: str, parcels: int, counters: Mapping[str, int]) -> None:
+        if job := self._jobs.get(job_id):
+            job.counters.update(counters)
+            job.open_parcels -= parcels
+            self._settle(job_id)
 
     # worker
 
@@ -189,15 +235,17 @@ class MemoryLedger:
 
     def _park(self, parcel_id: str, kept: _Parcel, reason: str) -> None:
         self._drop(parcel_id)
-        letter = unreadable_letter(parcel_id, kept.job_id, kept.collection, kept.model, reason, self.now())
-        self._letters[letter.id] = letter
-        job = self._jobs[kept.job_id]
-        job.counters["dead"] += kept.items
-        job.open_parcels -= 1
-        self._settle(job)
+        self._keep_letter(
+            unreadable_letter(parcel_id, kept.job_id, kept.collection, kept.model, reason, self.now()), len(kept.body)
+        )
+        self._count_done(kept.job_id, 1, {"dead": kept.items})
+
+    def _keep_letter(self, letter: DeadLetter, more_bytes: int = 0) -> None:
+        size = self._costs.letter(len(pack_letter(letter))) + more_bytes
+        self._letters[letter.id] = _Letter(letter, size, self.now())
 
     def _drop(self, parcel_id: str) -> None:
-        del self._parcels[parcel_id]
+        self._count(self._parcels.pop(parcel_id), -1)
         self._in_hand.discard(parcel_id)
 
     def _held(self, claim: Claim) -> _Parcel | None:
@@ -243,12 +291,10 @@ class MemoryLedger:
             if kept is None:
                 return False
             self._drop(claim.parcel.id)
-            self._letters.update({letter.id: letter for letter in verdict.letters})
-            if job := self._jobs.get(kept.job_id):
-                job.counters.update({outcome.value: count for outcome, count in verdict.outcomes.items()})
-                job.counters.update(tokens=verdict.tokens, chunks=verdict.chunks, truncated=verdict.truncated)
-                job.open_parcels -= 1
-                self._settle(job)
+            for letter in verdict.letters:
+                self._keep_letter(letter)
+            work = {"tokens": verdict.tokens, "chunks": verdict.chunks, "truncated": verdict.truncated}
+            self._count_done(kept.job_id, 1, {outcome.value: n for outcome, n in verdict.outcomes.items()} | work)
             return True
 
     def split(self, claim: Claim, parts: Sequence[Parcel], attempts: int) -> bool:
@@ -261,7 +307,7 @@ class MemoryLedger:
             for part in parts:
                 fresh = _Parcel(pack(part), kept.job_id, kept.model, kept.collection, len(part), now, attempts=attempts)
                 self._store(part.id, fresh)
-            self._jobs[kept.job_id].open_parcels += len(parts) - 1
+            self._count_done(kept.job_id, 1 - len(parts), {})
             return True
 
     def reroute(self, claim: Claim, parcel: Parcel) -> bool:
@@ -269,7 +315,9 @@ class MemoryLedger:
             kept = self._held(claim)
             if kept is None:
                 return False
+            self._count(kept, -1)
             kept.attempts, kept.model, kept.body = claim.attempts - 1, parcel.model_digest, pack(parcel)
+            self._count(kept, 1)
             self._give_back(parcel.id, kept, self.now())
             return True
 
@@ -302,7 +350,21 @@ class MemoryLedger:
             return waiting + len(list(self._lapsed(model_digest)))
 
     def forget_expired(self) -> int:
-        return 0
+        with self._lock:
+            silent = self.now() - self._keeping.producer_lease_s
+            for job_id, job in list(self._jobs.items()):
+                if not job.closed and job.heard_at <= silent:
+                    job.closed = True
+                    self._settle(job_id)
+            self._forget_texts()
+            return self._forget_finished()
+
+    def _forget_texts(self) -> None:
+        over = self.now() - self._keeping.letter_text_ttl_s
+        for kept in self._letters.values():
+            if not kept.bare and kept.died_at <= over:
+                kept.letter, kept.bare = without_text(kept.letter), True
+                kept.bytes = self._costs.letter(len(pack_letter(kept.letter)))
 
     def take_turn(self, name: str, holder: str, lease_s: float) -> bool:
         with self._lock:
@@ -367,17 +429,26 @@ class MemoryLedger:
 
     def load(self) -> Load:
         with self._lock:
-            kept = self._parcels.values()
-            return Load(len(kept), sum(p.items for p in kept), sum(len(p.body) for p in kept))
+            held = self._bytes + JOB * len(self._jobs)
+            dead = sum(kept.bytes for kept in self._letters.values())
+            return Load(len(self._parcels), self._documents, held, len(self._letters), dead)
+
+    def dead_full(self) -> bool:
+        return self.load().dead_bytes >= self._keeping.dead_max_bytes
 
     def dead_letters(self, limit: int, collection: str | None = None, job_id: str | None = None) -> list[DeadLetter]:
         with self._lock:
-            newest = list(self._letters.values())[::-1]
-            asked = (letter for letter in newest if collection in (None, letter.collection, letter.collection_key))
+            newest = [kept.letter for kept in reversed(self._letters.values())]
+            asked = (letter for letter in newest if collection in (None, letter.collection))
             return [letter for letter in asked if job_id in (None, letter.job_id)][:limit]
 
+    def dead_summary(self) -> dict[tuple[str, str], int]:
+        with self._lock:
+            return dict(Counter((kept.letter.error, kept.letter.collection) for kept in self._letters.values()))
+
     def dead_letter(self, letter_id: str) -> DeadLetter | None:
-        return self._letters.get(letter_id)
+        kept = self._letters.get(letter_id)
+        return None if kept is None else kept.letter
 
     def drop_dead(self, letter_ids: Iterable[str]) -> int:
         with self._lock:
@@ -403,6 +474,3 @@ class MemoryLedger:
 
     def now(self) -> float:
         return time.time()
-
-    def close(self) -> None:
-        return

@@ -10,10 +10,10 @@ from itertools import islice
 from typing import Protocol, TypeVar, cast
 
 from gristmill.ledger.connection import broker_errors
+from gristmill.ledger.letters import name_in, read_letters
 from gristmill.ledger.memory import MemoryLedger
 from gristmill.ledger.redis import RedisLedger
 from gristmill.ledger.roster import Rostered, bucket_of, name_of, parse_name, used_buckets
-from gristmill.settings import ClientSettings
 from gristmill_schemas import DeadLetter, Parcel, RefusedMessage
 from gristmill_schemas.errors import InvalidInput, NewerFormat
 from gristmill_schemas.parcel import unpack
@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 #: Refused messages that are kept; older ones make room.
 MAX_REFUSED = 1000
+#: How long they are kept after the newest of them.
+REFUSED_TTL_S = 30 * 86_400
 _PAGE = 500
 
 
@@ -37,8 +39,14 @@ class Evidence(Protocol):
         Some that came or went meanwhile are among them. Of all collections, since several names may mean one.
         """
 
-    def letters(self, collection: str) -> Iterator[DeadLetter]:
-        """Every dead letter of a collection, by the name that was asked for or by its key."""
+    def letters(self, collection: str | None = None) -> Iterator[DeadLetter]:
+        """Every dead letter of a collection, by the name that was asked for or by its key; or of all. In no order.
+
+        Those that are dropped meanwhile may be left out.
+        """
+
+    def letters_of(self, key: str, document_id: str, tenant: str | None) -> list[DeadLetter]:
+        """The dead letters of one document, in the collection of this key."""
 
     def roster(self, collection: str) -> Iterator[Rostered]:
         """Every document that a collection should hold, in no order."""
@@ -64,19 +72,16 @@ class Evidence(Protocol):
     def unreadable(self) -> list[str]:
         """Ids of parked parcels whose bytes could not be read."""
 
-    def close(self) -> None:
-        """Give connections back."""
-
 
 class RedisEvidence:
     """`Evidence` in Redis."""
 
-    def __init__(self, settings: ClientSettings) -> None:
-        self.keeps_roster = settings.roster
-        self._ledger = RedisLedger(settings)
-        self._redis = self._ledger._redis
-        self._url = settings.redis_url
-        self._key = self._ledger._key
+    def __init__(self, ledger: RedisLedger) -> None:
+        self.keeps_roster = ledger._roster
+        self._ledger = ledger
+        self._redis = ledger._redis
+        self._url = ledger._url
+        self._key = ledger._key
 
     def pending(self, model_digest: str) -> Iterator[Parcel]:
         """See `Evidence.pending`."""
@@ -112,13 +117,29 @@ class RedisEvidence:
             except (InvalidInput, NewerFormat):
                 continue  # `claim` will park it, or leave it to a newer worker
 
-    def letters(self, collection: str) -> Iterator[DeadLetter]:
+    def letters(self, collection: str | None = None) -> Iterator[DeadLetter]:
         """See `Evidence.letters`."""
+        if collection is None:
+            yield from self._read(self._scan(self._key("dead")))
+            return
+        yield from self._read(self._scan(self._key("dead", collection)))
+        members = self._scan(self._key("letters_of", collection))
+        by_key = self._read(member.rpartition(b"\0")[2] for member in members)
+        yield from (letter for letter in by_key if letter.collection != collection)
+
+    def letters_of(self, key: str, document_id: str, tenant: str | None) -> list[DeadLetter]:
+        """See `Evidence.letters_of`."""
+        name = name_of(document_id, tenant).encode()
+        index = self._key("letters_of", key)
         with broker_errors(self._url):
-            bodies = (body for _, body in self._redis.hscan_iter(self._key("letters"), count=_PAGE))
-            for letter in DeadLetter.read_each(bodies):
-                if collection in (letter.collection, letter.collection_key):
-                    yield letter
+            members = cast("list[bytes]", self._redis.zrangebylex(index, b"[" + name + b"\0", b"(" + name + b"\x01"))
+        return list(self._read(member.rpartition(b"\0")[2] for member in members))
+
+    def _read(self, ids: Iterable[bytes]) -> Iterator[DeadLetter]:
+        for page in _pages(ids):
+            with broker_errors(self._url):
+                bodies = self._ledger._bodies([raw.decode() for raw in page])
+            yield from read_letters(bodies)
 
     def roster(self, collection: str) -> Iterator[Rostered]:
         """See `Evidence.roster`."""
@@ -166,6 +187,7 @@ class RedisEvidence:
             pipe = self._redis.pipeline(transaction=True)
             pipe.lpush(self._key("refused"), message.model_dump_json())
             pipe.ltrim(self._key("refused"), 0, MAX_REFUSED - 1)
+            pipe.expire(self._key("refused"), REFUSED_TTL_S)
             pipe.execute()
 
     def refused(self, limit: int) -> list[RefusedMessage]:
@@ -185,11 +207,9 @@ class RedisEvidence:
     def unreadable(self) -> list[str]:
         """See `Evidence.unreadable`."""
         with broker_errors(self._url):
-            return sorted(raw.decode() for raw in cast("list[bytes]", self._redis.hkeys(self._key("unreadable"))))
-
-    def close(self) -> None:
-        """Give connections back."""
-        self._ledger.close()
+            return sorted(
+                raw.decode() for raw in cast("list[bytes]", self._redis.zrange(self._key("unreadable"), 0, -1))
+            )
 
 
 class MemoryEvidence:
@@ -206,9 +226,16 @@ class MemoryEvidence:
             bodies = [each.body for each in self._ledger._parcels.values() if each.model == model_digest]
         return (unpack(body) for body in bodies)
 
-    def letters(self, collection: str) -> Iterator[DeadLetter]:
+    def letters(self, collection: str | None = None) -> Iterator[DeadLetter]:
         """See `Evidence.letters`."""
-        return iter(self._ledger.dead_letters(limit=1_000_000, collection=collection))
+        with self._ledger._lock:
+            letters = [kept.letter for kept in self._ledger._letters.values()]
+        return (each for each in letters if collection in (None, each.collection, each.collection_key))
+
+    def letters_of(self, key: str, document_id: str, tenant: str | None) -> list[DeadLetter]:
+        """See `Evidence.letters_of`."""
+        name = name_of(document_id, tenant)
+        return [letter for letter in self.letters(key) if name_in(letter) == name]
 
     def roster(self, collection: str) -> Iterator[Rostered]:
         """See `Evidence.roster`."""
@@ -246,9 +273,6 @@ class MemoryEvidence:
     def unreadable(self) -> list[str]:
         """See `Evidence.unreadable`."""
         return []
-
-    def close(self) -> None:
-        """See `Evidence.close`."""
 
 
 def _pages(items: Iterable[T]) -> Iterator[list[T]]:

@@ -7,11 +7,11 @@ repeated after a lost answer without counting twice, which is what lets the conn
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib import resources
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Concatenate, ParamSpec, TypeVar, cast
 
 import redis
 
@@ -21,6 +21,7 @@ from gristmill.ledger.base import (
     Accepted,
     Claim,
     HighWater,
+    Keeping,
     Load,
     Ticket,
     UnreadableParcel,
@@ -28,8 +29,11 @@ from gristmill.ledger.base import (
     new_job_id,
     unreadable_letter,
 )
-from gristmill.ledger.connection import broker_errors, connect
+from gristmill.ledger.connection import Headroom, broker_errors
+from gristmill.ledger.costs import JOB, Costs
+from gristmill.ledger.letters import entry, pack_letter, read_letter, read_letters, without_text
 from gristmill.ledger.roster import enrolment
+from gristmill.ledger.scripting import Argument, Scripts
 from gristmill.settings import ClientSettings
 from gristmill_schemas import DeadLetter, EncoderInfo, Intent, JobReport, JobState, Parcel
 from gristmill_schemas.errors import InvalidInput, NewerFormat
@@ -54,6 +58,12 @@ _COUNTERS = (
 _MICROS = 1_000_000
 #: Collections with due work that `backlog` counts parcel by parcel: 2 ms of Redis's time at most.
 _COLLECTIONS_COUNTED = 1000
+#: Jobs and letters that one look may forget.
+_AT_ONCE = 1000
+#: Letters read or dropped in one go.
+_PAGE = 256
+#: Announcements that are kept; the oldest go.
+_MODELS_KEPT = 1000
 
 
 def _translated(
@@ -67,32 +77,31 @@ def _translated(
     return cast("Callable[Concatenate[RedisLedger, P], T]", call)
 
 
+def keeping_of(settings: ClientSettings) -> Keeping:
+    """What the settings say about how long and how much is kept."""
+    return Keeping(
+        job_ttl_s=settings.job_ttl_s,
+        jobs_kept=settings.jobs_kept,
+        tombstone_ttl_s=settings.tombstone_ttl_s,
+        dead_max_bytes=settings.dead_max_bytes,
+        letter_text_ttl_s=settings.dead_text_ttl_s,
+    )
+
+
 class RedisLedger:
     """`Ledger` on a Redis server."""
 
-    def __init__(self, settings: ClientSettings) -> None:
-        self._redis = connect(settings)
+    def __init__(self, settings: ClientSettings, client: redis.Redis, keeping: Keeping | None = None) -> None:
+        """`client`: the process's one pool; `keeping`: instead of what the settings say about it."""
+        self._redis = client
         self._url = settings.redis_url
         self._prefix = f"{{{settings.key_prefix}}}"
-        self._job_ttl_s = settings.job_ttl_s
-        self._tombstone_ttl_s = settings.tombstone_ttl_s
+        self._keeping = keeping or keeping_of(settings)
         self._roster = settings.roster
-        folder = resources.files("gristmill.ledger") / "scripts"
-        common = (folder / "_common.lua").read_text()
-        self._scripts = {
-            entry.name.removesuffix(".lua"): self._redis.register_script(common + entry.read_text())
-            for entry in folder.iterdir()
-            if entry.name.endswith(".lua") and not entry.name.startswith("_")
-        }
-
-    def _run(self, script: str, *args: str | int | float | bytes) -> Any:
-        registered = self._scripts[script]
-        try:
-            return registered(keys=[self._prefix], args=list(args))
-        except redis.exceptions.NoScriptError:
-            # The client loads a script that the server does not know, then calls it by its hash. A server that restarts
-            # in between has forgotten it again, so now the text itself goes along.
-            return self._redis.eval(cast("str", registered.script), 1, self._prefix, *args)
+        self._headroom = Headroom(self._redis)
+        prelude = Costs(settings.roster).prelude() + self._keeping.prelude()
+        self._scripts = Scripts(self._redis, self._prefix, prelude)
+        self._run = self._scripts.run
 
     def _key(self, *parts: str) -> str:
         return ":".join((self._prefix, *parts))
@@ -102,33 +111,32 @@ class RedisLedger:
     @_translated
     def open_job(self, collection: str, job_id: str | None = None) -> Ticket:
         job_id = job_id or new_job_id()
-        version, now = self._run("open_job", job_id, collection, self._job_ttl_s)
+        version, now = self._run("open_job", job_id, collection)
         return Ticket(job_id=job_id, version=int(version), opened_at=int(now) / _MICROS)
 
     @_translated
     def accept(self, parcel: Parcel, sequence: int, high_water: HighWater) -> Accepted:
-        answer = self._run(
-            "accept",
-            parcel.job_id,
-            parcel.id,
-            sequence,
-            parcel.model_digest,
-            len(parcel),
-            pack(parcel),
-            high_water.documents,
-            high_water.bytes,
-            self._job_ttl_s,
-            parcel.collection,
-            parcel.collection_key,
-            *(enrolment(parcel) if self._roster else ()),
-        )
+        if self._headroom.is_short():
+            self._run("touch", parcel.job_id)
+            return Accepted.NO_MEMORY
+        try:
+            answer = self._run("accept", *self._accepting(parcel, sequence, high_water))
+        except redis.exceptions.OutOfMemoryError:
+            self._run("touch", parcel.job_id)
+            return Accepted.NO_MEMORY
         if answer == -1:
             raise InvalidInput(f"job {parcel.job_id}: unknown or expired; `enqueue` again")
         return Accepted.YES if answer else Accepted.FULL
 
+    def _accepting(self, parcel: Parcel, sequence: int, high_water: HighWater) -> Iterator[Argument]:
+        yield from (parcel.job_id, parcel.id, sequence, parcel.model_digest, len(parcel), pack(parcel))
+        yield from (high_water.documents, high_water.bytes, parcel.collection, parcel.collection_key)
+        if self._roster:
+            yield from enrolment(parcel)
+
     @_translated
     def close_job(self, job_id: str, rejected: int = 0) -> None:
-        self._run("close_job", job_id, rejected, self._job_ttl_s)
+        self._run("close_job", job_id, rejected)
 
     # worker
 
@@ -152,7 +160,7 @@ class RedisLedger:
         fields = self._redis.hmget(self._key("parcel", parcel_id), ["job", "collection", "model"])
         job_id, collection, model = ((value or b"").decode() for value in cast("list[bytes | None]", fields))
         letter = unreadable_letter(parcel_id, job_id, collection, model, reason, self.now())
-        self._run("park", parcel_id, token, self._job_ttl_s, letter.id, letter.model_dump_json())
+        self._run("park", parcel_id, token, *entry(letter))
 
     @_translated
     def begin(self, claim: Claim) -> bool:
@@ -179,9 +187,8 @@ class RedisLedger:
         counters: dict[str, int] = {outcome.value: count for outcome, count in verdict.outcomes.items() if count}
         counters |= {"tokens": verdict.tokens, "chunks": verdict.chunks, "truncated": verdict.truncated}
         flat = [part for pair in counters.items() for part in pair]
-        letters = [part for letter in verdict.letters for part in (letter.id, letter.model_dump_json())]
-        answer = self._run("finish", claim.parcel.id, claim.token, self._job_ttl_s, len(counters), *flat, *letters)
-        return bool(answer)
+        letters = [part for letter in verdict.letters for part in entry(letter)]
+        return bool(self._run("finish", claim.parcel.id, claim.token, len(counters), *flat, *letters))
 
     @_translated
     def split(self, claim: Claim, parts: Sequence[Parcel], attempts: int) -> bool:
@@ -206,7 +213,7 @@ class RedisLedger:
     def note_deletion(self, name: str) -> None:
         pipe = self._redis.pipeline(transaction=True)
         pipe.srem(self._key("collections"), name)
-        pipe.set(self._key("deleted", name), 1, ex=self._tombstone_ttl_s)
+        pipe.set(self._key("deleted", name), 1, ex=self._keeping.tombstone_ttl_s)
         pipe.execute()
 
     @_translated
@@ -225,7 +232,29 @@ class RedisLedger:
 
     @_translated
     def forget_expired(self) -> int:
-        return int(self._run("forget", 1000))
+        self._forget_texts()
+        return int(self._run("forget", self._keeping.producer_lease_s, _AT_ONCE))
+
+    def _forget_texts(self) -> None:
+        """The oldest letters lose their text; a mark says how far that has come."""
+        mark, dead = self._key("bared"), self._key("dead")
+        over = int((self.now() - self._keeping.letter_text_ttl_s) * _MICROS)
+        since = (cast("bytes | None", self._redis.get(mark)) or b"0").decode()
+        due = cast(
+            "list[tuple[bytes, float]]",
+            self._redis.zrangebyscore(dead, f"({since}", over, start=0, num=_AT_ONCE, withscores=True),
+        )
+        ids = [raw.decode() for raw, _ in due]
+        for letter in read_letters(self._bodies(ids)):
+            self._run("bare", letter.id, pack_letter(without_text(letter)))
+        if due:
+            self._redis.set(mark, f"{due[-1][1]:.0f}")
+
+    def _bodies(self, letter_ids: Sequence[str]) -> list[bytes | None]:
+        pipe = self._redis.pipeline(transaction=False)
+        for letter_id in letter_ids:
+            pipe.hget(self._key("letter", letter_id), "body")
+        return cast("list[bytes | None]", pipe.execute())
 
     @_translated
     def take_turn(self, name: str, holder: str, lease_s: float) -> bool:
@@ -237,7 +266,7 @@ class RedisLedger:
     def bury(self, collection: str, versions: Mapping[str, int]) -> None:
         if versions:
             flat = [part for pair in versions.items() for part in pair]
-            self._run("bury", collection, self._tombstone_ttl_s, *flat)
+            self._run("bury", collection, self._keeping.tombstone_ttl_s, *flat)
 
     @_translated
     def tombstones(self, collection: str, point_ids: Sequence[str]) -> dict[str, int]:
@@ -253,14 +282,7 @@ class RedisLedger:
 
     @_translated
     def intend(self, intent: Intent) -> None:
-        index, now = self._key("intents"), self.now()
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.set(self._key("intent", intent.token), intent.model_dump_json(), ex=self._tombstone_ttl_s)
-        pipe.zadd(index, {intent.token: now})
-        pipe.zremrangebyscore(index, "-inf", now - self._tombstone_ttl_s)
-        pipe.zremrangebyrank(index, 0, -MAX_INTENTS - 1)
-        pipe.expire(index, self._tombstone_ttl_s)
-        pipe.execute()
+        self._run("intend", intent.token, intent.model_dump_json(), self._keeping.tombstone_ttl_s, MAX_INTENTS)
 
     @_translated
     def fulfil(self, token: str) -> None:
@@ -318,50 +340,56 @@ class RedisLedger:
 
     @_translated
     def load(self) -> Load:
-        fields = cast("list[bytes | None]", self._redis.hmget(self._key("load"), ["parcels", "documents", "bytes"]))
-        return Load(*(int(value or 0) for value in fields))
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hmget(self._key("load"), ["parcels", "documents", "bytes", "dead_letters", "dead_bytes"])
+        pipe.zcard(self._key("jobs"))
+        fields, jobs = pipe.execute()
+        parcels, documents, size, letters, dead = (int(value or 0) for value in fields)
+        return Load(parcels, documents, size + jobs * JOB, letters, dead)
+
+    @_translated
+    def dead_full(self) -> bool:
+        held = cast("bytes | None", self._redis.hget(self._key("load"), "dead_bytes"))
+        return int(held or 0) >= self._keeping.dead_max_bytes
 
     @_translated
     def dead_letters(self, limit: int, collection: str | None = None, job_id: str | None = None) -> list[DeadLetter]:
-        found: list[DeadLetter] = []
+        index = self._key("dead") if collection is None else self._key("dead", collection)
         # A letter's id begins with its parcel's, which begins with its job's: others' bodies are not even fetched.
         prefix = f"{job_id}.".encode() if job_id else b""
-        start, page = 0, 256
-        while len(found) < limit:
-            ids = cast("list[bytes]", self._redis.zrevrange(self._key("dead"), start, start + page - 1))
-            if not ids:
+        found: list[DeadLetter] = []
+        for start in itertools.count(step=_PAGE):
+            ids = cast("list[bytes]", self._redis.zrevrange(index, start, start + _PAGE - 1))
+            theirs = [raw.decode() for raw in ids if raw.startswith(prefix)]
+            found += read_letters(self._bodies(theirs[: limit - len(found)]))
+            if len(found) >= limit or len(ids) < _PAGE:
                 break
-            start += page
-            if not (ids := [each for each in ids if each.startswith(prefix)]):
-                continue
-            bodies = cast("list[bytes | None]", self._redis.hmget(self._key("letters"), ids))
-            letters = DeadLetter.read_each(body for body in bodies if body is not None)
-            found += [each for each in letters if collection in (None, each.collection, each.collection_key)]
-        return found[:limit]
+        return found
 
     @_translated
     def dead_letter(self, letter_id: str) -> DeadLetter | None:
-        body = cast("bytes | None", self._redis.hget(self._key("letters"), letter_id))
-        return DeadLetter.read_json(body) if body else None
+        (body,) = self._bodies([letter_id])
+        return read_letter(body) if body else None
+
+    @_translated
+    def dead_summary(self) -> dict[tuple[str, str], int]:
+        counts = cast("dict[bytes, bytes]", self._redis.hgetall(self._key("dead_counts")))
+        groups = ((*raw.decode().partition(":"), int(count)) for raw, count in counts.items())
+        return {(error, collection): count for error, _, collection, count in groups}
 
     @_translated
     def drop_dead(self, letter_ids: Iterable[str]) -> int:
-        ids = list(letter_ids)
-        if not ids:
-            return 0
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.zrem(self._key("dead"), *ids)
-        pipe.hdel(self._key("letters"), *ids)
-        return int(pipe.execute()[1])
+        ids = iter(letter_ids)
+        dropped = 0
+        while page := list(itertools.islice(ids, _PAGE)):
+            dropped += int(self._run("drop_dead", *page))
+        return dropped
 
     # who serves what
 
     @_translated
     def announce(self, info: EncoderInfo) -> None:
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.hset(self._key("models"), info.digest, info.model_dump_json())
-        pipe.zadd(self._key("announced"), {info.digest: self.now()})
-        pipe.execute()
+        self._run("announce", info.digest, info.model_dump_json(), _MODELS_KEPT)
 
     @_translated
     def models(self) -> list[EncoderInfo]:
@@ -371,25 +399,16 @@ class RedisLedger:
 
     @_translated
     def heartbeat(self, worker_id: str, status: Mapping[str, object], ttl_s: float) -> None:
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.set(self._key("worker", worker_id), json.dumps(status), px=int(ttl_s * 1000))
-        pipe.sadd(self._key("workers"), worker_id)
-        pipe.execute()
+        self._run("heartbeat", worker_id, json.dumps(status), max(1, int(ttl_s * 1000)))
 
     @_translated
     def workers(self) -> dict[str, dict[str, object]]:
-        ids = sorted(cast("set[bytes]", self._redis.smembers(self._key("workers"))))
-        if not ids:
-            return {}
-        bodies = cast("list[bytes | None]", self._redis.mget([self._key("worker", raw.decode()) for raw in ids]))
-        if gone := [raw for raw, body in zip(ids, bodies, strict=True) if body is None]:
-            self._redis.srem(self._key("workers"), *gone)
+        ids = sorted(cast("list[bytes]", self._redis.zrange(self._key("workers"), 0, -1)))
+        keys = [self._key("worker", raw.decode()) for raw in ids]
+        bodies = cast("list[bytes | None]", self._redis.mget(keys)) if keys else []
         return {raw.decode(): json.loads(body) for raw, body in zip(ids, bodies, strict=True) if body}
 
     @_translated
     def now(self) -> float:
         seconds, micros = self._redis.time()
         return seconds + micros / _MICROS
-
-    def close(self) -> None:
-        self._redis.close()

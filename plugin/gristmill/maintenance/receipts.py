@@ -20,15 +20,15 @@ def find_receipt(
 ) -> Receipt:
     """See `Client.receipt`. The state is that of the newest version that anything is known about.
 
-    Costs three look-ups and a pass over the collection's dead letters; the pending parcels are read only where the
-    document is not known to be at rest.
+    Costs four look-ups; the pending parcels are read only where there are any.
     """
     key = point_id(document_id, tenant)
     # First, since what is pending now may be stored a moment later, but never the other way round.
     parcel = _pending(ledger, evidence, spec, key, document_id, tenant)
     seen = look_up(store, spec.physical, [key]).get(key)
     held = seen.system if seen else None
-    letter = _newest_letter(evidence, spec.key, key)
+    letters = evidence.letters_of(spec.key, document_id, tenant)
+    letter = max(letters, key=lambda each: each.version, default=None)
     known = {
         ReceiptState.STORED: held.version if held else -1,
         ReceiptState.DELETED: ledger.tombstones(spec.key, [key]).get(key, -1),
@@ -74,15 +74,6 @@ def _pending(
                 version = parcel.version_of(item)
                 found = (parcel, version) if found is None or version > found[1] else found
     return found
-
-
-def _newest_letter(evidence: Evidence, collection: str, key: str) -> DeadLetter | None:
-    newest: DeadLetter | None = None
-    for letter in evidence.letters(collection):
-        item = letter.document or letter.deletion
-        if item is not None and point_id(item.id, item.tenant) == key:
-            newest = letter if newest is None or letter.version > newest.version else newest
-    return newest
 
 
 def _stored(held: PointSystem, spec: CollectionSpec) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
+import redis
 
 from gristmill.ledger import Ledger
-from gristmill.ledger.connection import broker_errors, connect
+from gristmill.ledger.connection import broker_errors
 from gristmill.models import is_served
 from gristmill.settings import ClientSettings
 from gristmill_schemas import QueryRequest, VectorSpace
@@ -43,9 +44,6 @@ class QueryEncoder(Protocol):
             EncodingFailed: the model could not encode a text.
         """
 
-    def close(self) -> None:
-        """Give connections back."""
-
 
 def query_queue(key_prefix: str, model_digest: str) -> str:
     """Redis list of the query requests for one model."""
@@ -55,10 +53,10 @@ def query_queue(key_prefix: str, model_digest: str) -> str:
 class WorkerQueryEncoder:
     """`QueryEncoder` that asks a worker."""
 
-    def __init__(self, settings: ClientSettings, ledger: Ledger) -> None:
+    def __init__(self, settings: ClientSettings, client: redis.Redis, ledger: Ledger) -> None:
         self._settings = settings
         self._ledger = ledger
-        self._redis = connect(settings)
+        self._redis = client
 
     def encode(self, space: VectorSpace, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """See `QueryEncoder.encode`."""
@@ -103,10 +101,6 @@ class WorkerQueryEncoder:
             f"no running worker serves {space.describe()}; start one: `gristmill worker --model {space.model}`",
             model=space.model,
         )
-
-    def close(self) -> None:
-        """Give connections back."""
-        self._redis.close()
 
 
 def vectors_of(answer: QueryAnswer, space: VectorSpace) -> npt.NDArray[np.float32]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-from gristmill.ledger import HighWater, Ledger, MemoryLedger, RedisLedger, Ticket, Verdict
+from gristmill.ledger import HighWater, Keeping, Ledger, MemoryLedger, RedisLedger, Ticket, Verdict
+from gristmill.ledger.connection import connect
 from gristmill.settings import ClientSettings, load_settings
 from gristmill_schemas import DeadLetter, Document, Outcome, Parcel
 
@@ -60,10 +62,13 @@ def letter_of(parcel: Parcel, number: int) -> DeadLetter:
     )
 
 
-def redis_ledger(redis_url: str, **settings: Any) -> RedisLedger:
-    """A ledger under a prefix of its own, unless one is given."""
+@contextlib.contextmanager
+def redis_ledger(redis_url: str, keeping: Keeping | None = None, **settings: Any) -> Iterator[RedisLedger]:
+    """A ledger under a prefix of its own, unless one is given, on a pool of its own."""
     chosen = {"key_prefix": f"t-{uuid.uuid4().hex[:8]}", **settings}
-    return RedisLedger(load_settings(ClientSettings, redis_url=redis_url, **chosen))
+    made = load_settings(ClientSettings, redis_url=redis_url, **chosen)
+    with contextlib.closing(connect(made)) as client:
+        yield RedisLedger(made, client, keeping)
 
 
 def lapse(ledger: Ledger, parcel_id: str) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from gristmill.ledger import Claim, Ledger, MemoryLedger
+from gristmill.ledger import Claim, Ledger, MemoryLedger, RedisLedger
 from gristmill.ledger.reading import Evidence, MemoryEvidence, RedisEvidence
-from gristmill.settings import ClientSettings, load_settings
 from gristmill_schemas import Deletion, Intent, Parcel, Target
 from unit.ledger.parcels import LONG_S, ROOMY, lapse, parcel_of, redis_ledger, verdict_of
 
@@ -55,23 +54,18 @@ def test_the_newest_intents_come_first_and_one_said_again_counts_once(ledger: Le
 
 
 def test_intents_do_not_outlive_the_tombstones_they_are_held_against(redis_url: str) -> None:
-    ledger = redis_ledger(redis_url, tombstone_ttl_s=1000)
-    ledger.intend(intent_of(claimed(ledger)))
-    keys = [key for key in ledger._redis.scan_iter("*") if b":intent" in key]
-    assert len(keys) == 2
-    assert all(0 < ledger._redis.ttl(key) <= 1000 for key in keys)
-    ledger.close()
+    with redis_ledger(redis_url, tombstone_ttl_s=1000) as ledger:
+        ledger.intend(intent_of(claimed(ledger)))
+        keys = [key for key in ledger._redis.scan_iter("*") if b":intent" in key]
+        assert len(keys) == 2
+        assert all(0 < ledger._redis.ttl(key) <= 1000 for key in keys)
 
 
 def evidence_of(ledger: Ledger) -> Evidence:
-    return MemoryEvidence(ledger) if isinstance(ledger, MemoryLedger) else _RedisEvidence(ledger)
-
-
-class _RedisEvidence(RedisEvidence):
-    """On a ledger that is open already."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        super().__init__(load_settings(ClientSettings, redis_url=ledger._url, key_prefix=ledger._prefix[1:-1]))  # type: ignore[attr-defined]  # the parts that it is made of
+    if isinstance(ledger, MemoryLedger):
+        return MemoryEvidence(ledger)
+    assert isinstance(ledger, RedisLedger)
+    return RedisEvidence(ledger)
 
 
 def test_a_roster_follows_its_parcel_to_another_collection_however_often(ledger: Ledger) -> None:
@@ -99,7 +93,6 @@ def test_a_roster_follows_its_parcel_to_another_collection_however_often(ledger:
     )
     ledger.follow(deletion, "new@2")
     assert {entry.id for entry in evidence.roster("new@2")} == {"p-1"}
-    evidence.close()
 
 
 def test_what_was_accepted_anew_meanwhile_stays_on_the_old_roster(ledger: Ledger) -> None:
@@ -111,4 +104,3 @@ def test_what_was_accepted_anew_meanwhile_stays_on_the_old_roster(ledger: Ledger
     ledger.accept(newer, 1, ROOMY)
     ledger.follow(parcel, "new@2")
     assert [(entry.id, entry.version) for entry in evidence.roster("c")] == [("p-0", newer.version)]
-    evidence.close()

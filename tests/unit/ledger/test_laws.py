@@ -6,10 +6,11 @@ from collections import Counter
 
 import pytest
 
-from gristmill.ledger import Accepted, Claim, HighWater, Ledger, Ticket, UnreadableParcel, Verdict
-from gristmill_schemas import EncoderInfo, JobReport, JobState, Outcome, Pooling
+from gristmill.ledger import Accepted, Claim, HighWater, Keeping, Ledger, Load, Ticket, UnreadableParcel, Verdict
+from gristmill.ledger.costs import JOB
+from gristmill_schemas import EncoderInfo, JobReport, JobState, Outcome, Parcel, Pooling
 from gristmill_schemas.errors import InvalidInput
-from unit.ledger.parcels import LONG_S, ROOMY, corrupt, lapse, letter_of, parcel_of, verdict_of
+from unit.ledger.parcels import LONG_S, ROOMY, MakeLedger, corrupt, lapse, letter_of, parcel_of, verdict_of
 from waiting import eventually
 
 
@@ -142,7 +143,7 @@ class TestHolding(Opened):
         ledger.finish(taken(ledger), verdict_of(self.parcel))
         assert ledger.claim("m", LONG_S) is None
         assert ledger.backlog("m") == 0
-        assert ledger.load() == type(ledger.load())(0, 0, 0)
+        assert ledger.load() == Load(0, 0, JOB)
 
     def test_giving_back_with_a_refund_costs_no_attempt(self, ledger: Ledger) -> None:
         assert ledger.release(begun(ledger), refund=True)
@@ -356,6 +357,141 @@ class TestChoosing(Opened):
         assert ledger.claim("m", LONG_S) is None
         assert eventually(lambda: ledger.backlog("m")) == 1
         taken(ledger)
+
+
+class TestForgetting:
+    """What is over goes, by age and by number; what is owed stays."""
+
+    @pytest.fixture
+    def brief(self, make_ledger: MakeLedger) -> Ledger:
+        return make_ledger(Keeping(job_ttl_s=0.001, letter_text_ttl_s=0.001, producer_lease_s=0.001))
+
+    @staticmethod
+    def job(ledger: Ledger, parcels: int = 1) -> Ticket:
+        ticket = ledger.open_job("c")
+        for number in range(parcels):
+            ledger.accept(parcel_of(ticket, f"{ticket.job_id}.{number}", 1), number, ROOMY)
+        return ticket
+
+    @staticmethod
+    def work_off(ledger: Ledger, dead: int = 0) -> None:
+        while claim := ledger.claim("m", LONG_S):
+            ledger.finish(claim, verdict_of(claim.parcel, dead=dead))
+
+    def test_a_job_with_open_parcels_is_never_forgotten(self, brief: Ledger) -> None:
+        ticket = self.job(brief)
+        brief.close_job(ticket.job_id)
+        for _ in range(3):
+            brief.forget_expired()
+        assert report_of(brief, ticket).pending == 1
+        self.work_off(brief)
+        assert eventually(brief.forget_expired) == 1
+        assert brief.report(ticket.job_id) is None
+        assert brief.load() == Load(0, 0, 0)
+
+    def test_finished_jobs_are_bounded_in_number_without_anybodys_help(self, make_ledger: MakeLedger) -> None:
+        ledger = make_ledger(Keeping(jobs_kept=3))
+        waiting = self.job(ledger)
+        done = [self.finished(ledger) for _ in range(10)]
+        known = [report.job_id for report in ledger.jobs(100)]
+        assert known == [*(ticket.job_id for ticket in reversed(done[-3:])), waiting.job_id]
+        assert ledger.load().bytes < 10 * JOB + 4000
+
+    def finished(self, ledger: Ledger) -> Ticket:
+        ticket = ledger.open_job("c")
+        ledger.close_job(ticket.job_id)
+        return ticket
+
+    def test_a_job_whose_producer_was_killed_ends(self, brief: Ledger) -> None:
+        ticket = self.job(brief)
+        self.work_off(brief)
+        assert report_of(brief, ticket).state is JobState.OPEN
+        eventually(lambda: brief.forget_expired() or brief.report(ticket.job_id) is None)
+
+    def test_a_producer_that_gives_signs_of_life_keeps_its_job_open(self, make_ledger: MakeLedger) -> None:
+        ledger = make_ledger(Keeping(producer_lease_s=LONG_S))
+        ticket = self.job(ledger)
+        ledger.forget_expired()
+        assert report_of(ledger, ticket).state is JobState.OPEN
+
+    def test_a_producer_that_was_only_slow_goes_on(self, make_ledger: MakeLedger) -> None:
+        ledger = make_ledger(Keeping(producer_lease_s=0.001))
+        ticket = self.job(ledger)
+        self.work_off(ledger)
+        eventually(lambda: ledger.forget_expired() == 0 and report_of(ledger, ticket).state is JobState.DONE)
+        assert ledger.accept(parcel_of(ticket, "late", 1), 1, ROOMY) is Accepted.YES
+        assert report_of(ledger, ticket).state is JobState.OPEN
+        ledger.close_job(ticket.job_id)
+        self.work_off(ledger)
+        report = report_of(ledger, ticket)
+        assert (report.state, report.stored, report.pending) == (JobState.DONE, 2, 0)
+
+    def test_a_dead_documents_text_goes_and_its_id_and_reason_stay(self, brief: Ledger) -> None:
+        ticket = self.job(brief, parcels=2)
+        self.work_off(brief, dead=1)
+        before = brief.load().dead_bytes
+        newest = brief.dead_letters(1)[0]
+        assert newest.document is not None
+
+        def bared() -> bool:
+            brief.forget_expired()
+            return all(letter.document is None for letter in brief.dead_letters(10))
+
+        eventually(bared)
+        letters = brief.dead_letters(10)
+        assert len(letters) == 2
+        assert (letters[0].document_id, letters[0].reason) == (newest.document.id, newest.reason)
+        assert 0 < brief.load().dead_bytes < before
+        assert ticket.job_id
+
+
+class TestDeadLetters(Opened):
+    def dead(self, ledger: Ledger, collection: str, count: int, error: str = "EncodingFailed") -> Parcel:
+        ticket = ledger.open_job(collection)
+        parcel = parcel_of(ticket, f"{ticket.job_id}.0", count, collection=collection, model="dying")
+        ledger.accept(parcel, 0, ROOMY)
+        letters = tuple(letter_of(parcel, number).model_copy(update={"error": error}) for number in range(count))
+        claim = taken(ledger, parcel.id, "dying")
+        ledger.finish(claim, Verdict(Counter({Outcome.DEAD: count}), letters=letters))
+        return parcel
+
+    def test_they_are_counted_by_reason_and_collection(self, ledger: Ledger) -> None:
+        self.dead(ledger, "c", 3)
+        self.dead(ledger, "c", 2, "StoreRefused")
+        parcel = self.dead(ledger, "d: odd", 1)
+        assert ledger.dead_summary() == {
+            ("EncodingFailed", "c"): 3,
+            ("StoreRefused", "c"): 2,
+            ("EncodingFailed", "d: odd"): 1,
+        }
+        ledger.drop_dead([f"{parcel.id}-0", "unknown"])
+        assert ledger.dead_summary().keys() == {("EncodingFailed", "c"), ("StoreRefused", "c")}
+
+    def test_they_are_listed_by_collection_and_by_job(self, ledger: Ledger) -> None:
+        first, second = self.dead(ledger, "c", 2), self.dead(ledger, "d", 2)
+        assert [each.collection for each in ledger.dead_letters(10)] == ["d", "d", "c", "c"]
+        assert {each.collection for each in ledger.dead_letters(10, "c")} == {"c"}
+        assert {each.job_id for each in ledger.dead_letters(10, job_id=second.job_id)} == {second.job_id}
+        assert len(ledger.dead_letters(1, job_id=first.job_id)) == 1
+
+    def test_above_their_mark_the_ledger_says_so_and_takes_more_all_the_same(self, make_ledger: MakeLedger) -> None:
+        ledger = make_ledger(Keeping(dead_max_bytes=4000))
+        self.dead(ledger, "c", 1)
+        assert not ledger.dead_full()
+        parcel = self.dead(ledger, "c", 3)
+        assert ledger.dead_full()
+        assert ledger.load().dead_letters == 4
+        ledger.drop_dead([f"{parcel.id}-{number}" for number in range(3)])
+        assert not ledger.dead_full()
+
+    def test_a_letter_lies_compressed(self, ledger: Ledger) -> None:
+        ticket = ledger.open_job("c")
+        parcel = parcel_of(ticket, "long", 1, text="word " * 10_000, model="dying")
+        ledger.accept(parcel, 0, ROOMY)
+        ledger.finish(taken(ledger, "long", "dying"), verdict_of(parcel, dead=1))
+        assert 0 < ledger.load().dead_bytes < 5_000
+        (letter,) = ledger.dead_letters(1)
+        assert letter.document == parcel.documents[0]
 
 
 class TestTurns:

@@ -29,15 +29,14 @@ def test_a_parcel_of_a_newer_format_is_left_as_it_is(ledger: Ledger) -> None:
 def test_letters_and_announcements_of_a_newer_format_are_passed_over_in_lists_and_named_where_asked_for(
     redis_url: str,
 ) -> None:
-    ledger = redis_ledger(redis_url)
-    parcel = parcel_of(ledger.open_job("c"))
-    ledger.accept(parcel, 0, ROOMY)
-    claim = ledger.claim(parcel.model_digest, LONG_S)
-    assert isinstance(claim, Claim)
-    verdict = verdict_of(parcel, dead=1)
-    newer = letter_of(parcel, 1).model_copy(update={"format": 2})
-    ledger.finish(claim, type(verdict)(verdict.outcomes, letters=(*verdict.letters, newer)))
-    assert [letter.id for letter in ledger.dead_letters(10)] == [f"{parcel.id}-0"]
-    with pytest.raises(NewerFormat, match="dead letter"):
-        ledger.dead_letter(newer.id)
-    ledger.close()
+    with redis_ledger(redis_url) as ledger:
+        parcel = parcel_of(ledger.open_job("c"))
+        ledger.accept(parcel, 0, ROOMY)
+        claim = ledger.claim(parcel.model_digest, LONG_S)
+        assert isinstance(claim, Claim)
+        verdict = verdict_of(parcel, dead=1)
+        newer = letter_of(parcel, 1).model_copy(update={"format": 2})
+        ledger.finish(claim, type(verdict)(verdict.outcomes, letters=(*verdict.letters, newer)))
+        assert [letter.id for letter in ledger.dead_letters(10)] == [f"{parcel.id}-0"]
+        with pytest.raises(NewerFormat, match="dead letter"):
+            ledger.dead_letter(newer.id)

@@ -62,8 +62,9 @@ def run_worker(
         BrokerUnavailable, StoreUnavailable, ServerTooOld: found out before a model is loaded.
     """
     with ExitStack() as closing:
-        ledger = RedisLedger(settings)
-        closing.callback(ledger.close)
+        client = connect(settings)
+        closing.callback(client.close)
+        ledger = RedisLedger(settings, client)
         ledger.now()  # a wrong address should not cost a model's loading time
         store = open_store(settings)
         closing.callback(store.close)
@@ -74,8 +75,8 @@ def run_worker(
         closing.callback(host.close)
         for encoder in encoders or load_all(settings, models):
             host.add(encoder)
-        lanes = [QueryLane(settings, connect(settings), engine) for engine in host.engines.values()]
-        queues = {digest: BrokerQueue(settings, digest) for digest in host.engines}
+        lanes = [QueryLane(settings, client, engine) for engine in host.engines.values()]
+        queues = {digest: BrokerQueue(settings, client, digest) for digest in host.engines}
         chores = {
             f"reconciler of {engine.encoder.info.model}": (
                 settings.reconcile_every_s,
@@ -98,9 +99,7 @@ def run_worker(
             closing.callback(lane.close)
         if ready is not None:
             ready(host)
-        evidence = RedisEvidence(settings)
-        closing.callback(evidence.close)
-        _consume(settings, host, guarded_transport(park_in(evidence), host.accepts))
+        _consume(settings, host, guarded_transport(park_in(RedisEvidence(ledger)), host.accepts))
 
 
 def load_all(settings: WorkerSettings, models: Sequence[str]) -> list[Encoder]:

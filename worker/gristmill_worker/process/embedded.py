@@ -125,6 +125,3 @@ class _EngineQueries:
 
     def encode(self, space: VectorSpace, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         return self._engine.encode_queries(space, texts)
-
-    def close(self) -> None:
-        return

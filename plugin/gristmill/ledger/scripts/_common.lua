@@ -2,28 +2,40 @@
 --
 --   {P}:job:<id>      hash    collection created_at finished_at closed next_seq open rejected
 --                             accepted stored skipped superseded deleted dead gone tokens chunks truncated
---   {P}:jobs          zset    job id       -> created_at
+--   {P}:jobs          zset    job id       -> created_at                                (microseconds, as all below)
+--   {P}:open          zset    job id       -> its producer's last sign of life, until the job is closed
+--   {P}:finished      zset    job id       -> finished_at; the oldest make room for new ones
 --   {P}:parcel:<id>   hash    body job model collection items bytes attempts token accepted_at error
---   {P}:turns:<model>           zset    collection -> when one of its parcels can be claimed next  (microseconds)
---   {P}:waiting:<model>:<coll>  zset    parcel id  -> when it is due: accepted, or end of its delay (microseconds)
---   {P}:rest:<model>:<coll>     string  end of the collection's rest (microseconds), with a time to live
---   {P}:held:<model>            zset    parcel id  -> end of the holder's lease                     (microseconds)
+--   {P}:turns:<model>           zset    collection -> when one of its parcels can be claimed next
+--   {P}:waiting:<model>:<coll>  zset    parcel id  -> when it is due: accepted, or end of its delay
+--   {P}:rest:<model>:<coll>     string  end of the collection's rest, with a time to live
+--   {P}:held:<model>            zset    parcel id  -> end of the holder's lease
 --   {P}:claim:<token>           string  parcel id that was given for this token, with the lease as its time to live
---   {P}:load          hash    parcels documents bytes
+--   {P}:load          hash    parcels documents bytes dead_letters dead_bytes; bytes are what Redis holds (costs.py)
+--   {P}:letter:<id>   hash    body error collection key name bytes, for unreadable parcels raw and parcel too
 --   {P}:dead          zset    letter id    -> died_at
---   {P}:letters       hash    letter id    -> JSON
+--   {P}:dead:<coll>   zset    the same, of one collection by the name that was asked for
+--   {P}:letters_of:<key>      zset    "<name on the roster>\0<letter id>" -> 0, to be read by name
+--   {P}:dead_counts   hash    "<error>:<collection>" -> letters
+--   {P}:bared         string  died_at of the newest letter whose text has been forgotten
 --   {P}:tomb:<key>:<point>   string version, with a time to live; <key> is CollectionSpec.key
---   {P}:intents       zset    token of a claim -> when it said what it is about to write, capped      (seconds)
+--   {P}:intents       zset    token of a claim -> when it said what it is about to write, capped
 --   {P}:intent:<token>  string  JSON of what, with the time to live of a tombstone
 --   {P}:clock         string  highest version given out
 --   {P}:roster:<key>            bitmap  which buckets of the roster hold anything
 --   {P}:roster:<key>:<bucket>   hash    "<length of tenant>:<tenant><document id>" -> highest version accepted
 --   {P}:collections   set     names of this installation's collections
 --   {P}:deleted:<name>  string  it was deleted on purpose, with a time to live
---   {P}:refused       list    JSON of refused messages, newest first, capped
---   {P}:unreadable    hash    parcel id    -> bytes that are no parcel
+--   {P}:models        hash    digest       -> JSON of its announcement, capped
+--   {P}:announced     zset    digest       -> when it was announced last
+--   {P}:worker:<id>   string  JSON of its status, with a time to live
+--   {P}:workers       zset    worker id    -> end of that time; lives as long as the longest
+--   {P}:turn:<duty>   string  who has the duty, with a time to live
+--   {P}:refused       list    JSON of refused messages, newest first, capped, with a time to live
+--   {P}:unreadable    zset    parcel id    -> when it was parked; the bytes are with its letter
 --
 -- Models are digests and hold no colon, so a collection's name, which may hold any character, cannot make two keys one.
+-- What has no time to live is counted against a mark (`tests/key_leaks.py` names the owner of every kind).
 -- No script walks a backlog: each takes steps that grow with the logarithm of what is held.
 local P = KEYS[1]
 
@@ -34,6 +46,12 @@ end
 
 local function holds(parcel, token)
   return redis.call('HGET', parcel, 'token') == token and token ~= ''
+end
+
+-- A server at its memory limit refuses a script's first write where that may need memory, and no later one. So a script that
+-- frees memory, or without which nothing would be freed, begins with a write that needs none.
+local function also_when_memory_is_full()
+  redis.call('DEL', P .. ':nothing')
 end
 
 -- Lua would write a number of microseconds as 1.7e+15.
@@ -52,13 +70,23 @@ local function wait_in_line(id, model, collection, due, now)
   redis.call('ZADD', P .. ':turns:' .. model, 'LT', whole(turn), collection)
 end
 
+-- What a string of this size takes up: see costs.py.
+local function allocated(size)
+  return size + math.floor(size / 8)
+end
+
+local function parcel_cost(body, items)
+  return PARCEL_COST + allocated(#body) + items * ITEM_COST
+end
+
 local function store_parcel(id, job, model, collection, items, body, attempts, now)
+  local bytes = parcel_cost(body, items)
   redis.call('HSET', P .. ':parcel:' .. id, 'body', body, 'job', job, 'model', model, 'collection', collection,
-    'items', items, 'bytes', #body, 'attempts', attempts, 'token', '', 'accepted_at', whole(now))
+    'items', items, 'bytes', bytes, 'attempts', attempts, 'token', '', 'accepted_at', whole(now))
   wait_in_line(id, model, collection, now, now)
   redis.call('HINCRBY', P .. ':load', 'parcels', 1)
   redis.call('HINCRBY', P .. ':load', 'documents', items)
-  redis.call('HINCRBY', P .. ':load', 'bytes', #body)
+  redis.call('HINCRBY', P .. ':load', 'bytes', bytes)
 end
 
 -- Only a held parcel is ever dropped, so it is in no line.
@@ -72,13 +100,72 @@ local function drop_parcel(id)
   redis.call('HINCRBY', P .. ':load', 'bytes', -kept[2])
 end
 
--- A closed job without open parcels is done. Any job is forgotten `ttl_s` after its last sign of life.
-local function settle(job, ttl_s, now)
-  local state = redis.call('HMGET', job, 'closed', 'open')
-  if state[1] == '1' and tonumber(state[2]) == 0 then
-    redis.call('HSET', job, 'finished_at', whole(now))
+local function forget_job(id)
+  redis.call('DEL', P .. ':job:' .. id)
+  for _, index in ipairs({'jobs', 'open', 'finished'}) do redis.call('ZREM', P .. ':' .. index, id) end
+end
+
+-- Forgets finished jobs, oldest first: those whose time is over and those beyond the number that is kept, `limit` at most.
+local function forget_finished(now, limit)
+  for gone = 0, limit - 1 do
+    local oldest = redis.call('ZRANGE', P .. ':finished', 0, 0, 'WITHSCORES')
+    local kept = redis.call('ZCARD', P .. ':finished') <= JOBS_KEPT
+    if not oldest[1] or (kept and tonumber(oldest[2]) > now - JOB_TTL_S * 1000000) then return gone end
+    forget_job(oldest[1])
   end
-  redis.call('EXPIRE', job, ttl_s)
+  return limit
+end
+
+-- A closed job without open parcels is done. Two go where one comes, so that they stay few without anybody's help.
+local function settle(id, now)
+  local job = P .. ':job:' .. id
+  local state = redis.call('HMGET', job, 'closed', 'open')
+  if state[1] == '1' and tonumber(state[2]) == 0 and redis.call('HSETNX', job, 'finished_at', whole(now)) == 1 then
+    redis.call('ZADD', P .. ':finished', whole(now), id)
+    forget_finished(now, 2)
+  end
+end
+
+-- So many parcels of a job are done. One that was forgotten (by hand) must not come back as a half-filled ghost.
+local function count_done(id, parcels, now, counters, first, last)
+  local job = P .. ':job:' .. id
+  if redis.call('EXISTS', job) == 0 then return forget_job(id) end
+  for i = first, last, 2 do redis.call('HINCRBY', job, counters[i], counters[i + 1]) end
+  redis.call('HINCRBY', job, 'open', 0 - parcels)
+  settle(id, now)
+end
+
+local function letter_keys(collection, key, name, id)
+  return P .. ':dead:' .. collection, P .. ':letters_of:' .. key, name .. '\0' .. id
+end
+
+local function store_letter(now, id, body, error, collection, key, name)
+  local letter, bytes = P .. ':letter:' .. id, LETTER_COST + allocated(#body)
+  local of_collection, of_key, member = letter_keys(collection, key, name, id)
+  redis.call('HSET', letter, 'body', body, 'error', error, 'collection', collection, 'key', key, 'name', name, 'bytes', bytes)
+  redis.call('ZADD', P .. ':dead', whole(now), id)
+  redis.call('ZADD', of_collection, whole(now), id)
+  if name ~= '' then redis.call('ZADD', of_key, 0, member) end
+  redis.call('HINCRBY', P .. ':dead_counts', error .. ':' .. collection, 1)
+  redis.call('HINCRBY', P .. ':load', 'dead_letters', 1)
+  redis.call('HINCRBY', P .. ':load', 'dead_bytes', bytes)
+end
+
+local function drop_letter(id)
+  local letter = P .. ':letter:' .. id
+  local kept = redis.call('HMGET', letter, 'error', 'collection', 'key', 'name', 'bytes', 'parcel')
+  if not kept[1] then return 0 end
+  local of_collection, of_key, member = letter_keys(kept[2], kept[3], kept[4], id)
+  redis.call('DEL', letter)
+  redis.call('ZREM', P .. ':dead', id)
+  redis.call('ZREM', of_collection, id)
+  redis.call('ZREM', of_key, member)
+  if kept[6] then redis.call('ZREM', P .. ':unreadable', kept[6]) end
+  local group = kept[1] .. ':' .. kept[2]
+  if redis.call('HINCRBY', P .. ':dead_counts', group, -1) <= 0 then redis.call('HDEL', P .. ':dead_counts', group) end
+  redis.call('HINCRBY', P .. ':load', 'dead_letters', -1)
+  redis.call('HINCRBY', P .. ':load', 'dead_bytes', -kept[5])
+  return 1
 end
 
 -- The roster says what each collection should hold. A deletion strikes off what it deletes.

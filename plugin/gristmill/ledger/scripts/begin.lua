@@ -1,4 +1,5 @@
 -- ARGV: parcel id, token, number of this attempt. Returns 1, or 0 for anybody but the holder.
+also_when_memory_is_full()
 local parcel = P .. ':parcel:' .. ARGV[1]
 if not holds(parcel, ARGV[2]) then return 0 end
 redis.call('HSET', parcel, 'attempts', ARGV[3])

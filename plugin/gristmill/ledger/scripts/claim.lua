@@ -1,4 +1,5 @@
 -- ARGV: model, token, lease in microseconds. Returns {parcel id, body, attempts spent, last error}, or nothing where none is due.
+also_when_memory_is_full()
 local model, token, now = ARGV[1], ARGV[2], now_us()
 local held, turns, memo = P .. ':held:' .. model, P .. ':turns:' .. model, P .. ':claim:' .. token
 

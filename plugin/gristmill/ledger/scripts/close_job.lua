@@ -1,6 +1,8 @@
--- ARGV: job id, rejected, time to live of a finished job in seconds.
+-- ARGV: job id, rejected.
+also_when_memory_is_full()
+redis.call('ZREM', P .. ':open', ARGV[1])
 local job = P .. ':job:' .. ARGV[1]
 if redis.call('EXISTS', job) == 0 then return 0 end
 redis.call('HSET', job, 'closed', 1, 'rejected', ARGV[2])
-settle(job, ARGV[3], now_us())
+settle(ARGV[1], now_us())
 return 1

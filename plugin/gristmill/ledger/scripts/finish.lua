@@ -1,19 +1,11 @@
--- ARGV: parcel id, token, time to live of a finished job in seconds, number of counters, (counter, amount)...,
---       then (letter id, JSON)... Returns 1, or 0 for anybody but the holder.
+-- ARGV: parcel id, token, number of counters, (counter, amount)..., then
+--       (letter id, body, error, collection, key, name of the document)... Returns 1, or 0 for anybody but the holder.
 local parcel = P .. ':parcel:' .. ARGV[1]
 if not holds(parcel, ARGV[2]) then return 0 end
-local job = P .. ':job:' .. redis.call('HGET', parcel, 'job')
+local now, job, last = now_us(), redis.call('HGET', parcel, 'job'), 3 + 2 * ARGV[3]
 drop_parcel(ARGV[1])
-local now = now_us()
-local last = 4 + 2 * ARGV[4]
-for i = last + 1, #ARGV, 2 do
-  redis.call('HSET', P .. ':letters', ARGV[i], ARGV[i + 1])
-  redis.call('ZADD', P .. ':dead', whole(now), ARGV[i])
+for i = last + 1, #ARGV, 6 do
+  store_letter(now, ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4], ARGV[i + 5])
 end
--- A job that was forgotten (flushed, expired by hand) must not come back as a half-filled ghost.
-if redis.call('EXISTS', job) == 1 then
-  for i = 5, last, 2 do redis.call('HINCRBY', job, ARGV[i], ARGV[i + 1]) end
-  redis.call('HINCRBY', job, 'open', -1)
-  settle(job, ARGV[3], now)
-end
+count_done(job, 1, now, ARGV, 4, last)
 return 1

@@ -1,9 +1,14 @@
--- ARGV: how many of the oldest to look at. Drops index entries of jobs that Redis has forgotten; returns how many.
-local gone = 0
-for _, id in ipairs(redis.call('ZRANGE', P .. ':jobs', 0, ARGV[1] - 1)) do
-  if redis.call('EXISTS', P .. ':job:' .. id) == 0 then
-    redis.call('ZREM', P .. ':jobs', id)
-    gone = gone + 1
+-- ARGV: seconds without a sign of life after which a producer is taken for dead, most jobs at once. Closes what dead
+-- producers left open, then forgets finished jobs whose time is over. Returns how many it forgot.
+also_when_memory_is_full()
+local now = now_us()
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. ':open', '-inf', whole(now - ARGV[1] * 1000000), 'LIMIT', 0, ARGV[2])) do
+  redis.call('ZREM', P .. ':open', id)
+  if redis.call('EXISTS', P .. ':job:' .. id) == 1 then
+    redis.call('HSET', P .. ':job:' .. id, 'closed', 1)
+    settle(id, now)
+  else
+    forget_job(id)
   end
 end
-return gone
+return forget_finished(now, tonumber(ARGV[2]))

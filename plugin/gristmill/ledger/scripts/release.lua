@@ -1,5 +1,6 @@
 -- ARGV: parcel id, token, attempts that stay spent or '' for all of them, error or '', delay in microseconds.
 -- Returns 1, or 0 for anybody but the holder.
+also_when_memory_is_full()
 local parcel, now = P .. ':parcel:' .. ARGV[1], now_us()
 if not holds(parcel, ARGV[2]) then return 0 end
 redis.call('HSET', parcel, 'token', '')

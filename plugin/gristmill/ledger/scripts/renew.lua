@@ -1,4 +1,5 @@
 -- ARGV: lease in microseconds, then parcel id and token in turn.
+also_when_memory_is_full()
 local lease_end = whole(now_us() + ARGV[1])
 for i = 2, #ARGV, 2 do
   local parcel = P .. ':parcel:' .. ARGV[i]
