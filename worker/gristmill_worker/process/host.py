@@ -86,8 +86,8 @@ class Host:
         self._started = time.time()
         self._duties: list[Duties] = []
         self._threads = settings.threads
-        #: So many dead letters wait that more could be lost.
-        self._full = False
+        #: So many dead letters are kept that nothing more should be tried.
+        self._letters_full = False
         self._by_queue: dict[str, Engine] = {}
 
     def add(self, encoder: Encoder) -> Engine:
@@ -112,6 +112,7 @@ class Host:
         self.leases.start()
         own: DutyList = {
             "heartbeat": (_HEARTBEAT_S, self._beat),
+            "dead letters": (_LETTERS_S, self._look_at_letters),
             "announce": (_ANNOUNCE_S, self._announce),
         }
         for name, duties in (("watches", watches), ("heartbeat", own), ("chores", chores)):
@@ -122,11 +123,22 @@ class Host:
     def accepts(self, queue: str) -> bool:
         """Whether a message may be taken from this queue now: its engine has a thread to spare and nothing against it."""
         engine = self._by_queue.get(queue)
-        return engine is not None and engine.busy < self._threads and not engine.fuse.resting and not self._full
+        return engine is not None and engine.busy < self._threads and not engine.fuse.resting and not self._letters_full
 
     def _announce(self) -> None:
         for engine in self.engines.values():
             self.ledger.announce(engine.encoder.info)
+
+    def _look_at_letters(self) -> None:
+        self._letters_full = self.ledger.dead_full()
+        if self._letters_full:
+            self.notices.put(
+                "dead letters",
+                "the dead letters have reached their mark, so no work is taken: see `gristmill dead summary`, replay or "
+                "drop some, or raise GRISTMILL_DEAD_MAX_BYTES",
+            )
+        else:
+            self.notices.drop("dead letters")
 
     def _beat(self) -> None:
         self.ledger.heartbeat(self.worker_id, self.status(), ttl_s=_HEARTBEAT_TTL_S)
