@@ -13,6 +13,7 @@ from qdrant_client import models
 from gristmill.store.connection import store_errors
 from gristmill_schemas import CollectionSpec, Deletion, Document, JobReport, LongTexts, Outcome, PointSystem
 from gristmill_schemas.errors import StoreRefused, StoreUnavailable
+from gristmill_worker.batching.canary import CANARY_TEXTS
 from gristmill_worker.encoder.base import TokenizedText, Vectors
 from gristmill_worker.encoder.hash_encoder import HashEncoder
 from gristmill_worker.pipeline.handler import Handled
@@ -30,7 +31,7 @@ class Counting(HashEncoder):
     def encode(self, batch: Sequence[TokenizedText]) -> Vectors:
         if any("POISON" in item.text for item in batch):
             raise RuntimeError("it burns")
-        self.encoded += [item.text for item in batch]
+        self.encoded += [item.text for item in batch if item.text not in CANARY_TEXTS]
         return super().encode(batch)
 
 
