@@ -44,7 +44,7 @@ from gristmill_worker.pipeline.pipeline import Pipeline
 from gristmill_worker.pipeline.prepare import Preparer
 from gristmill_worker.pipeline.sink import Sink
 from gristmill_worker.waiting.fuse import Fuse
-from gristmill_worker.waiting.missing import MissingCollections
+from gristmill_worker.waiting.missing_collections import MissingCollections
 from gristmill_worker.waiting.notices import Notices
 from gristmill_worker.waiting.patience import Patience
 
@@ -210,10 +210,10 @@ class Stage:
             gate=Gate(),
             publish=lambda model_digest, count: None,
             max_attempts=self.max_attempts,
-            store_wait_s=0.05,
+            server_wait_s=0.05,
         )
-        sink = Sink(commons.store, patience, idle, commons.store_wait_s)
-        preparer = Preparer(self.encoder, self._batcher, patience, idle)
+        sink = Sink(commons.store, patience, idle, commons.server_wait_s)
+        preparer = Preparer(self.encoder, self._batcher, patience, idle, commons.server_wait_s)
         pipeline = Pipeline(commons, preparer, sink)
         return Handler(self.encoder.info.digest, commons, pipeline, Fuse(notices, trial_s=0.0))
 

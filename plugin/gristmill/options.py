@@ -60,7 +60,7 @@ class EmbeddedOptions(_SharedOptions, total=False):
     reconcile_every_s: float | None
     encode_timeout_s: float | None
     drain_timeout_s: float | None
-    store_wait_s: float
+    server_wait_s: float
 
 
 #: What users of qdrant-client, redis, celery, openai and sentence-transformers would write, and what it is here.

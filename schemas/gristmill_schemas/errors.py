@@ -81,26 +81,7 @@ class Unavailable(GristmillError):
 
     Attributes:
         retry_after_s: seconds the server asked us to wait, or None where it did not say.
-    """
-
-    def __init__(
-        self,
-        message: str = "",
-        retry_after_s: float | None = None,
-        *,
-        field: str | None = None,
-        collection: str | None = None,
-        model: str | None = None,
-    ) -> None:
-        self.retry_after_s = retry_after_s
-        super().__init__(message, field=field, collection=collection, model=model)
-
-
-class StoreUnavailable(Unavailable):
-    """Qdrant cannot be reached, is overloaded or limits our rate.
-
-    Attributes:
-        may_be_the_request: it answered this very request with an internal error. Where others get through meanwhile, what
+        may_be_the_request: it did answer, with an internal error or with nonsense. Where others get through meanwhile, what
             was asked may be the cause.
     """
 
@@ -112,9 +93,15 @@ class StoreUnavailable(Unavailable):
         may_be_the_request: bool = False,
         field: str | None = None,
         collection: str | None = None,
+        model: str | None = None,
     ) -> None:
-        super().__init__(message, retry_after_s, field=field, collection=collection)
+        self.retry_after_s = retry_after_s
         self.may_be_the_request = may_be_the_request
+        super().__init__(message, field=field, collection=collection, model=model)
+
+
+class StoreUnavailable(Unavailable):
+    """Qdrant cannot be reached, is overloaded or limits our rate."""
 
 
 class BrokerUnavailable(Unavailable):

@@ -115,7 +115,7 @@ def test_changed_metadata_is_stored_without_encoding(stage: Stage) -> None:
     assert len(payloads) == 3
     assert all(payload["new"] == {"deep": [2]} and "old" not in payload for payload in payloads)
     assert {system.version for system in held(stage).values()} == {max(s.version for s in held(stage).values())}
-    assert " ".join(part for _, (_, part) in sorted(stage.points().items())) == text
+    assert "".join(part for _, (_, part) in sorted(stage.points().items())) == text
 
 
 def test_changed_text_replaces_the_old_one(stage: Stage) -> None:

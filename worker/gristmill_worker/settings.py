@@ -31,11 +31,11 @@ class WorkerSettings(ClientSettings):
     max_attempts: int = Field(
         3, ge=1, le=20, description="Times a parcel is tried before it is split, and a single document parked"
     )
-    store_wait_s: float = Field(
+    server_wait_s: float = Field(
         10.0,
         gt=0,
         le=600,
-        description="Longest wait of one thread for Qdrant; then its parcel goes back and its collection rests, seconds",
+        description="Longest wait of one thread for Qdrant or a model server; then its parcel goes back for a while",
     )
     lease_s: float = Field(
         30.0, ge=1, le=3600, description="A worker that is silent for this long loses its parcels to others, seconds"

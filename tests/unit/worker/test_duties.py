@@ -11,7 +11,7 @@ import pytest
 
 from gristmill_schemas.errors import BrokerUnavailable
 from gristmill_worker.process.duties import Duties
-from gristmill_worker.vital import Exit
+from gristmill_worker.vital_threads import Exit
 from waiting import eventually
 
 
@@ -66,7 +66,7 @@ def test_a_watch_ends_the_process_when_it_cannot_go_on_and_only_then(look: str, 
 
 def test_a_vital_thread_that_dies_ends_a_worker_process() -> None:
     script = (
-        "import threading; from gristmill_worker.vital import end_process, vital_thread\n"
+        "import threading; from gristmill_worker.vital_threads import end_process, vital_thread\n"
         "class Panic(BaseException): pass\n"
         "def run(): raise Panic('in native code')\n"
         "vital_thread('model', run, end_process).start(); threading.Event().wait(30)"

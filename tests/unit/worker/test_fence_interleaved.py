@@ -102,7 +102,7 @@ def agrees_with_the_model(
     assert len({system.etag for system, _ in chunks.values()}) == 1
     (count,) = {system.chunks for system, _ in chunks.values()}
     assert sorted(chunks) == list(range(count)), "chunks are missing or left over"
-    text = " ".join(part for _, (_, part) in sorted(chunks.items()))
+    text = "".join(part for _, (_, part) in sorted(chunks.items()))
     assert text in {each.item.text for each in winners}
 
 

@@ -136,7 +136,7 @@ def post(client: httpx.Client, name: str, texts: Sequence[str]) -> Vectors:
         with np.errstate(over="ignore"):
             return _vectors(response.json(), len(texts))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise Unavailable(_no_answer(response, "OpenAI embeddings", error)) from error
+        raise Unavailable(_no_answer(response, "OpenAI embeddings", error), may_be_the_request=True) from error
 
 
 def _ask(client: httpx.Client, method: str, path: str, body: object = None) -> httpx.Response:
@@ -154,7 +154,9 @@ def _ask(client: httpx.Client, method: str, path: str, body: object = None) -> h
         raise Unavailable(f"{reason}; it has moved: use {response.headers['location']} as its address")
     advice = _ADVICE.get(response.status_code)
     raise Unavailable(
-        f"{reason}; {advice}" if advice else reason, _retry_after(response.headers.get("retry-after", ""))
+        f"{reason}; {advice}" if advice else reason,
+        _retry_after(response.headers.get("retry-after", "")),
+        may_be_the_request=response.status_code == httpx.codes.INTERNAL_SERVER_ERROR,
     )
 
 

@@ -11,7 +11,7 @@ from gristmill.ledger import Ledger
 from gristmill.store.collections import Collections
 from gristmill_worker.pipeline.gate import Gate
 from gristmill_worker.pipeline.leases import Leases
-from gristmill_worker.waiting.missing import MissingCollections
+from gristmill_worker.waiting.missing_collections import MissingCollections
 from gristmill_worker.waiting.notices import Notices
 from gristmill_worker.waiting.patience import Patience
 from gristmill_worker.waiting.patient_ledger import PatientLedger
@@ -33,8 +33,8 @@ class Commons:
     #: Tells the workers of a model that so many more parcels wait.
     publish: Callable[[str, int], None]
     max_attempts: int
-    #: Longest wait of a task thread for one answer of the store, seconds.
-    store_wait_s: float
+    #: Longest wait of a task thread for one answer of the store, or of a model's server, seconds.
+    server_wait_s: float
 
     @property
     def patient_ledger(self) -> PatientLedger:

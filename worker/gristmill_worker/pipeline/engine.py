@@ -59,8 +59,8 @@ class Engine:
         self.idle = IdleClock()
         self.batcher = Batcher(encoder, self.idle)
         self.fuse = Fuse(commons.notices)
-        sink = Sink(commons.store, commons.patience, self.idle, commons.store_wait_s)
-        preparer = Preparer(encoder, self.batcher, commons.patience, self.idle)
+        sink = Sink(commons.store, commons.patience, self.idle, commons.server_wait_s)
+        preparer = Preparer(encoder, self.batcher, commons.patience, self.idle, commons.server_wait_s)
         self._handler = Handler(self.digest, commons, Pipeline(commons, preparer, sink), self.fuse)
         self._busy = 0
         self._lock = threading.Lock()

@@ -7,8 +7,8 @@ Whose fault is it, and what does it cost?
     draining                                       nobody's            back, with its attempt
     the device is sick (`DeviceFailed`)            the device's        back; with its attempt unless it is a suspect
     a server stays away, or limits us              the server's        back, with its attempt; the collection rests
-    the store fails at this very request, and      the document's      back, the attempt is spent
-      stores others of the collection meanwhile
+    a server fails at this very request, and       the document's      back, the attempt is spent
+      others of the collection get through
     the collection wants another model             nobody's            into that model's queue
     the collection is not there                    the store's, until  back, with its attempt; the collection rests
                                                    shown otherwise     (deleted on purpose: its documents are `gone`)
@@ -35,7 +35,6 @@ from gristmill_schemas.errors import (
     GristmillError,
     NewerFormat,
     ShuttingDown,
-    StoreUnavailable,
     StoreUnfit,
     Unavailable,
 )
@@ -186,7 +185,7 @@ class Handler:
 
     def _away(self, claim: Claim, error: Unavailable | StoreUnfit) -> Handled:
         name = claim.parcel.collection
-        if isinstance(error, StoreUnavailable) and error.may_be_the_request and self._rests.stored_since(claim, name):
+        if isinstance(error, Unavailable) and error.may_be_the_request and self._rests.stored_since(claim, name):
             return self._give_back(claim, refund=False, error=_line(error))
         rest_s = self._rests.next(name, error)
         self._rest(name, rest_s)

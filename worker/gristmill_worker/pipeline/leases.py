@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from gristmill.ledger import Claim, Ledger
 from gristmill_schemas.errors import GristmillError, Unavailable
-from gristmill_worker.vital import Died, end_process, vital_thread
+from gristmill_worker.vital_threads import Died, end_process, vital_thread
 
 log = logging.getLogger(__name__)
 

@@ -53,7 +53,7 @@ class Pipeline:
         self._patience = commons.patience
         self._preparer = preparer
         self._sink = sink
-        self._store_wait_s = commons.store_wait_s
+        self._server_wait_s = commons.server_wait_s
 
     def work(self, claim: Claim) -> Verdict:
         """Bring the documents and deletions of a claim to their ends.
@@ -89,7 +89,7 @@ class Pipeline:
     def _spec(self, parcel: Parcel) -> CollectionSpec:
         """What the name that was asked for means now."""
         try:
-            return self._patience.call(lambda: self._collections.get(parcel.collection), at_most_s=self._store_wait_s)
+            return self._patience.call(lambda: self._collections.get(parcel.collection), at_most_s=self._server_wait_s)
         except InvalidInput as error:  # one of this name is there, and it is none of ours
             raise StoreUnfit(str(error)) from error
 

@@ -63,7 +63,9 @@ class TextTooLong(EncodingFailed):
 class Preparer:
     """Turns documents into points. Shared by all task threads."""
 
-    def __init__(self, encoder: Encoder, batcher: Batcher, patience: Patience, idle: IdleClock) -> None:
+    def __init__(self, encoder: Encoder, batcher: Batcher, patience: Patience, idle: IdleClock, wait_s: float) -> None:
+        """`wait_s`: longest wait of a task thread for a model server; what takes longer frees the thread, and comes back."""
+        self._wait_s = wait_s
         self._encoder = encoder
         self._batcher = batcher
         self._patience = patience
@@ -100,7 +102,7 @@ class Preparer:
             if away := next((row for row in answers if isinstance(row, Unavailable)), None):
                 raise away
 
-        self._patience.call(attempt)
+        self._patience.call(attempt, at_most_s=self._wait_s)
         return [rows[index] for index in range(len(texts))]
 
     def _tokenize(

@@ -16,7 +16,7 @@ import threading
 import time
 
 from gristmill_worker.process.host import Host
-from gristmill_worker.vital import end_process, vital_thread
+from gristmill_worker.vital_threads import end_process, vital_thread
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from gristmill_schemas.errors import Unavailable
-from gristmill_worker.vital import Died, end_process, vital_thread
+from gristmill_worker.vital_threads import Died, end_process, vital_thread
 
 log = logging.getLogger(__name__)
 

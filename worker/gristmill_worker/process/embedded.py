@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 #: Pause before work that could not be decided yet is tried again.
 _PAUSE_S = 0.05
+_SICK_PAUSE_S = 5.0
 _RECONCILE_S = 0.5
 
 
@@ -105,7 +106,8 @@ class ThreadDispatcher:
         if self._host is None or (engine := self._host.engines.get(model_digest)) is None:
             return
         while not self._closing.is_set() and engine.process() is Handled.LATER:
-            self._closing.wait(_PAUSE_S)
+            # There is no supervisor here: with a sick device work waits until the application opens another client.
+            self._closing.wait(_SICK_PAUSE_S if engine.batcher.sick else _PAUSE_S)
 
     def close(self) -> None:
         """Stop within about one batch; what is not stored by then is forgotten with this process (`job.wait()` first)."""

@@ -26,8 +26,8 @@ from gristmill_worker.pipeline.gate import Gate
 from gristmill_worker.pipeline.leases import Leases
 from gristmill_worker.process.duties import Duties, DutyList
 from gristmill_worker.settings import WorkerSettings
-from gristmill_worker.vital import Died, end_process
-from gristmill_worker.waiting.missing import MissingCollections
+from gristmill_worker.vital_threads import Died, end_process
+from gristmill_worker.waiting.missing_collections import MissingCollections
 from gristmill_worker.waiting.notices import Notices
 from gristmill_worker.waiting.patience import Patience
 
@@ -80,7 +80,7 @@ class Host:
             gate=Gate(),
             publish=publish,
             max_attempts=settings.max_attempts,
-            store_wait_s=settings.store_wait_s,
+            server_wait_s=settings.server_wait_s,
         )
         self._died = died
         self._started = time.time()

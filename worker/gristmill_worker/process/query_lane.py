@@ -22,7 +22,7 @@ from gristmill_schemas import QueryRequest
 from gristmill_schemas.errors import GristmillError, InvalidInput, NewerFormat, SpaceMismatch
 from gristmill_schemas.query import Status, pack_answer, pack_failure
 from gristmill_worker.pipeline.engine import Engine
-from gristmill_worker.vital import Died, end_process, vital_thread
+from gristmill_worker.vital_threads import Died, end_process, vital_thread
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gristmill_worker.vital import Exit
+from gristmill_worker.vital_threads import Exit
 
 log = logging.getLogger(__name__)
 

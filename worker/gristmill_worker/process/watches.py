@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gristmill_worker.vital import Exit, give_up
+from gristmill_worker.vital_threads import Exit, give_up
 
 log = logging.getLogger(__name__)
 
