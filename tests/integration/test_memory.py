@@ -212,7 +212,7 @@ def test_another_models_backlog_costs_nothing(make_mill: MakeMill, capsys: pytes
     assert mill.ledger.claim(MODEL, LONG_S) is not None
     ours = mill.client.info("commandstats")["cmdstat_evalsha"]["usec_per_call"]
     mill.client.config_resetstat()
-    assert mill.ledger.backlog("foreign") == 100_000
+    assert 20_000 < mill.ledger.backlog("foreign") <= 100_000
     backlog = mill.client.info("commandstats")["cmdstat_evalsha"]["usec_per_call"]
     mill.client.config_resetstat()
     assert mill.ledger.claim("foreign", LONG_S) is not None

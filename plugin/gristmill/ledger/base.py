@@ -222,7 +222,7 @@ class Ledger(Protocol):
     def backlog(self, model_digest: str) -> int:
         """How many parcels of a model could be claimed now, those of silent holders included.
 
-        Exact while fewer than a thousand collections have work that is due; a lower bound beyond.
+        Exact while no more than two hundred collections have work that is due; a lower bound beyond.
         """
 
     def forget_expired(self) -> int:

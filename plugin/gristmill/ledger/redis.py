@@ -56,8 +56,8 @@ _COUNTERS = (
     "truncated",
 )
 _MICROS = 1_000_000
-#: Collections with due work that `backlog` counts parcel by parcel: 2 ms of Redis's time at most.
-_COLLECTIONS_COUNTED = 1000
+#: Collections with due work that `backlog` counts parcel by parcel: 3 ms of Redis's time at most.
+_COLLECTIONS_COUNTED = 200
 #: Jobs and letters that one look may forget.
 _AT_ONCE = 1000
 #: Letters read or dropped in one go.
