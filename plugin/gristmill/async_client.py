@@ -161,12 +161,20 @@ class AsyncDeadLetters(_Threaded[DeadLetters]):
 
     list = _awaited(DeadLetters.list)
     get = _awaited(DeadLetters.get)
+    summary = _awaited(DeadLetters.summary)
     drop = _awaited(DeadLetters.drop)
+    drop_all = _awaited(DeadLetters.drop_all)
 
     @_as(DeadLetters.replay)
     async def replay(self, letter_ids: str | Iterable[str]) -> builtins.list[AsyncJob]:
         """See `DeadLetters.replay`."""
         jobs = await self._feed(self._wrapped.replay, letter_ids)
+        return [AsyncJob(self._threads, job) for job in jobs]
+
+    @_as(DeadLetters.replay_all)
+    async def replay_all(self, collection: str | None = None) -> builtins.list[AsyncJob]:
+        """See `DeadLetters.replay_all`."""
+        jobs = await self._feed(self._wrapped.replay_all, collection)
         return [AsyncJob(self._threads, job) for job in jobs]
 
 

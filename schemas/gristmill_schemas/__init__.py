@@ -3,7 +3,7 @@
 from gristmill_schemas.audit import AuditReport, Finding, Gap, RefusedMessage
 from gristmill_schemas.collection import Chunking, CollectionSpec, Distance, Instruction, LongTexts
 from gristmill_schemas.document import Deletion, Document
-from gristmill_schemas.job import DeadLetter, JobReport, JobState, Outcome, Receipt, ReceiptState, Rejection
+from gristmill_schemas.job import DeadGroup, DeadLetter, JobReport, JobState, Outcome, Receipt, ReceiptState, Rejection
 from gristmill_schemas.parcel import Intent, Parcel, Target
 from gristmill_schemas.point import PointSystem, point_id
 from gristmill_schemas.query import QueryRequest
@@ -14,6 +14,7 @@ __all__ = [
     "AuditReport",
     "Chunking",
     "CollectionSpec",
+    "DeadGroup",
     "DeadLetter",
     "Deletion",
     "Distance",

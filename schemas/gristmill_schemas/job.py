@@ -154,6 +154,14 @@ class DeadLetter(Stored):
     died_at: float
 
 
+class DeadGroup(Record):
+    """Dead letters with one error in one collection."""
+
+    error: str
+    collection: str
+    letters: int
+
+
 class ReceiptState(StrEnum):
     """Where a document stands: the fate of the newest version that is known."""
 

@@ -87,6 +87,30 @@ def test_letters_are_replayed_and_dropped_by_one_id_or_many(client: Client, coll
     assert [letter.job_id for letter in client.dead.list(name)] == [again.id]
 
 
+def test_all_letters_are_counted_replayed_and_dropped_as_streams(client: Client, collection_name: str) -> None:
+    name = f"{collection_name}-refusing"
+    client.create_collection(name, chunking=Chunking(long_texts=LongTexts.REFUSE))
+    client.enqueue(name, [{"id": str(each), "text": "word " * 9000} for each in range(70)]).wait(30)
+    (group,) = client.dead.summary(name)
+    assert (group.error, group.collection, group.letters) == ("TextTooLong", name, 70)
+    assert client.dead.summary("another") == []
+    (again,) = client.dead.replay_all(name)
+    assert again.wait(30).dead == 70
+    assert {letter.job_id for letter in client.dead.list(name, limit=200)} == {again.id}
+    assert client.dead.replay_all("another") == []
+    assert client.dead.drop_all(name) == 70
+    assert client.dead.summary(name) == []
+    assert client.audit(name).expected == 0
+
+
+def test_a_job_that_was_forgotten_says_what_was_known_of_it(client: Client, collection_name: str) -> None:
+    job = client.enqueue(collection_name, Document(id="a", text="t"))
+    assert job.wait(30).stored == 1
+    client._parts.ledger._forget(job.id)  # type: ignore[attr-defined]  # as time does
+    with pytest.raises(InvalidInput, match="when last looked at: done: 1 accepted, 1 stored"):
+        job.wait(1)
+
+
 # rejections and deaths
 
 

@@ -1,4 +1,4 @@
-"""`gristmill dead list|show|replay|drop`: documents that could not be stored."""
+"""`gristmill dead summary|list|show|replay|drop`: documents that could not be stored."""
 
 from __future__ import annotations
 
@@ -18,6 +18,17 @@ app.add_typer(commands, name="dead")
 Ids = Annotated[list[str] | None, typer.Argument(help="Letter ids, as `dead list` shows them.")]
 Everything = Annotated[bool, typer.Option("--all", help="All of them, or all of --collection.")]
 OfCollection = Annotated[str | None, typer.Option("--collection", "-c", help="Only this collection's.")]
+
+
+@commands.command()
+def summary(collection: OfCollection = None, as_json: JsonFlag = False) -> None:
+    """How many there are of each error in each collection."""
+    with Client() as client:
+        groups = client.dead.summary(collection)
+    if as_json:
+        print_json({"groups": [group.model_dump(mode="json") for group in groups]})
+        return
+    table("", ["letters", "error", "collection"], [(str(each.letters), each.error, each.collection) for each in groups])
 
 
 @commands.command("list")
@@ -61,7 +72,8 @@ def replay(
 ) -> None:
     """Try again. Fenced as ever: a newer version that was stored meanwhile stays."""
     with Client() as client:
-        jobs = client.dead.replay(_chosen(client, ids, all_, collection))
+        chosen = _chosen(ids, all_)
+        jobs = client.dead.replay(chosen) if chosen else client.dead.replay_all(collection)
         reports = [watch_job(job, hidden=as_json) if wait else job.report() for job in jobs]
     if as_json:
         print_json({"jobs": [report.model_dump(mode="json") for report in reports]})
@@ -82,10 +94,11 @@ def drop(
 ) -> None:
     """Forget dead letters for good."""
     with Client() as client:
-        chosen = _chosen(client, ids, all_, collection)
-        if chosen and not yes:
-            typer.confirm(f"Forget {len(chosen)} dead letters?", abort=True, err=True)
-        dropped = client.dead.drop(chosen)
+        chosen = _chosen(ids, all_)
+        count = len(chosen) or sum(group.letters for group in client.dead.summary(collection))
+        if count and not yes:
+            typer.confirm(f"Forget {count} dead letters?", abort=True, err=True)
+        dropped = client.dead.drop(chosen) if chosen else client.dead.drop_all(collection)
     if as_json:
         print_json({"dropped": dropped})
     else:
@@ -119,12 +132,13 @@ def _when(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, tz=UTC).isoformat(timespec="seconds")
 
 
-def _chosen(client: Client, ids: list[str] | None, all_: bool, collection: str | None) -> list[str]:
+def _chosen(ids: list[str] | None, all_: bool) -> list[str]:
+    """The ids; none where all are meant."""
     if all_ == bool(ids):
         raise InvalidInput("expected letter ids, or --all (with --collection to narrow it)")
-    return ids or [letter.id for letter in client.dead.list(collection=collection, limit=1_000_000)]
+    return ids or []
 
 
 def _name(letter: DeadLetter) -> str:
     item = letter.document or letter.deletion
-    return item.id if item else ""
+    return item.id if item else letter.document_id or ""

@@ -50,13 +50,20 @@ class Job:
     def _counters(self) -> JobReport:
         report = self._ledger.report(self.id)
         if report is None:
-            raise InvalidInput(
-                f"job {self.id!r} is unknown: finished jobs are forgotten after GRISTMILL_JOB_TTL_S seconds; "
-                "`gristmill jobs list` shows those that are not",
-                field="job_id",
-            )
+            raise self._unknown()
         self._seen = report
         return report
+
+    def _unknown(self) -> InvalidInput:
+        if self._seen is None:
+            known = f"`gristmill jobs list` shows those that are known; {self.id!r} is not among them"
+        else:
+            known = f"when last looked at: {self._seen.describe()}"
+        return InvalidInput(
+            f"job {self.id!r} is unknown: it had finished and was forgotten (GRISTMILL_JOB_TTL_S, GRISTMILL_JOBS_KEPT), or "
+            f"Redis has lost it; {known}. `gristmill receipt` says of any document where it is",
+            field="job_id",
+        )
 
     def _reasons(self, report: JobReport) -> tuple[str, ...]:
         letters = self._ledger.dead_letters(_REASONS, job_id=self.id) if report.dead else []

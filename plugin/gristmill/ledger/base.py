@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
+from gristmill.settings import ClientSettings
 from gristmill_schemas import DeadLetter, EncoderInfo, Intent, JobReport, Outcome, Parcel
 
 
@@ -135,6 +136,17 @@ class Keeping:
     letter_text_ttl_s: float = 30 * 86_400
     #: A producer that gives no sign of life for so long is taken for dead, and its job closed.
     producer_lease_s: float = 900.0
+
+    @classmethod
+    def of(cls, settings: ClientSettings) -> Keeping:
+        """What the settings say about it."""
+        return cls(
+            job_ttl_s=settings.job_ttl_s,
+            jobs_kept=settings.jobs_kept,
+            tombstone_ttl_s=settings.tombstone_ttl_s,
+            dead_max_bytes=settings.dead_max_bytes,
+            letter_text_ttl_s=settings.dead_text_ttl_s,
+        )
 
     def prelude(self) -> str:
         """What scripts need to know of it, in Lua."""

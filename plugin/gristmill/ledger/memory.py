@@ -188,9 +188,13 @@ class MemoryLedger:
             oldest = next(iter(self._finished))
             if len(self._finished) <= self._keeping.jobs_kept and (self._jobs[oldest].finished_at or 0.0) > over:
                 break
-            del self._finished[oldest], self._jobs[oldest]
+            self._forget(oldest)
             gone += 1
         return gone
+
+    def _forget(self, job_id: str) -> None:
+        self._finished.pop(job_id, None)
+        self._jobs.pop(job_id, None)
 
     def _count_done(self, job_id: str, parcels: int, counters: Mapping[str, int]) -> None:
         if job := self._jobs.get(job_id):

@@ -77,17 +77,6 @@ def _translated(
     return cast("Callable[Concatenate[RedisLedger, P], T]", call)
 
 
-def keeping_of(settings: ClientSettings) -> Keeping:
-    """What the settings say about how long and how much is kept."""
-    return Keeping(
-        job_ttl_s=settings.job_ttl_s,
-        jobs_kept=settings.jobs_kept,
-        tombstone_ttl_s=settings.tombstone_ttl_s,
-        dead_max_bytes=settings.dead_max_bytes,
-        letter_text_ttl_s=settings.dead_text_ttl_s,
-    )
-
-
 class RedisLedger:
     """`Ledger` on a Redis server."""
 
@@ -96,7 +85,7 @@ class RedisLedger:
         self._redis = client
         self._url = settings.redis_url
         self._prefix = f"{{{settings.key_prefix}}}"
-        self._keeping = keeping or keeping_of(settings)
+        self._keeping = keeping or Keeping.of(settings)
         self._roster = settings.roster
         self._headroom = Headroom(self._redis)
         prelude = Costs(settings.roster).prelude() + self._keeping.prelude()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from gristmill.arguments import identifier, integer, one_or_many_ids
 from gristmill.ingest.intake import Intake
 from gristmill.ingest.jobs import Job
 from gristmill.ledger import Ledger
 from gristmill.ledger.reading import MAX_REFUSED, Evidence
-from gristmill_schemas import DeadLetter, RefusedMessage
+from gristmill_schemas import DeadGroup, DeadLetter, Deletion, Document, RefusedMessage
 from gristmill_schemas.errors import InvalidInput
 
 
@@ -46,6 +47,13 @@ class DeadLetters:
             )
         return letter
 
+    def summary(self, collection: str | None = None) -> builtins.list[DeadGroup]:
+        """How many there are of each error in each collection, most first. Counted as they come: costs no look at any."""
+        name = None if collection is None else identifier("collection", collection)
+        groups = self._ledger.dead_summary().items()
+        found = [DeadGroup(error=error, collection=of, letters=count) for (error, of), count in groups]
+        return sorted((each for each in found if name in (None, each.collection)), key=lambda each: -each.letters)
+
     def replay(self, letter_ids: str | Iterable[str]) -> builtins.list[Job]:
         """Hand the documents over again, at their old versions; one job per collection.
 
@@ -53,22 +61,49 @@ class DeadLetters:
         is still there: replaying it once more changes nothing.
 
         Args:
-            letter_ids: one id or many; unknown ones raise InvalidInput before anything is handed over.
+            letter_ids: one id or many; those of unknown letters, and of letters whose text has been forgotten, raise
+                InvalidInput before anything is handed over.
         """
-        by_collection: dict[str, builtins.list[DeadLetter]] = {}
-        for letter in [self.get(letter_id) for letter_id in one_or_many_ids("letter_ids", letter_ids)]:
-            by_collection.setdefault(letter.collection, []).append(letter)
-        return [job for name, letters in by_collection.items() if (job := self._replay(name, letters)) is not None]
+        by_collection: dict[str, builtins.list[str]] = {}
+        for letter in map(self.get, one_or_many_ids("letter_ids", letter_ids)):
+            if letter.document is None and letter.document_id is not None:
+                raise InvalidInput(
+                    f"dead letter {letter.id!r}: the text of {letter.document_id!r} has been forgotten "
+                    "(GRISTMILL_DEAD_TEXT_TTL_S); enqueue the document anew",
+                    field="letter_ids",
+                    collection=letter.collection,
+                )
+            by_collection.setdefault(letter.collection, []).append(letter.id)
+        jobs = (self._replay(name, self._read(ids)) for name, ids in by_collection.items())
+        return [job for job in jobs if job is not None]
 
-    def _replay(self, collection: str, letters: builtins.list[DeadLetter]) -> Job | None:
-        held = [(letter, item) for letter in letters if (item := letter.document or letter.deletion) is not None]
-        if not held:
+    def replay_all(self, collection: str | None = None) -> builtins.list[Job]:
+        """Hand over again whatever can be, of one collection or of all; one job per collection. Streams, like `enqueue`."""
+        names = sorted({group.collection for group in self.summary(collection)})
+        jobs = (self._replay(name, self._older(name, self._ledger.now())) for name in names)
+        return [job for job in jobs if job is not None]
+
+    def _older(self, collection: str, than: float) -> Iterator[DeadLetter]:
+        # What dies again while we read becomes a letter again, and would be read for ever.
+        return (each for each in self._evidence.letters(collection) if each.enqueued_at < than)
+
+    def _read(self, letter_ids: Iterable[str]) -> Iterator[DeadLetter]:
+        return (letter for each in letter_ids if (letter := self._ledger.dead_letter(each)) is not None)
+
+    def _replay(self, collection: str, letters: Iterable[DeadLetter]) -> Job | None:
+        pairs = ((letter, item) for letter in letters if (item := letter.document or letter.deletion) is not None)
+        if (first := next(pairs, None)) is None:
             return None
-        job = self._intake.take(
-            collection, [item.model_copy(update={"version": letter.version}) for letter, item in held]
-        )
+        taken: builtins.list[str] = []
+
+        def items() -> Iterator[Document | Deletion]:
+            for letter, item in chain([first], pairs):
+                taken.append(letter.id)
+                yield item.model_copy(update={"version": letter.version})
+
+        job = self._intake.take(collection, items())
         rejected = {each.position for each in job.rejections}
-        self._ledger.drop_dead([letter.id for position, (letter, _) in enumerate(held) if position not in rejected])
+        self._ledger.drop_dead(each for position, each in enumerate(taken) if position not in rejected)
         return job
 
     def drop(self, letter_ids: str | Iterable[str]) -> int:
@@ -80,14 +115,23 @@ class DeadLetters:
         Returns:
             How many there were.
         """
-        ids = builtins.list(one_or_many_ids("letter_ids", letter_ids))
-        for letter_id in ids:
-            letter = self._ledger.dead_letter(letter_id)
-            if letter is not None and letter.document is not None:
-                document = letter.document
-                key = letter.collection_key or letter.collection
-                self._evidence.strike(key, document.id, document.tenant, letter.version)
-        return self._ledger.drop_dead(ids)
+        return self._drop(self._read(one_or_many_ids("letter_ids", letter_ids)))
+
+    def drop_all(self, collection: str | None = None) -> int:
+        """Forget all letters, or all of one collection, as `drop` does."""
+        return self._drop(self._evidence.letters(None if collection is None else identifier("collection", collection)))
+
+    def _drop(self, letters: Iterable[DeadLetter]) -> int:
+        def struck() -> Iterator[str]:
+            for letter in letters:
+                document = letter.document or letter
+                document_id = letter.document.id if letter.document else letter.document_id
+                if document_id is not None:
+                    key = letter.collection_key or letter.collection
+                    self._evidence.strike(key, document_id, document.tenant, letter.version)
+                yield letter.id
+
+        return self._ledger.drop_dead(struck())
 
 
 class RefusedMessages:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from qdrant_client import QdrantClient
 
 from gristmill.backends import Parts
-from gristmill.ledger import MemoryLedger
+from gristmill.ledger import Keeping, MemoryLedger
 from gristmill.ledger.reading import MemoryEvidence
 from gristmill.settings import ClientSettings, load_settings
 from gristmill.store.collections import Collections
@@ -45,7 +45,7 @@ def open_embedded(settings: ClientSettings, overrides: Mapping[str, Any]) -> Par
     given = {name: getattr(settings, name) for name in settings.model_fields_set} | dict(overrides)
     worker_settings = load_settings(WorkerSettings, **given)
     encoder = load_encoder(worker_settings)
-    ledger = MemoryLedger(roster=worker_settings.roster)
+    ledger = MemoryLedger(roster=worker_settings.roster, keeping=Keeping.of(worker_settings))
     closing = ExitStack()
     store, local = _open_store(worker_settings)
     closing.callback(store.close)
