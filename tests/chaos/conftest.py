@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos.mill import Mill, Target, own_servers, shell
+from chaos.device import Ward
+from chaos.mill import Conclude, MakeMill, Mill, Target, own_servers, shell
 from chaos.verdict import Verdict
 
 TOTAL = Verdict()
@@ -56,7 +57,7 @@ def redis_available(make_redis: Callable[..., object], make_qdrant: Callable[...
 
 
 @pytest.fixture
-def mill(target: Target, seed: int, tmp_path: Path) -> Callable[..., Mill]:
+def mill(target: Target, seed: int, tmp_path: Path) -> MakeMill:
     """Make a mill: `mill(workers=4)`."""
 
     def make(workers: int, **options: object) -> Mill:
@@ -67,7 +68,13 @@ def mill(target: Target, seed: int, tmp_path: Path) -> Callable[..., Mill]:
 
 
 @pytest.fixture
-def conclude(request: pytest.FixtureRequest) -> Callable[[Verdict], None]:
+def ward(tmp_path: Path) -> Ward:
+    """Makes the devices of those workers ill that get its environment."""
+    return Ward(tmp_path / "ward")
+
+
+@pytest.fixture
+def conclude(request: pytest.FixtureRequest) -> Conclude:
     """Report a scenario's verdict and hold it against the promises."""
 
     def check(verdict: Verdict) -> None:

@@ -1,31 +1,55 @@
 """A whole mill of real processes, and the hands that break it.
 
 Servers are the tests' own unless the command line names others (see `docs/chaos.md`); then they can be restarted only by
-the commands given there.
+the commands given there, and scenarios that need more than a restart are left out.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import shlex
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any, TypeVar
 
-from gristmill import Client, ClientSettings
+import pytest
+
+from chaos import poison_worker
+from chaos.verdict import Verdict
+from gristmill import Client, ClientSettings, Document, QueueFull, Unavailable
 from gristmill.settings import load_settings, variable
 from services import QdrantServer, RedisServer
+from waiting import eventually
 
-WORKER = Path(__file__).with_name("poison_worker.py")
+T = TypeVar("T")
+#: Set when a thread is to end.
+Stop = threading.Event
+
+#: Workers are forked off a server that has imported all this and done nothing else: most of a worker's start are imports.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(
+    [
+        "gristmill_worker.process.app",
+        "gristmill_worker.encoder.hash_encoder",
+        "celery.apps.worker",
+        "celery.concurrency.thread",
+        "kombu.transport.redis",
+    ]
+)
+
+#: A worker that dies as soon as it starts is started again this often.
+_LEAST_LIFE_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -37,6 +61,8 @@ class Target:
     qdrant_grpc_port: int
     restart_redis: Callable[[], None] | None
     restart_qdrant: Callable[[], None] | None
+    #: The servers themselves, where they are ours.
+    own: tuple[RedisServer, QdrantServer] | None = None
 
 
 def own_servers(closing: ExitStack) -> Target:
@@ -55,7 +81,7 @@ def own_servers(closing: ExitStack) -> Target:
 
         return kill_and_start
 
-    return Target(redis.url, qdrant.url, qdrant.grpc_port, restart(redis), restart(qdrant))
+    return Target(redis.url, qdrant.url, qdrant.grpc_port, restart(redis), restart(qdrant), (redis, qdrant))
 
 
 def shell(command: str | None) -> Callable[[], None] | None:
@@ -79,15 +105,34 @@ class Mill:
     workers: int
     seed: int
     model: str = "hash:32"
-    environment: dict[str, str] = field(default_factory=dict)
-    log_path: Path | None = None
+    #: Variables of all workers, and of single ones by their number.
+    environment: Mapping[str, str] = field(default_factory=dict)
+    each: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    log_path: Path = Path(os.devnull)
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
         self.done: Counter[str] = Counter()
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: list[ForkServerProcess] = []
+        self._started: dict[int, float] = {}
         self._stop = threading.Event()
         self._lock = threading.Lock()
+
+    @property
+    def redis(self) -> RedisServer:
+        """Redis, to do with as one likes."""
+        return self._own[0]
+
+    @property
+    def qdrant(self) -> QdrantServer:
+        """Qdrant, to do with as one likes."""
+        return self._own[1]
+
+    @property
+    def _own(self) -> tuple[RedisServer, QdrantServer]:
+        if self.target.own is None:
+            pytest.skip("this scenario needs servers of its own")
+        return self.target.own
 
     def client(self, **settings: object) -> Client:
         """A client of this mill."""
@@ -116,33 +161,41 @@ class Mill:
         }
         return {**os.environ, **{variable(name): value for name, value in settings.items()}, **self.environment}
 
+    def sizes(self) -> Iterator[int]:
+        """How many documents an application hands over at a time."""
+        while True:
+            yield self.random.choice([1, 10, 100, 500])
+
     @contextmanager
     def running(self) -> Iterator[Mill]:
         """Start the workers and restart whichever dies, until the block ends; then all must drain and exit."""
-        self._processes = [self._spawn() for _ in range(self.workers)]
+        self._processes = [self.start_worker(index) for index in range(self.workers)]
         sitter = threading.Thread(target=self._babysit, daemon=True)
         sitter.start()
+        patience_s = 0.0
         try:
             yield self
+            patience_s = 60.0
         finally:
             self._stop.set()
             sitter.join()
-            for process in self._processes:
-                process.send_signal(signal.SIGTERM)
-            for process in self._processes:
-                process.wait(timeout=60)
+            end(self._processes, patience_s)
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, str(WORKER), self.model]
-        with open(self.log_path or os.devnull, "ab") as log:  # noqa: PTH123 - a path or the null device
-            return subprocess.Popen(command, env=self.worker_environment, stdout=log, stderr=log)
+    def start_worker(self, number: int = 0) -> ForkServerProcess:
+        """One more worker process, which nobody starts again when it dies."""
+        environment = {**self.worker_environment, **self.each.get(number, {})}
+        arguments = (self.model, environment, str(Path.cwd()), str(self.log_path))
+        process = _FORKS.Process(target=poison_worker.work, args=arguments, daemon=True)
+        process.start()
+        self._started[number] = time.monotonic()
+        return process
 
     def _babysit(self) -> None:
         while not self._stop.wait(0.05):
             with self._lock:
-                for index, process in enumerate(self._processes):
-                    if process.poll() is not None:
-                        self._processes[index] = self._spawn()
+                for number, process in enumerate(self._processes):
+                    if not process.is_alive() and time.monotonic() > self._started[number] + _LEAST_LIFE_S:
+                        self._processes[number] = self.start_worker(number)
                         self.done["restarts"] += 1
 
     # the hands
@@ -152,8 +205,18 @@ class Mill:
         with self._lock:
             process = self.random.choice(self._processes)
             process.kill()
-            process.wait()
+            process.join()
         self.done["kills"] += 1
+
+    def signal_worker(self, number: int, what: signal.Signals) -> None:
+        """Send a signal to one worker."""
+        with self._lock:
+            send(self._processes[number], what)
+
+    def signal_all(self, what: signal.Signals) -> None:
+        """Send a signal to all workers."""
+        for number in range(self.workers):
+            self.signal_worker(number, what)
 
     def restart_redis(self) -> None:
         """Kill Redis and start it again."""
@@ -176,15 +239,104 @@ class Mill:
             getattr(self, event)()
 
 
-def persist(call: Callable[[], object], deadline_s: float = 60.0) -> object:
-    """Do what an application does while a server is away: try again."""
-    from gristmill import Unavailable
+def send(process: ForkServerProcess, what: signal.Signals) -> None:
+    """Signal a worker process, if it still lives."""
+    if process.pid is not None and process.is_alive():
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, what)
 
+
+def end(processes: Sequence[ForkServerProcess], patience_s: float) -> None:
+    """Ask worker processes to drain; those that have not ended after so many seconds are killed, and an error is raised."""
+    for process in processes:
+        send(process, signal.SIGTERM)
+        send(process, signal.SIGCONT)
+    until = time.monotonic() + patience_s
+    for process in processes:
+        process.join(max(0.0, until - time.monotonic()))
+    late = [process for process in processes if process.is_alive()]
+    for process in late:
+        process.kill()
+        process.join()
+    assert not late or not patience_s, f"{len(late)} workers did not end within {patience_s:g} s of SIGTERM"
+
+
+def texts_of(count: int, marks: Mapping[int, str] | None = None, first: int = 0) -> dict[str, str]:
+    """Texts by document id; some carry a mark."""
+    return {str(n): f"document {n} {(marks or {}).get(n, 'is fine')}" for n in range(first, first + count)}
+
+
+def send_off(
+    client: Client, texts: Mapping[str, str], collection: str = "c", *, stop: Stop | None = None, **options: Any
+) -> str:
+    """Enqueue them as one job; returns its id."""
+    documents = [Document(id=key, text=text) for key, text in texts.items()]
+    return persist(lambda: client.enqueue(collection, documents, **options), stop=stop).id
+
+
+def ingest(client: Client, count: int, jobs: list[str], sizes: Iterator[int], stop: Stop | None = None) -> None:
+    """Enqueue `count` documents in calls of various sizes, trying again while a server is away."""
+    start, patience_s = 0, None if stop is None else 1.0
+    while start < count:
+        end = min(start + next(sizes), count)
+        batch = [Document(id=str(n), text=f"text of document {n}", metadata={"n": n}) for n in range(start, end)]
+        job = persist(lambda batch=batch: client.enqueue("c", batch, timeout_s=patience_s), stop=stop)  # type: ignore[misc]  # default
+        jobs.append(job.id)
+        start = end
+
+
+def persist(call: Callable[[], T], deadline_s: float = 60.0, stop: Stop | None = None) -> T:
+    """Do what an application does while a server is away or the queue is full: try again."""
     until = time.monotonic() + deadline_s
+    stop = stop or threading.Event()
     while True:
         try:
             return call()
-        except Unavailable:
-            if time.monotonic() > until:
+        except (Unavailable, QueueFull):
+            if time.monotonic() > until or stop.wait(0.2):
                 raise
-            threading.Event().wait(0.2)
+
+
+class Meanwhile(threading.Thread):
+    """Work on a thread of its own for as long as the block runs; what has not ended by then is told to stop."""
+
+    def __init__(self, work: Callable[[Stop], None]) -> None:
+        super().__init__()
+        self._work = work
+        self._told = threading.Event()
+        self._error: Exception | None = None
+
+    def run(self) -> None:
+        try:
+            self._work(self._told)
+        except Exception as error:
+            self._error = error
+
+    def until(self, look: Callable[[], object], within_s: float) -> None:
+        """Wait for a condition; raises what the work raises meanwhile."""
+
+        def looked() -> object:
+            self._check()
+            return look()
+
+        eventually(looked, within_s)
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def __enter__(self) -> Meanwhile:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._told.set()
+        self.join()
+        if kind is None:
+            self._check()
+
+
+#: `mill(workers=4)`, and further fields of `Mill`.
+MakeMill = Callable[..., Mill]
+#: Reports a scenario's verdict and holds it against the promises.
+Conclude = Callable[[Verdict], None]

@@ -2,18 +2,18 @@
 
 `POISON-REFUSE` gives the point one dimension too many, so that Qdrant itself refuses it; `POISON-WIRE` nests its payload
 deeper than the wire allows, so that it never gets there: as if the contract had a hole. A file named by
-GRISTMILL_TEST_CURE takes the poison away. Run: `poison_worker.py MODEL`.
+GRISTMILL_TEST_CURE takes the poison away. What its device suffers from is in `device.py`.
 """
 
 import logging
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from chaos.device import Device
 from gristmill.settings import load_settings
 from gristmill_worker.encoder import Encoder, TokenizedText, Vectors
 from gristmill_worker.pipeline import prepare as preparing
@@ -22,25 +22,33 @@ from gristmill_worker.pipeline.engine import load_encoder
 from gristmill_worker.process.app import run_worker
 from gristmill_worker.settings import WorkerSettings
 
-CURE = Path(os.environ.get("GRISTMILL_TEST_CURE", "/nonexistent"))
-
 
 class PoisonEncoder:
     """Any encoder, with a weakness."""
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder = encoder
+        self._device = Device()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._encoder, name)
 
     def launch(self, batch: Sequence[TokenizedText]) -> Callable[[], Vectors]:
-        if not CURE.exists():
-            if any("POISON-KILL" in item.text for item in batch):
+        texts = [item.text for item in batch]
+        if not cured():
+            if any("POISON-KILL" in text for text in texts):
                 os._exit(9)
-            if any("POISON-RAISE" in item.text for item in batch):
+            if any("POISON-RAISE" in text for text in texts):
                 raise RuntimeError("poisoned")
-        return self._encoder.launch(batch)
+        return self._device.run(texts, lambda: self._encoder.launch(batch))
+
+    def encode(self, batch: Sequence[TokenizedText]) -> Vectors:
+        return self.launch(batch)()
+
+
+def cured() -> bool:
+    """Whether the poison has been taken away."""
+    return Path(os.environ.get("GRISTMILL_TEST_CURE", "/nonexistent")).exists()
 
 
 def poison_the_points() -> None:
@@ -48,9 +56,9 @@ def poison_the_points() -> None:
 
     def point(point_id: str, vector: Vectors, payload: dict[str, Any], version: int, chunk: int) -> sink.Point:
         text = str(payload.get("text"))
-        if "POISON-REFUSE" in text and not CURE.exists():
+        if "POISON-REFUSE" in text and not cured():
             vector = np.append(vector, np.float32(1))
-        if "POISON-WIRE" in text and not CURE.exists():
+        if "POISON-WIRE" in text and not cured():
             deep: Any = 1
             for _ in range(64):
                 deep = {"deeper": deep}
@@ -60,8 +68,18 @@ def poison_the_points() -> None:
     setattr(preparing, "Point", point)  # noqa: B010 - mypy knows the name only where it is defined
 
 
-if __name__ == "__main__":
+def work(model: str, environment: Mapping[str, str], folder: str, log: str) -> None:
+    """Be a worker of this model until SIGTERM, with this environment, in this folder; what it says goes to `log`."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for standard in (1, 2):
+        os.dup2(descriptor, standard)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s")
-    settings = load_settings(WorkerSettings, model=sys.argv[1])
+    settings = load_settings(WorkerSettings, model=model)
     poison_the_points()
-    run_worker(settings, encoders=[PoisonEncoder(load_encoder(settings))])
+    encoder = PoisonEncoder(load_encoder(settings))
+    # The warm-up of a broken device fails.
+    encoder.encode(encoder.tokenize(["warm up", "once more"]))
+    run_worker(settings, encoders=[encoder])

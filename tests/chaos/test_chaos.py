@@ -7,37 +7,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from chaos.mill import Mill, persist
-from chaos.verdict import Verdict, add_up, judge, settled
+from chaos.mill import Conclude, MakeMill, Mill, ingest
+from chaos.verdict import Verdict, add_up, buried, judge, settled
 from gristmill import Chunking, Client, Document
 from gristmill_schemas import point_id
 from models import tiny_qwen3
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 SHORT_OR_LONG = [pytest.param(1, id="short"), pytest.param(10, id="long", marks=pytest.mark.soak)]
-MakeMill = Callable[..., Mill]
-Conclude = Callable[[Verdict], None]
-
-
-def ingest(client: Client, count: int, jobs: list[str], sizes: Iterator[int]) -> None:
-    """Enqueue `count` documents in calls of various sizes, trying again while a server is away."""
-    start = 0
-    while start < count:
-        end = min(start + next(sizes), count)
-        batch = [Document(id=str(n), text=f"text of document {n}", metadata={"n": n}) for n in range(start, end)]
-        job = persist(lambda batch=batch: client.enqueue("c", batch))  # type: ignore[misc]  # the lambda's default
-        jobs.append(job.id)  # type: ignore[attr-defined]  # persist returns what the call does
-        start = end
-
-
-def sizes_of(mill: Mill) -> Iterator[int]:
-    while True:
-        yield mill.random.choice([1, 10, 100, 500])
 
 
 @pytest.mark.parametrize("scale", SHORT_OR_LONG)
@@ -56,7 +38,7 @@ def _kill_run(mill: Mill, count: int, hands: list[str], conclude: Conclude) -> N
     started, jobs = time.monotonic(), []  # type: tuple[float, list[str]]
     with mill.running(), mill.client(queue_max_documents=2_000) as client:
         client.create_collection("c", mill.model, wait_s=120)
-        producer = threading.Thread(target=ingest, args=(client, count, jobs, sizes_of(mill)))
+        producer = threading.Thread(target=ingest, args=(client, count, jobs, mill.sizes()))
         producer.start()
         mill.wreak(hands, (0.2, 1.2))
         producer.join(300)
@@ -141,15 +123,14 @@ def test_poison_fails_alone_and_can_be_replayed(scale: int, mill: MakeMill, conc
         client.create_collection("c", made.model, wait_s=60)
         jobs = [client.enqueue("c", [{"id": key, "text": text} for key, text in texts.items()]).id]
         (report,) = settled(client, jobs, deadline_s=400)
-        letters = {letter.document.id: letter for letter in client.dead.list(limit=100) if letter.document}
+        letters = buried(client)
         assert set(letters) == {str(n) for n in poison}, "exactly the poisoned ones are dead"
         for number, kind in poison.items():
             error, reason = kinds[kind]
             assert letters[str(number)].error == error, letters[str(number)]
             assert reason in letters[str(number)].reason
         assert report.stored == count - len(poison)
-        dead = judge(client, "c", {key: text for key, text in texts.items() if int(key) not in poison})
-        assert dead.sound, dead
+        assert (before := judge(client, "c", texts, bad={str(n) for n in poison})).sound, before
         cure.touch()
         replayed = client.dead.replay([letter.id for letter in letters.values()])
         reports = settled(client, [job.id for job in replayed], deadline_s=120)
@@ -243,7 +224,7 @@ def test_redis_restarts_cost_at_most_a_process_each(mill: MakeMill, conclude: Co
     restarts = 10
     with made.running(), made.client(queue_max_documents=2_000) as client:
         client.create_collection("c", made.model, wait_s=60)
-        producer = threading.Thread(target=ingest, args=(client, 60_000, jobs, sizes_of(made)))
+        producer = threading.Thread(target=ingest, args=(client, 60_000, jobs, made.sizes()))
         producer.start()
         made.wreak(["restart_redis"] * restarts, (1.0, 2.0))
         producer.join(300)

@@ -1,15 +1,21 @@
-"""What must hold afterwards, counted against what was asked for: nothing lost, stale, revived or twice."""
+"""What must hold afterwards, counted against what was asked for: none lost, stale, revived, twice, or buried for nothing."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 
-from gristmill import Client, JobReport, JobState
+import numpy as np
+
+from gristmill import Client, DeadLetter, JobReport, JobState
 from gristmill_schemas import PointSystem
 from gristmill_schemas.validation import SYSTEM_KEY
+from gristmill_worker.encoder.base import Encoder
+
+#: Cosine of two vectors that differ by rounding alone.
+_SAME_VECTOR = 0.999
 
 
 @dataclass
@@ -21,11 +27,14 @@ class Verdict:
     skipped: int = 0
     superseded: int = 0
     dead: int = 0
+    gone: int = 0
     lost: int = 0
     stale: int = 0
     revived: int = 0
     duplicates: int = 0
+    buried_without_cause: int = 0
     kills: int = 0
+    restarts: int = 0
     redis_restarts: int = 0
     qdrant_restarts: int = 0
     seconds: float = 0.0
@@ -38,7 +47,7 @@ class Verdict:
     @property
     def sound(self) -> bool:
         """Whether every promise held."""
-        return self.lost == self.stale == self.revived == self.duplicates == 0
+        return self.lost == self.stale == self.revived == self.duplicates == self.buried_without_cause == 0
 
 
 def settled(client: Client, job_ids: Iterable[str], deadline_s: float) -> list[JobReport]:
@@ -76,9 +85,32 @@ def points(client: Client, collection: str) -> Iterator[tuple[str, PointSystem, 
             return
 
 
-def judge(client: Client, collection: str, expected: Mapping[str, str | None], dead: Iterable[str] = ()) -> Verdict:
-    """Compare the collection with the text that each document must have (None: it must be absent)."""
-    verdict = Verdict()
+def buried(client: Client) -> dict[str, DeadLetter]:
+    """Every dead letter by its document's id."""
+    letters = client.dead.list(limit=1_000_000)
+    return {item.id if (item := letter.document or letter.deletion) else letter.id: letter for letter in letters}
+
+
+def meaningless(client: Client, collection: str, encoder: Encoder) -> int:
+    """How many stored vectors are not those of their texts; for documents of one chunk, without templates."""
+    found, _ = client._parts.store.scroll(collection, limit=1_000_000, with_payload=["text"], with_vectors=True)
+    texts = [str((point.payload or {})["text"]) for point in found]
+    wanted = encoder.encode(encoder.tokenize(texts))
+    stored = np.asarray([point.vector for point in found], dtype=np.float32)
+    return int((np.sum(wanted * stored, axis=1) < _SAME_VECTOR).sum())
+
+
+def judge(client: Client, collection: str, expected: Mapping[str, str | None], bad: Collection[str] = ()) -> Verdict:
+    """Compare collection and dead letters with what must be there.
+
+    Args:
+        client: of the mill.
+        collection: its only collection that has dead letters.
+        expected: the text that each document must have; None: it must be absent.
+        bad: the documents that no worker can store, so that they must be dead and nothing else.
+    """
+    letters = buried(client)
+    verdict = Verdict(buried_without_cause=len(set(letters) - set(bad)))
     texts: dict[str, dict[int, tuple[PointSystem, str]]] = {}
     for _, system, text in points(client, collection):
         chunks = texts.setdefault(system.id, {})
@@ -90,7 +122,7 @@ def judge(client: Client, collection: str, expected: Mapping[str, str | None], d
         if wanted is None:
             verdict.revived += bool(chunks)
         elif not chunks:
-            verdict.lost += document_id not in set(dead)
+            verdict.lost += document_id not in letters
         elif not _is(chunks, wanted):
             verdict.stale += 1
     return verdict
@@ -108,10 +140,9 @@ def add_up(verdict: Verdict, reports: Iterable[JobReport], done: Counter[str], s
     """Fill in the counters; every job's must add up."""
     for report in reports:
         assert report.accepted == report.finished, f"counters do not add up: {report}"
-        for name in ("accepted", "stored", "skipped", "superseded", "dead"):
+        for name in ("accepted", "stored", "skipped", "superseded", "dead", "gone"):
             setattr(verdict, name, getattr(verdict, name) + getattr(report, name))
-    verdict.kills, verdict.redis_restarts, verdict.qdrant_restarts = (
-        done[name] for name in ("kills", "redis_restarts", "qdrant_restarts")
-    )
+    for name in ("kills", "restarts", "redis_restarts", "qdrant_restarts"):
+        setattr(verdict, name, done[name])
     verdict.seconds = round(time.monotonic() - started, 1)
     return verdict

@@ -2,13 +2,14 @@
 
 import contextlib
 import os
+import shutil
 import urllib.request
 import warnings
 from pathlib import Path
 
 from qdrant_client import QdrantClient
 
-from services.process import Server, ServiceMissing, accepts_connections, free_port
+from services.process import Server, ServerError, ServiceMissing, accepts_connections, free_port
 
 #: Where `scripts/fetch_qdrant.py` leaves the binary.
 CACHED = Path(__file__).parents[2] / ".cache" / "qdrant" / "qdrant"
@@ -77,6 +78,13 @@ class QdrantServer(Server):
             for collection in client.get_collections().collections:
                 if collection.name.startswith(prefix):
                     client.delete_collection(collection.name)
+
+    def wipe(self) -> None:
+        """Lose everything that it has stored, as with a volume that was not mounted again. It must not be running."""
+        if self.running:
+            raise ServerError(f"{self.name} is running: stop it first")
+        for folder in ("storage", "snapshots"):
+            shutil.rmtree(self.data_dir / folder, ignore_errors=True)
 
     def command(self) -> list[str]:
         """Return the program; everything else is in its environment."""
