@@ -130,14 +130,16 @@ class Handler:
             self._fuse.stored()
             self._rests.over(claim.parcel.collection)
             self._missing.found(claim.parcel.collection)
-        for kind, deaths in Counter(
-            letter.error for letter in verdict.letters if letter.error != "TextTooLong"
-        ).items():
-            reason = next(letter.reason for letter in verdict.letters if letter.error == kind)
-            if not self._fuse.stands(kind, deaths, reason):
-                return self._give_back(claim, delay_s=_FIRST_REST_S)
+        elif not self._stands(verdict):
+            return self._give_back(claim, delay_s=_FIRST_REST_S)
         self._finish(claim, verdict)
         return Handled.DONE
+
+    def _stands(self, verdict: Verdict) -> bool:
+        """Whether a verdict without a single survivor may stand. What a collection's policy refuses is always its own."""
+        deaths = Counter(letter.error for letter in verdict.letters if letter.error != "TextTooLong")
+        reasons = {letter.error: letter.reason for letter in verdict.letters}
+        return all(self._fuse.stands(kind, count, reasons[kind]) for kind, count in deaths.items())
 
     def _finish(self, claim: Claim, verdict: Verdict) -> None:
         if not self._ledger.finish(claim, verdict):
