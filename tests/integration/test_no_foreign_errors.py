@@ -165,6 +165,7 @@ def test_servers_that_are_none_are_spoken_of_in_our_words(kind: str, babbler: in
         assert errors_of(client, NO_JOB) == []
 
 
+@pytest.mark.vandal
 @pytest.mark.parametrize("damage", ["another type", "other values"])
 def test_a_redis_that_holds_other_things_under_our_keys_is_spoken_of_in_our_words(
     redis_url: str, qdrant_server: QdrantServer, damage: str
