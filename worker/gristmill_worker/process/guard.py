@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 #: Characters of a refused message that are kept.
 _KEPT_CHARS = 2000
+#: Answers of a Redis that is full or read-only.
+_NOTED_NOT = (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
 #: Called with reason, queue and raw message.
 Park = Callable[[str, str, str], None]
 #: Headers that Celery acts on, with the values that our producer sends. Another value could postpone a message, drop it,
@@ -186,6 +188,14 @@ def guarded_transport(park: Park, accepts: Callable[[str], bool]) -> type[Transp
                 park(reason, queue, json.dumps(message, ensure_ascii=False, default=repr))
                 return
             self.handing_over = True
+            try:
+                self._hand_over(message, queue)
+            except _NOTED_NOT as error:
+                # Kombu could not note the message as taken. It says nothing that the ledger does not know: another will
+                # be sent. Raised from here, it would end the worker, and with it what could make room.
+                log.warning("a message in %s is let go, since Redis takes no writes now: %s", queue, error)
+
+        def _hand_over(self, message: Any, queue: str) -> None:
             super()._deliver(stripped(message), queue)  # type: ignore[no-untyped-call]  # kombu has no types
 
     return GuardedTransport
