@@ -136,16 +136,13 @@ class Mill:
 
     def client(self, **settings: object) -> Client:
         """A client of this mill."""
-        return Client(
-            load_settings(
-                ClientSettings,
-                redis_url=self.target.redis_url,
-                qdrant_url=self.target.qdrant_url,
-                qdrant_grpc_port=self.target.qdrant_grpc_port,
-                key_prefix=self.prefix,
-                **settings,
-            )
-        )
+        own: dict[str, Any] = {
+            "redis_url": self.target.redis_url,
+            "qdrant_url": self.target.qdrant_url,
+            "qdrant_grpc_port": self.target.qdrant_grpc_port,
+            "key_prefix": self.prefix,
+        }
+        return Client(load_settings(ClientSettings, **{**own, **settings}))
 
     @property
     def worker_environment(self) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from signal import SIGCONT, SIGSTOP
@@ -12,7 +13,7 @@ import pytest
 from qdrant_client import models
 from redis import Redis
 
-from chaos.mill import Conclude, MakeMill, Meanwhile, Stop, ingest, send_off, texts_of
+from chaos.mill import Conclude, MakeMill, Meanwhile, Mill, Stop, ingest, send_off, texts_of
 from chaos.verdict import add_up, judge, settled, workers
 from gristmill import Client
 from gristmill.settings import variable
@@ -34,11 +35,11 @@ def test_a_worker_at_the_wrong_store_leaves_the_work_to_the_other(
     holds: str, scale: int, mill: MakeMill, conclude: Conclude, make_qdrant: MakeQdrant
 ) -> None:
     wrong = make_qdrant()
-    if holds == "other collections":
-        fill(wrong)
     address = {variable("qdrant_url"): wrong.url, variable("qdrant_grpc_port"): str(wrong.grpc_port)}
     made, started = mill(workers=2, each={1: address}), time.monotonic()
-    texts = texts_of(1_280 * scale)
+    if holds == "other collections":
+        fill(wrong, made)
+    texts = texts_of(320 * scale)
     with made.running(), made.client() as client:
         client.create_collection("c", made.model, wait_s=60)
         eventually(lambda: len(workers(client)) == 2)
@@ -48,10 +49,9 @@ def test_a_worker_at_the_wrong_store_leaves_the_work_to_the_other(
         client.collections.delete("c")
 
 
-def fill(server: QdrantServer) -> None:
+def fill(server: QdrantServer, made: Mill) -> None:
     """Give it a collection of Gristmill's and one of somebody else's."""
-    settings: dict[str, Any] = {"qdrant_url": server.url, "qdrant_grpc_port": server.grpc_port}
-    with Client(**settings) as client:
+    with made.client(qdrant_url=server.url, qdrant_grpc_port=server.grpc_port, key_prefix="other") as client:
         client.create_collection("theirs", space=HashEncoder(32).info.space())
     with closing(server.client()) as store:
         store.create_collection("foreign", models.VectorParams(size=4, distance=models.Distance.DOT))
@@ -101,8 +101,9 @@ def test_a_limited_collection_does_not_hold_up_its_neighbour(mill: MakeMill, con
         assert client.jobs.get(slow).report().pending, "it was limited all the time"
         verdict = add_up(judge(client, "healthy", healthy), fast, made.done, started)
         limit_writes(client, "limited", per_minute=None)
+        lifted = time.monotonic()
         reports = settled(client, [slow], deadline_s=60)
-        verdict.add(add_up(judge(client, "limited", limited), reports, made.done, time.monotonic()))
+        verdict.add(add_up(judge(client, "limited", limited), reports, Counter(), lifted))
         for name in ("limited", "healthy"):
             client.collections.delete(name)
     conclude(verdict)
@@ -193,7 +194,7 @@ def test_a_full_redis_drains_though_it_gets_no_more_room(scale: int, mill: MakeM
     """More than it can hold is enqueued, one document at a time, before a worker takes anything away."""
     made, started = mill(workers=2), time.monotonic()
     jobs: list[str] = []
-    texts = {str(n): made.random.randbytes(4_000).hex() for n in range(1_000 * scale)}
+    texts = {str(n): made.random.randbytes(20_000).hex() for n in range(200 * scale)}
     with made.running(), made.client() as client, closing(made.redis.client()) as redis:
         client.create_collection("c", made.model, wait_s=60)
         settled(client, [send_off(client, {"0": texts["0"]})], deadline_s=30)
@@ -203,7 +204,7 @@ def test_a_full_redis_drains_though_it_gets_no_more_room(scale: int, mill: MakeM
             producer.until(Still(lambda: len(jobs)), 60)
             assert producer.is_alive(), "it never was full"
             made.signal_all(SIGCONT)
-            producer.join(15.0 * scale)
+            producer.join(30.0 * scale)
             assert not producer.is_alive(), f"stuck at {len(jobs)} of {len(texts)}; workers: {workers(client)}"
         reports = settled(client, jobs, deadline_s=60)
         conclude(add_up(judge(client, "c", texts), reports, made.done, started))
