@@ -133,7 +133,8 @@ def test_a_redis_at_its_limit_refuses_new_work_and_drains(make_mill: MakeMill) -
         accepted += 1
     assert answer is Accepted.NO_MEMORY
     limit = 16 * 1024 * 1024
-    assert limit * (1 - Headroom.RESERVE) < mill.used() < limit
+    # The message goes out after the parcel is counted, and a look back costs a few per cent.
+    assert limit * (1 - 2 * Headroom.RESERVE) < mill.used() < limit * (1 - Headroom.RESERVE / 2)
     fill_up(mill)
     mill.ledger.announce(
         EncoderInfo(model="m", digest="m", pooling=Pooling.MEAN, dimensions=8, min_dimensions=1, max_tokens=9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -47,25 +48,30 @@ class Headroom:
     #: Part of `maxmemory` that producers leave free.
     RESERVE = 1 / 8
     _LOOK_S = 1.0
+    #: Part of what is still free that one producer takes before it looks again: others take some too.
+    _SHARE = 1 / 8
 
     def __init__(self, client: redis.Redis) -> None:
         self._client = client
         self._look_at = 0.0
-        self._short = False
+        self._free = math.inf
+        self._taken = 0
 
-    def is_short(self) -> bool:
-        """As seen at most a second ago; False where there is no limit, or none that we may see."""
-        if time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + self._LOOK_S
-            self._short = self._look()
-        return self._short
+    def is_short(self, size: int) -> bool:
+        """Whether so many bytes more would come too near the limit; False where there is none, or none that we may see."""
+        if time.monotonic() >= self._look_at or self._taken > self._free * self._SHARE:
+            self._look_at, self._taken = time.monotonic() + self._LOOK_S, 0
+            self._free = self._look()
+        self._taken += size
+        return self._free < size
 
-    def _look(self) -> bool:
+    def _look(self) -> float:
+        """Bytes that producers may still take."""
         with suppress(redis.ResponseError):  # a user without the right to INFO: the server will say when it is full
             memory = self._client.info("memory")
-            limit = memory.get("maxmemory", 0)
-            return bool(limit) and memory.get("used_memory", 0) > limit * (1 - self.RESERVE)
-        return False
+            if limit := memory.get("maxmemory", 0):
+                return float(limit * (1 - self.RESERVE) - memory.get("used_memory", 0))
+        return math.inf
 
 
 @contextmanager

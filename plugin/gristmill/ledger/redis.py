@@ -88,7 +88,8 @@ class RedisLedger:
         self._keeping = keeping or Keeping.of(settings)
         self._roster = settings.roster
         self._headroom = Headroom(self._redis)
-        prelude = Costs(settings.roster).prelude() + self._keeping.prelude()
+        self._costs = Costs(settings.roster)
+        prelude = self._costs.prelude() + self._keeping.prelude()
         self._scripts = Scripts(self._redis, self._prefix, prelude)
         self._run = self._scripts.run
 
@@ -105,11 +106,12 @@ class RedisLedger:
 
     @_translated
     def accept(self, parcel: Parcel, sequence: int, high_water: HighWater) -> Accepted:
-        if self._headroom.is_short():
+        body = pack(parcel)
+        if self._headroom.is_short(self._costs.parcel(len(body), len(parcel))):
             self._run("touch", parcel.job_id)
             return Accepted.NO_MEMORY
         try:
-            answer = self._run("accept", *self._accepting(parcel, sequence, high_water))
+            answer = self._run("accept", *self._accepting(parcel, body, sequence, high_water))
         except redis.exceptions.OutOfMemoryError:
             self._run("touch", parcel.job_id)
             return Accepted.NO_MEMORY
@@ -117,8 +119,8 @@ class RedisLedger:
             raise InvalidInput(f"job {parcel.job_id}: unknown or expired; `enqueue` again")
         return Accepted.YES if answer else Accepted.FULL
 
-    def _accepting(self, parcel: Parcel, sequence: int, high_water: HighWater) -> Iterator[Argument]:
-        yield from (parcel.job_id, parcel.id, sequence, parcel.model_digest, len(parcel), pack(parcel))
+    def _accepting(self, parcel: Parcel, body: bytes, sequence: int, high_water: HighWater) -> Iterator[Argument]:
+        yield from (parcel.job_id, parcel.id, sequence, parcel.model_digest, len(parcel), body)
         yield from (high_water.documents, high_water.bytes, parcel.collection, parcel.collection_key)
         if self._roster:
             yield from enrolment(parcel)
