@@ -26,7 +26,7 @@ OWNERS = {
     "finished": "one entry per finished job",
     # counted against the dead letters' mark
     "letter": "a dead letter: `load` counts it, until somebody replays or drops it",
-    "dead": "one entry per letter, and one per letter and collection",
+    "dead": "one entry per letter, and one per letter in the index of its error and collection",
     "letters_of": "one entry per letter",
     "dead_counts": "one entry per error and collection that has letters",
     "unreadable": "one entry per letter of an unreadable parcel",

@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, cast, overload
 
@@ -26,7 +27,7 @@ from gristmill.maintenance.dead_letters import DeadLetters, RefusedMessages
 from gristmill.models import Models
 from gristmill.options import ClientOptions, EmbeddedOptions, takes
 from gristmill.settings import ClientSettings
-from gristmill_schemas import AuditReport, JobReport, Rejection, StoredDocument
+from gristmill_schemas import AuditReport, DeadLetter, JobReport, Rejection, StoredDocument
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -163,19 +164,35 @@ class AsyncDeadLetters(_Threaded[DeadLetters]):
     get = _awaited(DeadLetters.get)
     summary = _awaited(DeadLetters.summary)
     drop = _awaited(DeadLetters.drop)
-    drop_all = _awaited(DeadLetters.drop_all)
+
+    @_as(DeadLetters.scroll)
+    async def scroll(
+        self, collection: str | None = None, *, job: str | None = None, error: str | None = None
+    ) -> AsyncIterator[DeadLetter]:
+        """See `DeadLetters.scroll`."""
+        letters = await self._ask(self._wrapped.scroll, collection, job=job, error=error)
+        while page := await self._ask(_some, letters):
+            for letter in page:
+                yield letter
 
     @_as(DeadLetters.replay)
-    async def replay(self, letter_ids: str | Iterable[str]) -> builtins.list[AsyncJob]:
+    async def replay(
+        self,
+        letter_ids: str | Iterable[str] | None = None,
+        *,
+        collection: str | None = None,
+        job: str | None = None,
+        error: str | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> builtins.list[AsyncJob]:
         """See `DeadLetters.replay`."""
-        jobs = await self._feed(self._wrapped.replay, letter_ids)
+        chosen = {"collection": collection, "job": job, "error": error}
+        jobs = await self._feed(self._wrapped.replay, letter_ids, **chosen, progress=progress)
         return [AsyncJob(self._threads, job) for job in jobs]
 
-    @_as(DeadLetters.replay_all)
-    async def replay_all(self, collection: str | None = None) -> builtins.list[AsyncJob]:
-        """See `DeadLetters.replay_all`."""
-        jobs = await self._feed(self._wrapped.replay_all, collection)
-        return [AsyncJob(self._threads, job) for job in jobs]
+
+def _some(letters: Iterator[DeadLetter]) -> builtins.list[DeadLetter]:
+    return builtins.list(islice(letters, _HOP))
 
 
 class AsyncRefusedMessages(_Threaded[RefusedMessages]):

@@ -72,7 +72,7 @@ class Client:
     Attributes:
         collections: Qdrant's collections that Gristmill made: `list`, `get`, `count`, `delete`.
         jobs: what was handed over, by any process: `list`, `get`.
-        dead: documents that could not be stored: `list`, `get`, `replay`, `drop`.
+        dead: documents that could not be stored: `summary`, `list`, `scroll`, `get`, `replay`, `drop`.
         refused: broker messages that were none of ours: `list`, `get`, `drop`, `unreadable`.
         models: what workers serve: `list`, `get`.
     """
@@ -122,7 +122,7 @@ class Client:
         self.jobs = Jobs(parts.ledger)
         producer = Producer(parts.ledger, parts.dispatcher, parts.high_water)
         self._intake = Intake(parts.ledger, producer, self._collections, self._check_server)
-        self.dead = DeadLetters(parts.ledger, parts.evidence, self._intake)
+        self.dead = DeadLetters(parts.ledger, parts.evidence, self._intake, parts.settings.dead_max_bytes)
         self.refused = RefusedMessages(parts.evidence)
         self._searcher = Searcher(parts.store, self._collections, parts.queries)
         self._embedder = Embedder(self._collections, self.models, parts.queries)

@@ -3,7 +3,17 @@
 from gristmill_schemas.audit import AuditReport, Finding, Gap, RefusedMessage
 from gristmill_schemas.collection import Chunking, CollectionSpec, Distance, Instruction, LongTexts
 from gristmill_schemas.document import Deletion, Document
-from gristmill_schemas.job import DeadGroup, DeadLetter, JobReport, JobState, Outcome, Receipt, ReceiptState, Rejection
+from gristmill_schemas.job import (
+    DeadGroup,
+    DeadLetter,
+    DeadSummary,
+    JobReport,
+    JobState,
+    Outcome,
+    Receipt,
+    ReceiptState,
+    Rejection,
+)
 from gristmill_schemas.parcel import Intent, Parcel, Target
 from gristmill_schemas.point import PointSystem, point_id
 from gristmill_schemas.query import QueryRequest
@@ -16,6 +26,7 @@ __all__ = [
     "CollectionSpec",
     "DeadGroup",
     "DeadLetter",
+    "DeadSummary",
     "Deletion",
     "Distance",
     "Document",

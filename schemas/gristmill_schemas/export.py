@@ -9,7 +9,7 @@ from pydantic.json_schema import models_json_schema
 from gristmill_schemas.audit import AuditReport, RefusedMessage
 from gristmill_schemas.collection import CollectionSpec, Instruction
 from gristmill_schemas.document import Deletion, Document
-from gristmill_schemas.job import DeadLetter, JobReport, Receipt, Rejection
+from gristmill_schemas.job import DeadLetter, DeadSummary, JobReport, Receipt, Rejection
 from gristmill_schemas.parcel import Parcel
 from gristmill_schemas.point import PointSystem
 from gristmill_schemas.query import QueryRequest
@@ -21,6 +21,7 @@ EXPORTED: tuple[type[Record], ...] = (
     AuditReport,
     CollectionSpec,
     DeadLetter,
+    DeadSummary,
     Deletion,
     Document,
     EncoderInfo,

@@ -153,13 +153,45 @@ class DeadLetter(Stored):
     enqueued_at: float
     died_at: float
 
+    @property
+    def item(self) -> Document | Deletion | None:
+        """What can be handed over again; None where nobody could read it, or once its text has been forgotten."""
+        return self.document or self.deletion
+
+    @property
+    def identity(self) -> tuple[str | None, str | None]:
+        """Id and tenant of what died, with or without its text; the id is None where nobody could read it."""
+        item = self.item
+        return (self.document_id, self.tenant) if item is None else (item.id, item.tenant)
+
 
 class DeadGroup(Record):
-    """Dead letters with one error in one collection."""
+    """The dead letters of one collection that died of one error."""
 
-    error: str
+    #: The name that was asked for.
     collection: str
-    letters: int
+    #: Class of the error, such as `EncodingFailed`.
+    error: str
+    letters: int = Field(ge=0)
+    #: When the newest of them died, and of what; None and empty where a newer Gristmill wrote it.
+    newest_died_at: float | None = None
+    reason: str = ""
+
+
+class DeadSummary(Record):
+    """All dead letters by what they died of, and how much of Redis's memory they take."""
+
+    #: The largest first.
+    groups: tuple[DeadGroup, ...] = ()
+    letters: int = Field(0, ge=0)
+    bytes: int = Field(0, ge=0)
+    #: The mark, GRISTMILL_DEAD_MAX_BYTES: at it workers take no more work.
+    max_bytes: int = Field(gt=0)
+
+    @property
+    def share(self) -> float:
+        """Part of the mark that is taken; 1 and more where workers stop."""
+        return self.bytes / self.max_bytes
 
 
 class ReceiptState(StrEnum):

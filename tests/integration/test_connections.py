@@ -41,3 +41,21 @@ def test_an_application_has_one_pool_beside_celerys(
             client.search(collection_name, "t")
         assert connections(redis_url) == 3, "one of ours, and two of Celery's"
     eventually(lambda: connections(redis_url) == 0)
+
+
+def test_a_client_that_is_closed_leaves_others_of_the_same_process_their_connections(
+    redis_url: str, qdrant_server: QdrantServer, collection_name: str
+) -> None:
+    servers = {"qdrant_url": qdrant_server.url, "qdrant_grpc_port": qdrant_server.grpc_port}
+    with Client(redis_url=redis_url, **servers) as client:  # type: ignore[arg-type]  # by name
+        client._parts.ledger.announce(MODEL)
+        client.create_collection(collection_name, model="m")
+        failures = []
+        for _ in range(2):
+            try:
+                client.enqueue(collection_name, [Document(id="a", text="t")])
+            except RuntimeError as error:
+                failures.append(error)
+            with Client(redis_url=redis_url, **servers) as other:  # type: ignore[arg-type]  # by name
+                other.enqueue(collection_name, [Document(id="b", text="t")])
+        assert failures == []

@@ -91,15 +91,15 @@ def test_all_letters_are_counted_replayed_and_dropped_as_streams(client: Client,
     name = f"{collection_name}-refusing"
     client.create_collection(name, chunking=Chunking(long_texts=LongTexts.REFUSE))
     client.enqueue(name, [{"id": str(each), "text": "word " * 9000} for each in range(70)]).wait(30)
-    (group,) = client.dead.summary(name)
+    (group,) = client.dead.summary(name).groups
     assert (group.error, group.collection, group.letters) == ("TextTooLong", name, 70)
-    assert client.dead.summary("another") == []
-    (again,) = client.dead.replay_all(name)
+    assert client.dead.summary("another").groups == ()
+    (again,) = client.dead.replay(collection=name)
     assert again.wait(30).dead == 70
     assert {letter.job_id for letter in client.dead.list(name, limit=200)} == {again.id}
-    assert client.dead.replay_all("another") == []
-    assert client.dead.drop_all(name) == 70
-    assert client.dead.summary(name) == []
+    assert client.dead.replay(collection="another") == []
+    assert client.dead.drop(collection=name) == 70
+    assert client.dead.summary(name).groups == ()
     assert client.audit(name).expected == 0
 
 

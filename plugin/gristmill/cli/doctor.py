@@ -13,7 +13,8 @@ import redis
 import typer
 from rich.markup import escape
 
-from gristmill import ClientSettings
+from gristmill import ClientSettings, DeadSummary
+from gristmill.cli.dead import of_mark
 from gristmill.cli.output import JsonFlag, console, print_json, table
 from gristmill.ledger import Ledger, RedisLedger
 from gristmill.ledger.connection import connect
@@ -81,6 +82,7 @@ def _checks(settings: ClientSettings, model: str | None) -> Iterator[Check]:
         ledger = RedisLedger(settings, client)
         yield _guarded("redis", lambda: _redis(settings, ledger))
         yield _guarded("policy", lambda: _redis_policy(client))
+        yield _guarded("letters", lambda: _letters(settings, ledger))
         yield _guarded("refused", lambda: _refused(ledger))
         yield _guarded("workers", lambda: _workers(ledger))
     yield _guarded("qdrant", lambda: f"{settings.qdrant_url}, version {require_server(open_store(settings))}")
@@ -115,6 +117,18 @@ def _redis_policy(client: redis.Redis) -> str:
         raise GristmillError(f"Redis may throw work away: set `maxmemory-policy noeviction` (it is {policy})")
     durable = "AOF on" if info.get("aof_enabled") else "AOF off: what is queued does not survive a restart of Redis"
     return f"{policy}, {durable}"
+
+
+def _letters(settings: ClientSettings, ledger: Ledger) -> str:
+    """At their mark, dead letters stop all work."""
+    load = ledger.load()
+    summary = DeadSummary(letters=load.dead_letters, bytes=load.dead_bytes, max_bytes=settings.dead_max_bytes)
+    if summary.share >= 1:
+        raise GristmillError(
+            f"{of_mark(summary)}: workers take no work; see `gristmill dead summary`, then replay or drop some, or raise "
+            "GRISTMILL_DEAD_MAX_BYTES"
+        )
+    return f"{of_mark(summary)}: `gristmill dead summary` says why" if summary.letters else "no dead letters"
 
 
 def _refused(ledger: RedisLedger) -> str:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Name of the one Celery task: work on whatever the ledger gives for the model whose digest is its argument.
 WORK_TASK = "gristmill.work"
+#: Most connections that one dispatcher opens; threads beyond it wait for each other.
+_CONNECTIONS = 10
 
 
 class Dispatcher(Protocol):
@@ -87,8 +89,13 @@ class CeleryDispatcher:
     """`Dispatcher` over Celery on Redis."""
 
     def __init__(self, settings: ClientSettings) -> None:
+        from kombu.pools import ProducerPool  # with Celery
+
         self._app = create_celery(settings)
         self._url = settings.redis_url
+        # Of its own: Celery's pools are one per process and URL, and whoever closes them closes them for all.
+        self._connections = self._app.connection_for_write().Pool(_CONNECTIONS)
+        self._producers: Any = ProducerPool(self._connections, limit=_CONNECTIONS)  # type: ignore[no-untyped-call]  # kombu's
 
     def publish(self, model_digest: str, count: int = 1) -> None:
         """See `Dispatcher.publish`."""
@@ -98,7 +105,7 @@ class CeleryDispatcher:
 
         with broker_errors(self._url):
             try:
-                with self._app.producer_or_acquire() as producer:
+                with self._producers.acquire(block=True) as producer:
                     for _ in range(count):
                         self._send(model_digest, producer)
             except OperationalError as error:
@@ -117,5 +124,5 @@ class CeleryDispatcher:
 
     def close(self) -> None:
         """Give connections back."""
-        self._app.pool.force_close_all()  # closing the app alone leaves its producers' connections open
+        self._connections.force_close_all()
         self._app.close()

@@ -119,8 +119,8 @@ class Job:
 
 
 def _reason(letter: DeadLetter) -> str:
-    item = letter.document or letter.deletion
-    return f"{repr(item.id) if item else letter.id} died: {letter.error}: {letter.reason[:200]}"
+    document_id, _ = letter.identity
+    return f"{repr(document_id) if document_id else letter.id} died: {letter.error}: {letter.reason[:200]}"
 
 
 class Jobs:

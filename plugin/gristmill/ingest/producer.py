@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from gristmill.ingest.broker import Dispatcher
@@ -42,6 +42,8 @@ class Producer:
         block: bool = True,
         timeout_s: float | None = None,
         progress: Callable[[int], None] | None = None,
+        accepted: Callable[[Sequence[Item]], None] | None = None,
+        high_water: HighWater | None = None,
     ) -> int:
         """Hand over every item of the stream; returns how many were accepted.
 
@@ -52,22 +54,27 @@ class Producer:
             block: wait while the queue is above its high-water mark, instead of raising.
             timeout_s: longest wait at a full queue for any one parcel.
             progress: called with the number accepted so far, also while waiting at a full queue.
+            accepted: called with the items of each parcel once the ledger owes them.
+            high_water: marks instead of the producer's own.
 
         Raises:
             QueueFull: the queue is full and `block` is off, or `timeout_s` is over. What was accepted stays accepted.
             BrokerUnavailable: Redis is away. What was accepted stays accepted.
         """
         self._ledger.note_collection(spec.physical)
-        accepted = 0
+        count = 0
+        marks = high_water or self._high_water
         for sequence, batch in enumerate(group(items)):
             parcel = self._parcel(spec, ticket, sequence, batch)
-            waiting = functools.partial(progress, accepted) if progress else _nothing
-            self._accept(parcel, sequence, block, timeout_s, waiting)
-            accepted += len(parcel)
+            waiting = functools.partial(progress, count) if progress else _nothing
+            self._accept(parcel, sequence, marks, block, timeout_s, waiting)
+            count += len(parcel)
+            if accepted is not None:
+                accepted(batch)
             self._publish(parcel)
             if progress is not None:
-                progress(accepted)
-        return accepted
+                progress(count)
+        return count
 
     @staticmethod
     def _parcel(spec: CollectionSpec, ticket: Ticket, sequence: int, batch: tuple[Item, ...]) -> Parcel:
@@ -84,10 +91,16 @@ class Producer:
         )
 
     def _accept(
-        self, parcel: Parcel, sequence: int, block: bool, timeout_s: float | None, waiting: Callable[[], None]
+        self,
+        parcel: Parcel,
+        sequence: int,
+        marks: HighWater,
+        block: bool,
+        timeout_s: float | None,
+        waiting: Callable[[], None],
     ) -> None:
         until = None if timeout_s is None else time.monotonic() + timeout_s
-        while (answer := self._ledger.accept(parcel, sequence, self._high_water)) is not Accepted.YES:
+        while (answer := self._ledger.accept(parcel, sequence, marks)) is not Accepted.YES:
             if not block or (until is not None and time.monotonic() >= until):
                 raise self._full(answer, parcel.collection)
             waiting()

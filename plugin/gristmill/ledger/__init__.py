@@ -1,6 +1,7 @@
 """The ledger: what was accepted, what became of it, and what is still owed."""
 
 from gristmill.ledger.base import (
+    UNBOUNDED,
     Accepted,
     Claim,
     HighWater,
@@ -16,6 +17,7 @@ from gristmill.ledger.memory import MemoryLedger
 from gristmill.ledger.redis import RedisLedger
 
 __all__ = [
+    "UNBOUNDED",
     "Accepted",
     "Claim",
     "HighWater",

@@ -120,6 +120,10 @@ class HighWater:
     bytes: int
 
 
+#: For what Redis holds already in another form, such as a dead letter that is replayed.
+UNBOUNDED = HighWater(documents=2**53, bytes=2**53)
+
+
 @dataclass(frozen=True, slots=True)
 class Keeping:
     """How long, and how much, the ledger remembers of what is over."""
@@ -278,8 +282,10 @@ class Ledger(Protocol):
     def dead_full(self) -> bool:
         """Whether dead letters take up so much memory that nothing more should be tried. `finish` takes them even then."""
 
-    def dead_letters(self, limit: int, collection: str | None = None, job_id: str | None = None) -> list[DeadLetter]:
-        """Newest first; those of one collection by the name that was asked for, of one job, or all."""
+    def dead_letters(
+        self, limit: int, collection: str | None = None, job_id: str | None = None, error: str | None = None
+    ) -> list[DeadLetter]:
+        """Newest first; those of one collection by the name that was asked for, of one job, of one error, or all."""
 
     def dead_summary(self) -> dict[tuple[str, str], int]:
         """How many there are of each error in each collection."""

@@ -33,10 +33,8 @@ def _inflated(body: bytes) -> bytes:
 
 def name_in(letter: DeadLetter) -> str:
     """The document's name, as on the roster; empty where no document could be read."""
-    item = letter.document or letter.deletion
-    if item is not None:
-        return name_of(item.id, item.tenant)
-    return "" if letter.document_id is None else name_of(letter.document_id, letter.tenant)
+    document_id, tenant = letter.identity
+    return "" if document_id is None else name_of(document_id, tenant)
 
 
 def entry(letter: DeadLetter) -> tuple[str | bytes, ...]:
@@ -47,7 +45,16 @@ def entry(letter: DeadLetter) -> tuple[str | bytes, ...]:
 
 def without_text(letter: DeadLetter) -> DeadLetter:
     """The letter once its time is over: what died, and why, but not what it said."""
-    item = letter.document or letter.deletion
-    if item is None:
-        return letter
-    return letter.model_copy(update={"document": None, "document_id": item.id, "tenant": item.tenant})
+    document_id, tenant = letter.identity
+    return letter.model_copy(update={"document": None, "document_id": document_id, "tenant": tenant})
+
+
+def is_meant(letter: DeadLetter, collection: str | None, job_id: str | None, error: str | None) -> bool:
+    """Whether a letter is of this collection, job and error, where they are given."""
+    asked = ((collection, letter.collection), (job_id, letter.job_id), (error, letter.error))
+    return all(wanted in (None, found) for wanted, found in asked)
+
+
+def is_of_job(letter_id: bytes, job_id: str | None) -> bool:
+    """The same by the letter's id alone, which begins with its parcel's and so with its job's: no body is fetched."""
+    return job_id is None or letter_id.startswith(f"{job_id}.".encode())

@@ -10,6 +10,7 @@ import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from math import inf
 
 from gristmill.ledger.base import (
@@ -27,7 +28,7 @@ from gristmill.ledger.base import (
     unreadable_letter,
 )
 from gristmill.ledger.costs import JOB, Costs
-from gristmill.ledger.letters import pack_letter, without_text
+from gristmill.ledger.letters import is_meant, pack_letter, without_text
 from gristmill.ledger.roster import MemoryRoster
 from gristmill_schemas import DeadLetter, EncoderInfo, Intent, JobReport, JobState, Parcel
 from gristmill_schemas.errors import InvalidInput, NewerFormat
@@ -440,11 +441,12 @@ class MemoryLedger:
     def dead_full(self) -> bool:
         return self.load().dead_bytes >= self._keeping.dead_max_bytes
 
-    def dead_letters(self, limit: int, collection: str | None = None, job_id: str | None = None) -> list[DeadLetter]:
+    def dead_letters(
+        self, limit: int, collection: str | None = None, job_id: str | None = None, error: str | None = None
+    ) -> list[DeadLetter]:
         with self._lock:
-            newest = [kept.letter for kept in reversed(self._letters.values())]
-            asked = (letter for letter in newest if collection in (None, letter.collection))
-            return [letter for letter in asked if job_id in (None, letter.job_id)][:limit]
+            newest = (kept.letter for kept in reversed(self._letters.values()))
+            return list(islice((letter for letter in newest if is_meant(letter, collection, job_id, error)), limit))
 
     def dead_summary(self) -> dict[tuple[str, str], int]:
         with self._lock:

@@ -5,12 +5,13 @@ Everything streams, so that asking costs no memory, however much is pending, dea
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Protocol, TypeVar, cast
 
 from gristmill.ledger.connection import broker_errors
-from gristmill.ledger.letters import name_in, read_letters
+from gristmill.ledger.letters import is_meant, is_of_job, name_in, read_letters
 from gristmill.ledger.memory import MemoryLedger
 from gristmill.ledger.redis import RedisLedger
 from gristmill.ledger.roster import Rostered, bucket_of, name_of, parse_name, used_buckets
@@ -25,6 +26,9 @@ MAX_REFUSED = 1000
 #: How long they are kept after the newest of them.
 REFUSED_TTL_S = 30 * 86_400
 _PAGE = 500
+#: Letters read in one go: each may hold a text of a mebibyte.
+_LETTERS = 32
+_MICROS = 1_000_000
 
 
 class Evidence(Protocol):
@@ -43,6 +47,14 @@ class Evidence(Protocol):
         """Every dead letter of a collection, by the name that was asked for or by its key; or of all. In no order.
 
         Those that are dropped meanwhile may be left out.
+        """
+
+    def letters_until(
+        self, died_at: float, collection: str | None = None, job_id: str | None = None, error: str | None = None
+    ) -> Iterator[DeadLetter]:
+        """Dead letters oldest first, up to this time of the ledger's clock; as `Ledger.dead_letters` chooses them.
+
+        Those read so far may be dropped meanwhile, and others may come: each that stays comes once.
         """
 
     def letters_of(self, key: str, document_id: str, tenant: str | None) -> list[DeadLetter]:
@@ -119,13 +131,40 @@ class RedisEvidence:
 
     def letters(self, collection: str | None = None) -> Iterator[DeadLetter]:
         """See `Evidence.letters`."""
+        for index in self._indexes(collection):
+            yield from self._read(self._scan(index))
         if collection is None:
-            yield from self._read(self._scan(self._key("dead")))
             return
-        yield from self._read(self._scan(self._key("dead", collection)))
         members = self._scan(self._key("letters_of", collection))
         by_key = self._read(member.rpartition(b"\0")[2] for member in members)
         yield from (letter for letter in by_key if letter.collection != collection)
+
+    def _indexes(self, collection: str | None, error: str | None = None) -> list[str]:
+        with broker_errors(self._url):
+            return self._ledger._letter_indexes(collection, error)
+
+    def letters_until(
+        self, died_at: float, collection: str | None = None, job_id: str | None = None, error: str | None = None
+    ) -> Iterator[DeadLetter]:
+        """See `Evidence.letters_until`."""
+        until = round(died_at * _MICROS)
+        oldest = heapq.merge(*(self._oldest(index, until) for index in self._indexes(collection, error)))
+        yield from self._read(raw for _, raw in oldest if is_of_job(raw, job_id))
+
+    def _oldest(self, index: str, until: int) -> Iterator[tuple[float, bytes]]:
+        since = "-inf"
+        while page := self._died(index, since, until, _PAGE):
+            last = page[-1][0]
+            if len(page) == _PAGE:
+                # The letters of one parcel share their time: a page ends behind all of them.
+                page = [each for each in page if each[0] < last] + self._died(index, f"{last:.0f}", last)
+            yield from page
+            since = f"({last:.0f}"
+
+    def _died(self, index: str, since: str, until: float, count: int = -1) -> list[tuple[float, bytes]]:
+        with broker_errors(self._url):
+            found = self._redis.zrangebyscore(index, since, f"{until:.0f}", start=0, num=count, withscores=True)
+        return [(died_at, raw) for raw, died_at in cast("list[tuple[bytes, float]]", found)]
 
     def letters_of(self, key: str, document_id: str, tenant: str | None) -> list[DeadLetter]:
         """See `Evidence.letters_of`."""
@@ -136,7 +175,7 @@ class RedisEvidence:
         return list(self._read(member.rpartition(b"\0")[2] for member in members))
 
     def _read(self, ids: Iterable[bytes]) -> Iterator[DeadLetter]:
-        for page in _pages(ids):
+        for page in _pages(ids, _LETTERS):
             with broker_errors(self._url):
                 bodies = self._ledger._bodies([raw.decode() for raw in page])
             yield from read_letters(bodies)
@@ -232,6 +271,15 @@ class MemoryEvidence:
             letters = [kept.letter for kept in self._ledger._letters.values()]
         return (each for each in letters if collection in (None, each.collection, each.collection_key))
 
+    def letters_until(
+        self, died_at: float, collection: str | None = None, job_id: str | None = None, error: str | None = None
+    ) -> Iterator[DeadLetter]:
+        """See `Evidence.letters_until`."""
+        with self._ledger._lock:
+            ids = [letter_id for letter_id, kept in self._ledger._letters.items() if kept.died_at <= died_at]
+        letters = (letter for letter_id in ids if (letter := self._ledger.dead_letter(letter_id)) is not None)
+        return (letter for letter in letters if is_meant(letter, collection, job_id, error))
+
     def letters_of(self, key: str, document_id: str, tenant: str | None) -> list[DeadLetter]:
         """See `Evidence.letters_of`."""
         name = name_of(document_id, tenant)
@@ -275,7 +323,7 @@ class MemoryEvidence:
         return []
 
 
-def _pages(items: Iterable[T]) -> Iterator[list[T]]:
+def _pages(items: Iterable[T], size: int = _PAGE) -> Iterator[list[T]]:
     iterator = iter(items)
-    while page := list(islice(iterator, _PAGE)):
+    while page := list(islice(iterator, size)):
         yield page

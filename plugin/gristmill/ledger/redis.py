@@ -7,6 +7,7 @@ repeated after a lost answer without counting twice, which is what lets the conn
 from __future__ import annotations
 
 import functools
+import heapq
 import itertools
 import json
 import uuid
@@ -31,7 +32,7 @@ from gristmill.ledger.base import (
 )
 from gristmill.ledger.connection import Headroom, broker_errors
 from gristmill.ledger.costs import JOB, Costs
-from gristmill.ledger.letters import entry, pack_letter, read_letter, read_letters, without_text
+from gristmill.ledger.letters import entry, is_of_job, pack_letter, read_letter, read_letters, without_text
 from gristmill.ledger.roster import enrolment
 from gristmill.ledger.scripting import Argument, Scripts
 from gristmill.settings import ClientSettings
@@ -344,18 +345,31 @@ class RedisLedger:
         return int(held or 0) >= self._keeping.dead_max_bytes
 
     @_translated
-    def dead_letters(self, limit: int, collection: str | None = None, job_id: str | None = None) -> list[DeadLetter]:
-        index = self._key("dead") if collection is None else self._key("dead", collection)
-        # A letter's id begins with its parcel's, which begins with its job's: others' bodies are not even fetched.
-        prefix = f"{job_id}.".encode() if job_id else b""
+    def dead_letters(
+        self, limit: int, collection: str | None = None, job_id: str | None = None, error: str | None = None
+    ) -> list[DeadLetter]:
+        newest = heapq.merge(*map(self._newest, self._letter_indexes(collection, error)), reverse=True)
+        ids = (raw.decode() for _, raw in newest if is_of_job(raw, job_id))
         found: list[DeadLetter] = []
-        for start in itertools.count(step=_PAGE):
-            ids = cast("list[bytes]", self._redis.zrevrange(index, start, start + _PAGE - 1))
-            theirs = [raw.decode() for raw in ids if raw.startswith(prefix)]
-            found += read_letters(self._bodies(theirs[: limit - len(found)]))
-            if len(found) >= limit or len(ids) < _PAGE:
-                break
+        while page := list(itertools.islice(ids, min(_PAGE, limit - len(found)))):
+            found += read_letters(self._bodies(page))
         return found
+
+    def _letter_indexes(self, collection: str | None = None, error: str | None = None) -> list[str]:
+        """Indexes that together hold every letter of a collection, by the name that was asked for, and of an error."""
+        if collection is None and error is None:
+            return [self._key("dead")]
+        groups = ((kind, name) for kind, name in sorted(self.dead_summary()) if error in (None, kind))
+        return [self._key("dead", kind, name) for kind, name in groups if collection in (None, name)]
+
+    def _newest(self, index: str) -> Iterator[tuple[float, bytes]]:
+        for start in itertools.count(step=_PAGE):
+            page = cast(
+                "list[tuple[bytes, float]]", self._redis.zrevrange(index, start, start + _PAGE - 1, withscores=True)
+            )
+            yield from ((died_at, raw) for raw, died_at in page)
+            if len(page) < _PAGE:
+                return
 
     @_translated
     def dead_letter(self, letter_id: str) -> DeadLetter | None:

@@ -9,6 +9,7 @@ from qdrant_client import QdrantClient
 from gristmill.ledger import Ledger
 from gristmill.ledger.reading import Evidence
 from gristmill.maintenance.audit.judging import chunk_ids
+from gristmill.maintenance.dead_letters import way_back
 from gristmill.store.points import look_up
 from gristmill_schemas import CollectionSpec, DeadLetter, Parcel, PointSystem, Receipt, ReceiptState, point_id
 
@@ -95,5 +96,5 @@ def _dead(letter: DeadLetter) -> dict[str, Any]:
         "attempts": letter.attempts,
         "job_id": letter.job_id,
         "enqueued_at": letter.enqueued_at,
-        "reason": f"{letter.error}: {letter.reason}; once the cause is removed: `gristmill dead replay {letter.id}`",
+        "reason": f"{letter.error}: {letter.reason}; once the cause is removed: {way_back(letter)}",
     }

@@ -14,9 +14,9 @@
 --   {P}:load          hash    parcels documents bytes dead_letters dead_bytes; bytes are what Redis holds (costs.py)
 --   {P}:letter:<id>   hash    body error collection key name bytes, for unreadable parcels raw and parcel too
 --   {P}:dead          zset    letter id    -> died_at
---   {P}:dead:<coll>   zset    the same, of one collection by the name that was asked for
+--   {P}:dead:<error>:<coll>   zset    the same, of one error in one collection by the name that was asked for
 --   {P}:letters_of:<key>      zset    "<name on the roster>\0<letter id>" -> 0, to be read by name
---   {P}:dead_counts   hash    "<error>:<collection>" -> letters
+--   {P}:dead_counts   hash    "<error>:<collection>" -> letters; names every index above
 --   {P}:bared         string  died_at of the newest letter whose text has been forgotten
 --   {P}:tomb:<key>:<point>   string version, with a time to live; <key> is CollectionSpec.key
 --   {P}:intents       zset    token of a claim -> when it said what it is about to write, capped
@@ -135,18 +135,18 @@ local function count_done(id, parcels, now, counters, first, last)
   settle(id, now)
 end
 
-local function letter_keys(collection, key, name, id)
-  return P .. ':dead:' .. collection, P .. ':letters_of:' .. key, name .. '\0' .. id
+local function letter_keys(error, collection, key, name, id)
+  return error .. ':' .. collection, P .. ':letters_of:' .. key, name .. '\0' .. id
 end
 
 local function store_letter(now, id, body, error, collection, key, name)
   local letter, bytes = P .. ':letter:' .. id, LETTER_COST + allocated(#body)
-  local of_collection, of_key, member = letter_keys(collection, key, name, id)
+  local group, of_key, member = letter_keys(error, collection, key, name, id)
   redis.call('HSET', letter, 'body', body, 'error', error, 'collection', collection, 'key', key, 'name', name, 'bytes', bytes)
   redis.call('ZADD', P .. ':dead', whole(now), id)
-  redis.call('ZADD', of_collection, whole(now), id)
+  redis.call('ZADD', P .. ':dead:' .. group, whole(now), id)
   if name ~= '' then redis.call('ZADD', of_key, 0, member) end
-  redis.call('HINCRBY', P .. ':dead_counts', error .. ':' .. collection, 1)
+  redis.call('HINCRBY', P .. ':dead_counts', group, 1)
   redis.call('HINCRBY', P .. ':load', 'dead_letters', 1)
   redis.call('HINCRBY', P .. ':load', 'dead_bytes', bytes)
 end
@@ -155,13 +155,12 @@ local function drop_letter(id)
   local letter = P .. ':letter:' .. id
   local kept = redis.call('HMGET', letter, 'error', 'collection', 'key', 'name', 'bytes', 'parcel')
   if not kept[1] then return 0 end
-  local of_collection, of_key, member = letter_keys(kept[2], kept[3], kept[4], id)
+  local group, of_key, member = letter_keys(kept[1], kept[2], kept[3], kept[4], id)
   redis.call('DEL', letter)
   redis.call('ZREM', P .. ':dead', id)
-  redis.call('ZREM', of_collection, id)
+  redis.call('ZREM', P .. ':dead:' .. group, id)
   redis.call('ZREM', of_key, member)
   if kept[6] then redis.call('ZREM', P .. ':unreadable', kept[6]) end
-  local group = kept[1] .. ':' .. kept[2]
   if redis.call('HINCRBY', P .. ':dead_counts', group, -1) <= 0 then redis.call('HDEL', P .. ':dead_counts', group) end
   redis.call('HINCRBY', P .. ':load', 'dead_letters', -1)
   redis.call('HINCRBY', P .. ':load', 'dead_bytes', -kept[5])

@@ -154,8 +154,8 @@ class Auditor:
     def _letters(self, keys: set[str]) -> dict[str, int]:
         versions: dict[str, int] = {}
         for letter in self._evidence.letters(self._spec.key):
-            item = letter.document or letter.deletion
-            if item is not None and (key := point_id(item.id, item.tenant)) in keys:
+            document_id, tenant = letter.identity
+            if document_id is not None and (key := point_id(document_id, tenant)) in keys:
                 versions[key] = max(letter.version, versions.get(key, 0))
         return versions
 
