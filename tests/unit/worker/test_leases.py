@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -123,6 +124,19 @@ def test_what_is_handed_back_has_its_attempt_again(ledger: Moody, claim: Claim, 
         leases.hand_back()
         again = taken(ledger)
         assert (again.attempts, leases.held) == (1, 0)
+
+
+def test_who_gives_back_himself_pays_what_his_error_asks_for_and_the_rest_is_refunded(
+    ledger: Moody, claim: Claim, make_leases: MakeLeases
+) -> None:
+    leases = make_leases()
+    with leases.holding(claim):
+        assert ledger.begin(claim)
+        settling = threading.Thread(target=leases.settle, args=(30.0,), daemon=True)
+        settling.start()
+        assert ledger.release(claim, refund=False, error="a suspect")
+    settling.join(10)
+    assert taken(ledger).attempts == 2
 
 
 def test_an_excused_claim_costs_no_attempt_if_its_worker_then_dies(

@@ -58,10 +58,10 @@ class Engine:
         self.encoder = encoder
         self.idle = IdleClock()
         self.batcher = Batcher(encoder, self.idle)
-        self.fuse = Fuse(commons.notices)
+        self._fuse = Fuse(commons.notices)
         sink = Sink(commons.store, commons.patience, self.idle, commons.server_wait_s)
         preparer = Preparer(encoder, self.batcher, commons.patience, self.idle, commons.server_wait_s)
-        self._handler = Handler(self.digest, commons, Pipeline(commons, preparer, sink), self.fuse)
+        self._handler = Handler(self.digest, commons, Pipeline(commons, preparer, sink), self._fuse)
         self._busy = 0
         self._lock = threading.Lock()
 
@@ -74,6 +74,11 @@ class Engine:
     def busy(self) -> int:
         """Task threads at work for this model."""
         return self._busy
+
+    @property
+    def willing(self) -> bool:
+        """Whether work makes sense now: the device is well, and no fuse has blown."""
+        return self.batcher.sick is None and not self._fuse.resting
 
     def process(self) -> Handled:
         """Bring one parcel of this model to its end, if one waits."""

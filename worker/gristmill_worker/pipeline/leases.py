@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 #: Longest pause between two renewals.
 _LONGEST_S = 3.0
+_LOOK_S = 0.02
 
 
 class Leases:
@@ -68,6 +70,13 @@ class Leases:
                 self._ledger.begin(replace(claim, attempts=claim.attempts - 1))
         except GristmillError as away:
             log.warning("attempts could not be given back: %s", away)
+
+    def settle(self, within_s: float = 2.0) -> None:
+        """Wait for the tasks to give back what they hold, each as its error asks for; then hand back the rest."""
+        until = time.monotonic() + within_s
+        while self._claims and time.monotonic() < until:
+            time.sleep(_LOOK_S)
+        self.hand_back()
 
     def hand_back(self) -> None:
         """Give everything back that is still held, each with its attempt: for a process that ends without finishing it."""

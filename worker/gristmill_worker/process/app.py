@@ -126,7 +126,7 @@ def _watches(settings: WorkerSettings, host: Host) -> dict[str, tuple[float, Cal
                 5.0,
                 hung_watch(partial(getattr, batcher, "busy_since"), settings.encode_timeout_s),
             ),
-            f"sick watch of {name}": (0.2, sick_watch(partial(getattr, batcher, "sick"))),
+            f"sick watch of {name}": (0.2, sick_watch(partial(getattr, batcher, "sick"), host.leases.settle)),
             f"progress of {name}": (10.0, progress_log(engine.status)),
         }
     return watches

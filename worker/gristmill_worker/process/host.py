@@ -123,7 +123,7 @@ class Host:
     def accepts(self, queue: str) -> bool:
         """Whether a message may be taken from this queue now: its engine has a thread to spare and nothing against it."""
         engine = self._by_queue.get(queue)
-        return engine is not None and engine.busy < self._threads and not engine.fuse.resting and not self._letters_full
+        return engine is not None and engine.busy < self._threads and engine.willing and not self._letters_full
 
     def _announce(self) -> None:
         for engine in self.engines.values():

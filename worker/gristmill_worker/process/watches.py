@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,6 +16,8 @@ log = logging.getLogger(__name__)
 
 #: With work waiting and nothing in hand for this long, the consumer has silently stopped (celery#10302).
 STALLED_S = 60.0
+#: Longest time for giving parcels back before a sick process ends; the ledger may hang.
+_FAREWELL_S = 5.0
 
 
 def hung_watch(busy_since: Callable[[], float | None], limit_s: float) -> Callable[[], None]:
@@ -28,11 +31,19 @@ def hung_watch(busy_since: Callable[[], float | None], limit_s: float) -> Callab
     return watch
 
 
-def sick_watch(sick: Callable[[], str | None]) -> Callable[[], None]:
-    """Ends the process when a device has turned out to be sick: in a new process it may be well."""
+def sick_watch(sick: Callable[[], str | None], hand_back: Callable[[], None]) -> Callable[[], None]:
+    """Ends the process when a device has turned out to be sick: in a new process it may be well.
+
+    Args:
+        sick: why the device is sick, or None.
+        hand_back: gives back what the tasks themselves do not, so that nobody pays for the end of this process.
+    """
 
     def watch() -> None:
         if (reason := sick()) is not None:
+            farewell = threading.Thread(target=hand_back, name="gristmill-farewell", daemon=True)
+            farewell.start()
+            farewell.join(_FAREWELL_S)
             give_up(Exit.SICK, reason)
 
     return watch
