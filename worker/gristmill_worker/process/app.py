@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -91,7 +91,7 @@ def run_worker(
             )
             for digest, engine in host.engines.items()
         }
-        stalled = StallWatch(lambda: sum(queue.length() for queue in queues.values()), lambda: host.leases.held)
+        stalled = StallWatch(lambda: _takable(host, queues), lambda: host.leases.held)
         late = LateWrites(ledger, store, Collections(store), holder=host.worker_id)
         host.start(_watches(settings, host), {**chores, "stall watch": (5.0, stalled), "late writes": (PERIOD_S, late)})
         for lane in lanes:
@@ -111,6 +111,11 @@ def load_all(settings: WorkerSettings, models: Sequence[str]) -> list[Encoder]:
             "serve that model from a worker of its own"
         )
     return [load_encoder(settings.model_copy(update={"model": name})) for name in names]
+
+
+def _takable(host: Host, queues: Mapping[str, BrokerQueue]) -> int:
+    """Messages that this worker would take now. One that rests on purpose has not stalled."""
+    return sum(queue.length() for digest, queue in queues.items() if host.accepts(queue_name(digest)))
 
 
 #: Settings that describe a model, and cannot be meant for two.
