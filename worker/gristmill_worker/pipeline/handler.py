@@ -73,6 +73,7 @@ class Handler:
         self._ledger = commons.patient_ledger
         self._impatient = commons.ledger
         self._leases = commons.leases
+        self._draining = commons.patience.draining
         self._gate = commons.gate
         self._missing = commons.missing
         self._rests = _Rests(commons.notices)
@@ -117,6 +118,8 @@ class Handler:
         if claim.attempts > self._max_attempts:
             return self._give_up(claim)
         with self._gate.alone() if claim.attempts > 1 else self._gate.shared():
+            if self._draining.is_set():
+                raise ShuttingDown("draining before work on this parcel began")
             # Counted here and not when claimed: if the process dies, those that waited at the gate are innocent.
             if not self._ledger.begin(claim):
                 return Handled.DONE
