@@ -32,6 +32,9 @@ def make_stage(request: pytest.FixtureRequest, collection_name: str) -> Iterator
 class Ailing:
     """A store that fails at every write in which a certain word is."""
 
+    #: Not a server\'s client as it stands: every write goes through here.
+    _client = None
+
     def __init__(self, store: Any, word: str, error: Exception) -> None:
         self._store, self._word, self._error = store, word, error
 
@@ -146,3 +149,22 @@ def test_a_point_that_shows_whether_the_store_takes_points_is_not_left_behind(
     assert ends(stage) == [(1, 1, 0)]
     assert [key for key, _ in stage.points().items()] == [("b", 0)]
     assert stage.collections.count(stage.name) == 1
+
+
+def test_a_point_of_a_newer_format_holds_up_its_own_document_and_no_neighbour(
+    make_stage: Callable[..., Stage],
+) -> None:
+    stage = make_stage()
+    stage.deliver(Document(id="newer", text="t"), Document(id="b", text="t"))
+    (first, *_), _ = stage.store.scroll(stage.name, with_payload=True)
+    system = {**(first.payload or {})["_gristmill"], "format": 99}
+    stage.store.set_payload(stage.name, {"_gristmill": system}, points=[first.id])
+    held = str(system["id"])
+    stage.accept([Document(id="newer", text="new"), Document(id="b", text="new")])
+    handler = stage.pipeline()
+    for _ in range(6):
+        handler.process()
+    assert ends(stage)[-1] == (1, 0, 1)
+    points, _ = stage.store.scroll(stage.name, with_payload=["text", "_gristmill.id"])
+    texts = {(point.payload or {})["_gristmill"]["id"]: (point.payload or {})["text"] for point in points}
+    assert texts == {held: "t", next(each for each in ("newer", "b") if each != held): "new"}

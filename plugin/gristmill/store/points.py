@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 from qdrant_client import QdrantClient, grpc, models
-from qdrant_client.conversions.conversion import payload_to_grpc
+from qdrant_client.conversions.conversion import RestToGrpc, payload_to_grpc
 from qdrant_client.qdrant_remote import QdrantRemote
 from qdrant_client.uploader.grpc_uploader import convert_vector_struct
 
@@ -128,22 +128,25 @@ def upsert(
         points: id, vector float32 (D,), payload.
         update_filter: what a point must match to be replaced. An absent one is inserted.
     """
-    batch: Any
-    if _speaks_grpc(store):
+    if not _speaks_grpc(store):
         batch = [
+            models.PointStruct(id=each, vector=vector.tolist(), payload=payload) for each, vector, payload in points
+        ]
+        store.upsert(collection, batch, wait=True, update_filter=update_filter)
+        return
+    request = grpc.UpsertPoints(
+        collection_name=collection,
+        points=[
             grpc.PointStruct(
-                id=grpc.PointId(uuid=point_id),
-                vectors=convert_vector_struct(vector),
-                payload=payload_to_grpc(payload),
+                id=grpc.PointId(uuid=each), vectors=convert_vector_struct(vector), payload=payload_to_grpc(payload)
             )
-            for point_id, vector, payload in points
-        ]
-    else:
-        batch = [
-            models.PointStruct(id=point_id, vector=vector.tolist(), payload=payload)
-            for point_id, vector, payload in points
-        ]
-    store.upsert(collection, batch, wait=True, update_filter=update_filter)
+            for each, vector, payload in points
+        ],
+        wait=True,
+        update_filter=RestToGrpc.convert_filter(update_filter),
+    )
+    remote = cast("QdrantRemote", store._client)
+    remote.grpc_points.Upsert(request, timeout=remote._timeout)
 
 
 def _speaks_grpc(store: QdrantClient) -> bool:

@@ -108,8 +108,7 @@ class Handler:
         except (Unavailable, StoreUnfit) as error:
             return self._away(claim, error)
         except NewerFormat as error:
-            log.warning("parcel %s waits for a newer worker: %s", claim.parcel.id, error)
-            return self._give_back(claim, delay_s=_NEWER_FORMAT_S)
+            return self._leave_alone(claim, error)
         except Exception as error:
             log.exception("parcel %s, attempt %d, failed", claim.parcel.id, claim.attempts)
             return self._give_back(claim, refund=False, error=_line(error))
@@ -162,14 +161,24 @@ class Handler:
     def _give_up(self, claim: Claim) -> Handled:
         """Attempts ran out: items in company are tried one by one, a single one goes to the dead letters."""
         if len(claim.parcel) > 1:
-            parts = claim.parcel.split()
-            log.warning("parcel %s failed %d times: split into %d", claim.parcel.id, claim.attempts - 1, len(parts))
+            log.warning("parcel %s failed %d times: its documents go alone", claim.parcel.id, claim.attempts - 1)
             # One attempt counts as spent, so each part is tried alone.
-            if self._ledger.split(claim, parts, attempts=1):
-                self._publish(self._model_digest, len(parts))
-            return Handled.DONE
+            return self._split(claim, attempts=1)
         reason = claim.last_error or f"its worker died {claim.attempts - 1} times while it was on it"
         self._finish(claim, all_dead(claim, "AttemptsExhausted", reason))
+        return Handled.DONE
+
+    def _leave_alone(self, claim: Claim, error: NewerFormat) -> Handled:
+        """One of the documents has a point of a newer Gristmill: that one waits, its neighbours do not."""
+        log.warning("parcel %s waits for a newer worker: %s", claim.parcel.id, error)
+        if len(claim.parcel) == 1:
+            return self._give_back(claim, delay_s=_NEWER_FORMAT_S)
+        return self._split(claim, attempts=claim.attempts - 1)
+
+    def _split(self, claim: Claim, attempts: int) -> Handled:
+        parts = claim.parcel.split()
+        if self._ledger.split(claim, parts, attempts):
+            self._publish(self._model_digest, len(parts))
         return Handled.DONE
 
     def _reroute(self, claim: Claim, error: AnotherModel) -> Handled:
