@@ -125,7 +125,7 @@ class JobReport(Record):
         return repr(self)
 
 
-_COUNTERS = ("accepted", "stored", "skipped", "superseded", "deleted", "dead", "pending", "rejected", "truncated")
+_COUNTERS = ("accepted", *Outcome, "pending", "rejected", "truncated")
 
 
 class DeadLetter(Stored):

@@ -8,12 +8,13 @@ import typer
 
 from gristmill import Client, Job, JobReport
 from gristmill.cli.output import JsonFlag, print_json, progress_bar, table
+from gristmill_schemas import Outcome
 
 app = typer.Typer()
 commands = typer.Typer(help="What became of what was handed over.", no_args_is_help=True)
 app.add_typer(commands, name="jobs")
 
-_COLUMNS = ("stored", "skipped", "superseded", "deleted", "dead", "pending", "rejected", "truncated")
+_COLUMNS = (*Outcome, "pending", "rejected", "truncated")
 
 
 @commands.command("list")
