@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,7 +11,10 @@ from qdrant_client import models
 
 from gristmill_schemas import Document
 from gristmill_schemas.errors import StoreUnavailable
+from gristmill_worker.encoder.base import TokenizedText, Vectors
+from gristmill_worker.encoder.hash_encoder import HashEncoder
 from gristmill_worker.pipeline.handler import Handled
+from gristmill_worker.waiting.fuse import MOST_DEATHS
 from interleaving import Stage
 from services import QdrantServer
 
@@ -149,6 +152,39 @@ def test_a_point_that_shows_whether_the_store_takes_points_is_not_left_behind(
     assert ends(stage) == [(1, 1, 0)]
     assert [key for key, _ in stage.points().items()] == [("b", 0)]
     assert stage.collections.count(stage.name) == 1
+
+
+class NoKernel(HashEncoder):
+    """Well for short texts such as the canary's, broken for all others from some moment on."""
+
+    broken = False
+
+    def encode(self, batch: Sequence[TokenizedText]) -> Vectors:
+        if self.broken and any(item.n_tokens > 2 for item in batch):
+            raise RuntimeError("no kernel image")
+        return super().encode(batch)
+
+
+def test_what_is_skipped_beside_them_does_not_make_many_equal_deaths_the_documents_own(
+    make_stage: Callable[..., Stage],
+) -> None:
+    encoder = NoKernel(16)
+    stage = make_stage(encoder=encoder)
+    known = [Document(id=f"known {n}", text=f"a known text {n}") for n in range(10)]
+    stage.deliver(*known)
+    encoder.broken = True
+    for parcel in range(4):
+        stage.accept([*known, *(Document(id=f"{parcel}.{n}", text=f"a new text {parcel} {n}") for n in range(50))])
+    handler = stage.pipeline()
+    for _ in range(8):
+        handler.process()
+        stage.end_delays()
+    assert sum(report.dead for report in stage.reports()) < MOST_DEATHS
+    (notice,) = stage.notices(handler)
+    assert "none of them is given up: EncodingFailed: RuntimeError: no kernel image" in notice
+    encoder.broken = False
+    stage.work_off(handler)
+    assert sum(report.stored for report in stage.reports()) >= 10 + 3 * 50
 
 
 def test_a_point_of_a_newer_format_holds_up_its_own_document_and_no_neighbour(

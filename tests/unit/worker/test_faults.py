@@ -276,3 +276,44 @@ def test_texts_that_are_cut_to_the_same_tokens_may_have_one_vector() -> None:
     ids = np.arange(5, dtype=np.int32)
     batch = [TokenizedText(text, ids, 5, truncated=True) for text in ("one two", "one three")]
     assert nonsense(batch, np.tile(HashEncoder(8).encode([batch[0]]), (2, 1)), 8) is None
+
+
+class Stuck(HashEncoder):
+    """From some moment on it gives everything the vector of its first text, one text at a time."""
+
+    stuck = False
+
+    def encode(self, batch: Sequence[TokenizedText]) -> Vectors:
+        vectors = super().encode(batch)
+        if self.stuck:
+            vectors[:] = super().encode([TokenizedText("always this", batch[0].ids, 2)])
+        return vectors
+
+
+def test_one_vector_for_texts_that_come_one_by_one_is_seen_too() -> None:
+    encoder = Stuck(16)
+    batcher = Batcher(encoder)
+    try:
+        batcher.submit(encoder.tokenize(["well"])).result(10)
+        encoder.stuck = True
+        batcher.submit(encoder.tokenize(["first"])).result(10)
+        with pytest.raises(DeviceFailed):
+            batcher.submit(encoder.tokenize(["second"])).result(10)
+        assert batcher.sick is not None
+    finally:
+        batcher.close()
+
+
+def test_different_texts_that_mean_the_same_to_a_model_that_is_well_are_encoded() -> None:
+    class CaseBlind(HashEncoder):
+        def encode(self, batch: Sequence[TokenizedText]) -> Vectors:
+            return super().encode([TokenizedText(item.text.lower(), item.ids, item.n_tokens) for item in batch])
+
+    encoder = CaseBlind(16)
+    batcher = Batcher(encoder)
+    try:
+        for text in ("Rye", "rye", "RYE"):
+            (row,) = batcher.submit(encoder.tokenize([text])).result(10)
+            assert isinstance(row, np.ndarray)
+    finally:
+        batcher.close()

@@ -40,7 +40,7 @@ from gristmill_schemas.errors import (
     Unavailable,
 )
 from gristmill_worker.batching.budget import Budget
-from gristmill_worker.batching.canary import Canary, nonsense
+from gristmill_worker.batching.canary import Canary, nonsense, same_input
 from gristmill_worker.batching.idle_clock import IdleClock
 from gristmill_worker.batching.planner import cost, plan
 from gristmill_worker.encoder.base import REMOTE, Encoder, TokenizedText, Vectors
@@ -125,6 +125,8 @@ class Batcher:
         self.sick: str | None = None
         self.tokens_done = 0
         self.texts_done = 0
+        #: The last text that was encoded, and its vector.
+        self._last: tuple[TokenizedText, npt.NDArray[np.float32]] | None = None
         #: Longest text that has been encoded, in tokens: what fitted once is not too long for this device.
         self._longest_done = 0
         # What follows belongs to the model thread alone.
@@ -272,11 +274,21 @@ class Batcher:
             if (problem := nonsense([entry.text for entry in batch], rows, self._encoder.info.dimensions)) is not None:
                 raise EncodingFailed(problem)
         except BaseException as error:  # noqa: BLE001 - see _launch
-            failure = _bare(error)
+            self._judge(batch, _bare(error))
+            return
+        if self._repeats_itself(batch, rows):
+            self._judge(batch, EncodingFailed("one vector for different texts, one after the other"), rows)
         else:
             self._deliver(batch, rows)
-            return
-        self._judge(batch, failure)
+
+    def _repeats_itself(self, batch: _Batch, rows: Vectors) -> bool:
+        """Whether a batch begins with the vector that the one before, of another text, ended with.
+
+        Within a batch `nonsense` sees that; batches of one text show it only to each other. The canary has the last word:
+        different texts may mean the same to a model that is well.
+        """
+        before, self._last = self._last, (batch[-1].text, rows[-1].copy())
+        return before is not None and not same_input(before[0], batch[0].text) and np.array_equal(before[1], rows[0])
 
     def _deliver(self, batch: _Batch, rows: Vectors) -> None:
         for entry, row in zip(batch, rows, strict=True):
@@ -288,7 +300,8 @@ class Batcher:
 
     # whose fault it is
 
-    def _judge(self, batch: _Batch, error: BaseException) -> None:
+    def _judge(self, batch: _Batch, error: BaseException, doubted: Vectors | None = None) -> None:
+        """Decide what becomes of a batch that failed, or whose vectors are in doubt, which stand if the encoder is well."""
         if isinstance(error, Unavailable):
             _step_back(batch, error)
         elif isinstance(error, AcceleratorOutOfMemory) and len(batch) > 1:
@@ -300,7 +313,9 @@ class Batcher:
             except Unavailable as away:
                 _step_back(batch, away)
                 return
-            if problem is None:
+            if problem is None and doubted is not None:
+                self._deliver(batch, doubted)
+            elif problem is None:
                 self._blame_text(batch, error)
             else:
                 self._blame_encoder(batch, f"{type(error).__name__}: {error}; and then the canary: {problem}")

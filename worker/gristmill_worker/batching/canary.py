@@ -101,6 +101,11 @@ def _input_of(item: TokenizedText) -> bytes:
     return item.ids.tobytes() if len(item.ids) else item.text.encode("utf-8", "surrogatepass")
 
 
+def same_input(one: TokenizedText, other: TokenizedText) -> bool:
+    """Whether a model sees no difference between two texts."""
+    return _input_of(one) == _input_of(other)
+
+
 def _least_cosine(vectors: Vectors, known: Vectors) -> float:
     left, right = (each.astype(np.float64) for each in (vectors, known))
     lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)

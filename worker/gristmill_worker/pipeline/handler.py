@@ -127,11 +127,12 @@ class Handler:
 
     def _close(self, claim: Claim, verdict: Verdict) -> Handled:
         """Finish, unless the deaths in the verdict are too many of a kind to be the documents' own."""
-        lived = sum(count for outcome, count in verdict.outcomes.items() if outcome not in (Outcome.DEAD, Outcome.GONE))
-        if lived:
-            self._fuse.stored()
+        self._missing.found(claim.parcel.collection)
+        # What was skipped says nothing about writing, and what was not encoded nothing about the model.
+        if verdict.outcomes[Outcome.STORED] or verdict.outcomes[Outcome.DELETED]:
             self._rests.over(claim.parcel.collection)
-            self._missing.found(claim.parcel.collection)
+        if verdict.chunks:
+            self._fuse.stored()
         elif not self._stands(verdict):
             return self._give_back(claim, delay_s=_FIRST_REST_S)
         self._finish(claim, verdict)
