@@ -162,7 +162,8 @@ def _given(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 def _problem(item: ErrorDetails) -> str:
     # A secret must not end up in a log because somebody pasted it into the wrong variable.
-    shown = "***" if "key" in str(item["loc"][0]) else hide_password(repr(item["input"])[:200])
+    secret = str(item["loc"][0]).endswith("_key")
+    shown = "***" if secret else hide_password(repr(item["input"])[:200])
     return f"{item['msg'].removeprefix('Value error, ')}, got {shown}"
 
 

@@ -220,3 +220,14 @@ def test_a_parcel_whose_collection_has_become_a_newer_gristmills_is_given_back_a
     first.wait(30)
     assert client.enqueue(collection_name, documents(1)).wait(30).stored == 1, "neighbours go on"
     assert (job.report().dead, job.report().pending) == (0, 1)
+
+
+def test_a_point_that_claims_to_be_another_is_not_shown(client: Client, collection_name: str) -> None:
+    client.create_collection(collection_name)
+    client.enqueue(collection_name, {"id": "a", "text": "rye"}).wait(60)
+    store = client._parts.store
+    (point,), _ = store.scroll(collection_name, with_payload=True, with_vectors=True)
+    forged = {**(point.payload or {}), "text": "forged"}
+    vector: Any = point.vector
+    store.upsert(collection_name, [models.PointStruct(id=7, vector=vector, payload=forged)], wait=True)
+    assert [hit.text for hit in client.search(collection_name, "rye")] == ["rye"]

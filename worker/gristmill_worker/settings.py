@@ -14,7 +14,11 @@ class WorkerSettings(ClientSettings):
     """What a worker needs to encode and to write."""
 
     revision: str | None = Field(None, description="Commit of the model on the hub; unset takes its main branch")
-    device: str = Field("auto", description="`auto`, `cpu`, `cuda`, `cuda:1` …: where the model runs")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$",
+        description="`auto`, `cpu`, `cuda`, `cuda:1` …: where the model runs",
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Number format of the weights; `auto` takes bfloat16 where the hardware multiplies it"
     )

@@ -28,9 +28,9 @@ def resolve_instruction(spec: CollectionSpec | None, instruction: str | None) ->
     if instruction is None:
         return None, None
     text("instruction", instruction, MAX_INSTRUCTION_CHARS * 4)
-    name, _, version = instruction.partition("@")
+    name, at, version = instruction.partition("@")
     versions = {item.version: item for item in spec.instructions if item.name == name} if spec else {}
-    if versions and not version:
+    if versions and not at:
         newest = versions[max(versions)]
         return newest.label, newest.text
     if version.isdecimal() and int(version) in versions:

@@ -19,7 +19,7 @@ from gristmill.search.instructions import resolve_instruction
 from gristmill.search.query_vectors import QueryEncoder
 from gristmill.store.collections import Collections
 from gristmill.store.connection import store_errors
-from gristmill.store.points import Foreign, read_content, read_system
+from gristmill.store.points import Foreign, read_content, read_point
 from gristmill_schemas import CollectionSpec, PointSystem, SearchHit
 from gristmill_schemas.errors import GristmillError, InvalidInput, SpaceMismatch
 from gristmill_schemas.limits import MAX_QUERY_BYTES, MAX_QUERY_TEXTS
@@ -157,7 +157,7 @@ def _ours(conditions: models.Filter | None) -> models.Filter:
 
 
 def _first_foreign(points: Iterable[models.ScoredPoint]) -> Foreign | None:
-    return next((read for point in points if isinstance(read := read_system(point.payload), Foreign)), None)
+    return next((read for point in points if isinstance(read := read_point(point), Foreign)), None)
 
 
 def _hits(spec: CollectionSpec, points: _Points, instruction: str | None, certain: bool) -> list[SearchHit]:
@@ -172,7 +172,7 @@ def _hits(spec: CollectionSpec, points: _Points, instruction: str | None, certai
     Raises:
         OutOfDate: a point is not of this collection, or none is.
     """
-    read = [(point, system) for point in points if isinstance(system := read_system(point.payload), PointSystem)]
+    read = [(point, system) for point in points if isinstance(system := read_point(point), PointSystem)]
     fitting = [(point, system) for point, system in read if system.space == spec.space.fingerprint]
     if (read and not fitting) or (not certain and (len(fitting) < len(read) or not _texts_there(spec, read))):
         raise OutOfDate(

@@ -48,8 +48,16 @@ class Seen:
     problem: str = ""
 
 
+def read_point(point: models.Record | models.ScoredPoint) -> PointSystem | Foreign:
+    """Our part of a point's payload; a point whose part says that it belongs under another id is foreign, too."""
+    system = read_system(point.payload)
+    if isinstance(system, PointSystem) and point_id(system.id, system.tenant, system.chunk) != str(point.id):
+        return Foreign(f"it says that it is chunk {system.chunk} of {system.id!r}, under another id")
+    return system
+
+
 def read_system(payload: Mapping[str, Any] | None) -> PointSystem | Foreign:
-    """Our part of a point's payload; a point without it, or with one that cannot be read, is foreign."""
+    """Our part of a payload; one without it, or with one that cannot be read, is foreign."""
     raw = (payload or {}).get(SYSTEM_KEY)
     if raw is None:
         return Foreign(f"its payload has no {SYSTEM_KEY!r}: something else wrote it")
@@ -103,11 +111,9 @@ def look_up(store: QdrantClient, collection: str, ids: Sequence[str]) -> dict[st
 
 
 def _seen(point: models.Record) -> Seen:
-    system = read_system(point.payload)
+    system = read_point(point)
     if isinstance(system, Foreign):
         return Seen(str(point.id), None, system.problem)
-    if point_id(system.id, system.tenant, system.chunk) != str(point.id):
-        return Seen(str(point.id), None, f"it says that it is chunk {system.chunk} of {system.id!r}, under another id")
     return Seen(str(point.id), system)
 
 
