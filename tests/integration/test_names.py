@@ -99,6 +99,7 @@ def test_a_collection_is_not_deleted_through_an_alias(client: Client, collection
 def test_a_write_goes_to_what_the_alias_means_when_it_is_claimed_and_the_roster_follows(
     client: Client, encoder: Doored, collection_name: str
 ) -> None:
+    encoder.at_door.clear()
     encoder.door.clear()
     first = client.enqueue(collection_name, [Document(id="first", text="is being encoded")])
     assert encoder.at_door.wait(30)
@@ -210,6 +211,7 @@ def test_a_parcel_whose_collection_has_become_a_newer_gristmills_is_given_back_a
     client: Client, encoder: Doored, collection_name: str
 ) -> None:
     newer = f"{collection_name}-two"
+    encoder.at_door.clear()
     encoder.door.clear()
     first = client.enqueue(collection_name, [Document(id="first", text="is being encoded")])
     assert encoder.at_door.wait(30)
