@@ -113,7 +113,7 @@ def test_a_limited_collection_does_not_hold_up_its_neighbour(mill: MakeMill, con
 def test_a_limit_below_the_size_of_a_request_slows_down_and_buries_nobody(mill: MakeMill, conclude: Conclude) -> None:
     """Qdrant refuses a request of more points than it allows in a minute, for ever: it has to be made smaller."""
     made, started = mill(workers=1), time.monotonic()
-    texts = texts_of(90)
+    texts = texts_of(60)
     with made.running(), made.client() as client:
         client.create_collection("c", made.model, wait_s=60)
         limit_writes(client, "c", per_minute=50)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -110,7 +111,9 @@ def judge(client: Client, collection: str, expected: Mapping[str, str | None], b
         bad: the documents that no worker can store, so that they must be dead and nothing else.
     """
     letters = buried(client)
-    verdict = Verdict(buried_without_cause=len(set(letters) - set(bad)))
+    verdict = Verdict(buried_without_cause=len(innocent := set(letters) - set(bad)))
+    for each in sorted(innocent)[:3]:
+        sys.stdout.write(f"buried without cause: {letters[each]!r}\n")
     texts: dict[str, dict[int, tuple[PointSystem, str]]] = {}
     for _, system, text in points(client, collection):
         chunks = texts.setdefault(system.id, {})

@@ -43,6 +43,8 @@ _TRANSIENT_GRPC = {
 }
 #: Those by which a server says that something went wrong within it, at this request.
 _INTERNAL_GRPC = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
+#: By which it refuses more points than its rate limit ever allows at once: waiting does not help, halves do.
+_TOO_MANY_POINTS = "request larger than rate limiter capacity"
 _TRANSIENT_HTTP = {401, 403, 408, 425, 429, 500, 502, 503, 504, 507}
 
 
@@ -125,7 +127,7 @@ def _from_grpc(error: grpc.RpcError, collection: str | None) -> Exception:
     code, details = error.code(), str(error.details() or "")
     if code is grpc.StatusCode.NOT_FOUND:
         return _not_found(collection, details)
-    if code in _TRANSIENT_GRPC:
+    if code in _TRANSIENT_GRPC and _TOO_MANY_POINTS not in details:
         return StoreUnavailable(_away(f"{code.name}: {details}"), may_be_the_request=code in _INTERNAL_GRPC)
     return StoreRefused(f"Qdrant refused: {details} ({code.name})", collection=collection)
 
