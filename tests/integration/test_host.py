@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import redis
 
@@ -20,10 +22,11 @@ from gristmill.settings import load_settings, variable
 from gristmill_schemas import QueryRequest
 from gristmill_schemas.query import unpack_answer
 from gristmill_worker.encoder.hash_encoder import HashEncoder
-from gristmill_worker.process.app import load_all
+from gristmill_worker.process.app import of_each_model
 from gristmill_worker.process.supervisor import placements
 from gristmill_worker.settings import WorkerSettings
 from services import QdrantServer
+from services.model_server import ModelServer
 from waiting import eventually
 
 SMALL, LARGE = "hash:32", "hash:64"
@@ -114,7 +117,7 @@ def test_one_model_named_twice_is_refused_before_anything_is_taken(settings: dic
 
 def test_what_describes_one_model_is_refused_for_several() -> None:
     with pytest.raises(InvalidInput, match="max_tokens: expected to be unset with several models"):
-        load_all(load_settings(WorkerSettings, max_tokens=64), [SMALL, LARGE])
+        of_each_model(load_settings(WorkerSettings, max_tokens=64), [SMALL, LARGE])
 
 
 @pytest.mark.parametrize(
@@ -135,3 +138,35 @@ def test_a_device_that_is_named_is_meant_and_remote_models_need_none(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     assert placements(device, models, processes) == expected
+
+
+def test_a_model_whose_server_is_away_at_the_start_holds_up_no_other_and_joins_when_it_comes(
+    client: Client, settings: dict[str, Any], collection_name: str, tmp_path: Path
+) -> None:
+    def encode(texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        encoder = HashEncoder(24)
+        return encoder.encode(encoder.tokenize(texts))
+
+    with ModelServer(encode) as server:
+        server.leave()
+        environment = {**os.environ, **{variable(name): str(value) for name, value in settings.items()}}
+        command = [sys.executable, "-m", "gristmill", "worker", "--model", SMALL, "--model", server.url]
+        with (tmp_path / "worker.log").open("ab") as log:
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        try:
+            client.create_collection(f"{collection_name}-small", SMALL, wait_s=60)
+            assert client.enqueue(f"{collection_name}-small", documents(10, "small")).wait(60).stored == 10
+            eventually(lambda: any("is not served here" in notice for notice in notices(client)), 60)
+            server.come_back()
+            client.create_collection(f"{collection_name}-remote", "mill-tiny", wait_s=90)
+            assert client.enqueue(f"{collection_name}-remote", documents(10, "remote")).wait(60).stored == 10
+            assert client.enqueue(f"{collection_name}-small", documents(20, "small")).wait(60).stored == 10
+        finally:
+            process.terminate()
+            process.wait(timeout=60)
+
+
+def notices(client: Client) -> list[str]:
+    """What living workers say that they wait for."""
+    found: list[Any] = [status.get("notices") or [] for status in client._parts.ledger.workers().values()]
+    return [notice for each in found for notice in each]

@@ -17,6 +17,7 @@ class Exit(IntEnum):
     HUNG = 70  #: a batch, or the consumer, does not move any more
     SICK = 71  #: the device gives nonsense or nothing, even for texts that it could encode at the start
     BROKEN = 72  #: a thread died that others wait for
+    AGAIN = 73  #: all is well, and a new process will serve more than this one
 
 
 #: Told which thread died, and of what.

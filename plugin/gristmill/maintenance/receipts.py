@@ -44,7 +44,7 @@ def find_receipt(
         details |= {"job_id": parcel[0].job_id, "enqueued_at": parcel[0].enqueued_at}
     elif accepted is not None and accepted > version:
         state, version = ReceiptState.LOST, accepted
-        details |= {"reason": _NOWHERE}
+        details |= {"reason": f"there is a point in its place: {seen.problem}" if seen and not held else _NOWHERE}
     elif version < 0:
         state = ReceiptState.UNKNOWN
     elif state is ReceiptState.DEAD and letter is not None:

@@ -7,6 +7,9 @@ Stop (SIGTERM): take no more, finish what runs, hand back the rest, exit 0; see 
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -24,9 +27,10 @@ from gristmill.store.collections import Collections
 from gristmill.store.connection import open_store, require_server
 from gristmill_schemas.errors import InvalidInput
 from gristmill_worker.encoder import Encoder
-from gristmill_worker.pipeline.engine import Engine, load_encoder
+from gristmill_worker.pipeline.engine import Engine
 from gristmill_worker.pipeline.handler import Handled
 from gristmill_worker.pipeline.late_writes import PERIOD_S, LateWrites
+from gristmill_worker.process.absent import LOOK_S, AbsentModels, load_present
 from gristmill_worker.process.broker_queue import BrokerQueue
 from gristmill_worker.process.drain import Drain
 from gristmill_worker.process.guard import guarded_transport, park_in
@@ -35,6 +39,7 @@ from gristmill_worker.process.query_lane import QueryLane
 from gristmill_worker.process.reconciler import Reconciler
 from gristmill_worker.process.watches import StallWatch, hung_watch, orphan_watch, progress_log, sick_watch
 from gristmill_worker.settings import WorkerSettings
+from gristmill_worker.vital_threads import Exit
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -73,11 +78,12 @@ def run_worker(
         closing.callback(dispatcher.close)
         host = Host(settings, ledger, store, Collections(store), dispatcher.publish)
         closing.callback(host.close)
-        for encoder in encoders or load_all(settings, models):
+        present, absent = (list(encoders), []) if encoders else load_present(of_each_model(settings, models))
+        for encoder in present:
             host.add(encoder)
         lanes = [QueryLane(settings, client, engine) for engine in host.engines.values()]
         queues = {digest: BrokerQueue(settings, client, digest) for digest in host.engines}
-        chores = {
+        chores: dict[str, tuple[float, Callable[[], None]]] = {
             f"reconciler of {engine.encoder.info.model}": (
                 settings.reconcile_every_s,
                 Reconciler(
@@ -92,6 +98,9 @@ def run_worker(
             for digest, engine in host.engines.items()
         }
         stalled = StallWatch(lambda: _takable(host, queues), lambda: host.leases.held)
+        again = threading.Event()
+        if absent:
+            chores["absent models"] = (LOOK_S, AbsentModels(absent, host.notices, lambda: _start_again(again)))
         late = LateWrites(ledger, store, Collections(store), holder=host.worker_id)
         host.start(_watches(settings, host), {**chores, "stall watch": (5.0, stalled), "late writes": (PERIOD_S, late)})
         for lane in lanes:
@@ -99,18 +108,30 @@ def run_worker(
             closing.callback(lane.close)
         if ready is not None:
             ready(host)
-        _consume(settings, host, guarded_transport(park_in(RedisEvidence(ledger)), host.accepts))
+        drain = Drain(host, settings.drain_timeout_s, lambda: Exit.AGAIN if again.is_set() else 0)
+        _consume(settings, host, drain, guarded_transport(park_in(RedisEvidence(ledger)), host.accepts))
+        if again.is_set():
+            raise SystemExit(Exit.AGAIN)
 
 
-def load_all(settings: WorkerSettings, models: Sequence[str]) -> list[Encoder]:
-    """Load the models one after the other, on the one device of the settings."""
+def _start_again(again: threading.Event) -> None:
+    again.set()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def of_each_model(settings: WorkerSettings, models: Sequence[str]) -> list[WorkerSettings]:
+    """The settings of each model, all on the one device.
+
+    Raises:
+        InvalidInput: what describes one model is set for several.
+    """
     names = list(models) or [settings.model]
     if len(names) > 1 and (fixed := [name for name in _OF_ONE_MODEL if getattr(settings, name) is not None]):
         raise InvalidInput(
             f"{', '.join(fixed)}: expected to be unset with several models, since each has its own; "
             "serve that model from a worker of its own"
         )
-    return [load_encoder(settings.model_copy(update={"model": name})) for name in names]
+    return [settings.model_copy(update={"model": name}) for name in names]
 
 
 def _takable(host: Host, queues: Mapping[str, BrokerQueue]) -> int:
@@ -137,11 +158,10 @@ def _watches(settings: WorkerSettings, host: Host) -> dict[str, tuple[float, Cal
     return watches
 
 
-def _consume(settings: WorkerSettings, host: Host, transport: type) -> None:
+def _consume(settings: WorkerSettings, host: Host, drain: Drain, transport: type) -> None:
     app = create_celery(settings)
     app.conf.broker_transport = transport
     register_task(app, host.engines)
-    drain = Drain(host, settings.drain_timeout_s)
 
     def on_shutdown(**_: Any) -> None:
         drain.begin()

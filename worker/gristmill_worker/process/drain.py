@@ -14,6 +14,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 
 from gristmill_worker.process.host import Host
 from gristmill_worker.vital_threads import end_process, vital_thread
@@ -29,7 +30,9 @@ _FAREWELL_S = 2.0
 class Drain:
     """The end of one worker process."""
 
-    def __init__(self, host: Host, timeout_s: float) -> None:
+    def __init__(self, host: Host, timeout_s: float, status: Callable[[], int] = lambda: 0) -> None:
+        """`status`: what the process ends with if it is not drained in its time."""
+        self._status = status
         self._host = host
         self._timeout_s = timeout_s
         self._begun = threading.Event()
@@ -55,4 +58,4 @@ class Drain:
         farewell.start()
         farewell.join(_FAREWELL_S)
         logging.shutdown()
-        os._exit(0)
+        os._exit(self._status())
