@@ -250,8 +250,8 @@ def test_in_a_store_without_any_of_our_collections_everything_waits(stage: Stage
     stage.store.delete_collection(stage.name)
     handler = stage.pipeline()
     for _ in range(5):
-        assert handler.process() is Handled.DONE
-        stage.end_delays()
+        assert handler.process() is Handled.LATER
+        assert handler.pause.lasts, "others may have it"
     (report,) = stage.reports()
     assert (report.pending, report.dead, report.gone) == (1, 0, 0)
     (notice,) = stage.notices(handler)

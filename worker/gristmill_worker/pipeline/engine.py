@@ -77,8 +77,8 @@ class Engine:
 
     @property
     def willing(self) -> bool:
-        """Whether work makes sense now: the device is well, and no fuse has blown."""
-        return self.batcher.sick is None and not self._fuse.resting
+        """Whether work makes sense now: the device is well, no fuse has blown, and what it needs is not away."""
+        return self.batcher.sick is None and not self._fuse.resting and not self._handler.pause.lasts
 
     def process(self) -> Handled:
         """Bring one parcel of this model to its end, if one waits."""

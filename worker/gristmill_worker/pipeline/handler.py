@@ -6,11 +6,13 @@ Whose fault is it, and what does it cost?
     ─────────────────────────────────────────────  ──────────────────  ─────────────────────────────────────────────────
     draining                                       nobody's            back, with its attempt
     the device is sick (`DeviceFailed`)            the device's        back; with its attempt unless it is a suspect
-    a server stays away, or limits us              the server's        back, with its attempt; the collection rests
+    a server stays away                            the server's        back, with its attempt; this worker pauses
+    a server limits us, or fails for this          the server's        back, with its attempt; the collection rests
+      collection while others get through
     a server fails at this very request, and       the document's      back, the attempt is spent
       others of the collection get through
     the collection wants another model             nobody's            into that model's queue
-    the collection is not there                    the store's, until  back, with its attempt; the collection rests
+    the collection is not there                    the store's, until  back, with its attempt; this worker pauses
                                                    shown otherwise     (deleted on purpose: its documents are `gone`)
     a newer Gristmill wrote the parcel             this process's      back, with its attempt, for a worker that reads it
     a text cannot be encoded, a point is refused   the document's, if  dead, once the fuse has agreed
@@ -35,6 +37,7 @@ from gristmill_schemas.errors import (
     GristmillError,
     NewerFormat,
     ShuttingDown,
+    StoreUnavailable,
     StoreUnfit,
     Unavailable,
 )
@@ -43,6 +46,7 @@ from gristmill_worker.pipeline.pipeline import AnotherModel, Pipeline
 from gristmill_worker.pipeline.tally import all_dead
 from gristmill_worker.waiting.fuse import Fuse
 from gristmill_worker.waiting.notices import Notices
+from gristmill_worker.waiting.pause import Pause
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +80,10 @@ class Handler:
         self._draining = commons.patience.draining
         self._gate = commons.gate
         self._missing = commons.missing
+        self._notices = commons.notices
         self._rests = _Rests(commons.notices)
+        #: While it lasts, no work should be pulled.
+        self.pause = Pause()
         self._max_attempts = commons.max_attempts
         self._publish = commons.publish
 
@@ -131,6 +138,8 @@ class Handler:
         # What was skipped says nothing about writing, and what was not encoded nothing about the model.
         if verdict.outcomes[Outcome.STORED] or verdict.outcomes[Outcome.DELETED]:
             self._rests.over(claim.parcel.collection)
+            self.pause.over()
+            self._notices.drop(self)
         if verdict.chunks:
             self._fuse.stored()
         elif not self._stands(verdict):
@@ -195,13 +204,21 @@ class Handler:
         if self._missing.deleted(name, str(error)):
             self._finish(claim, Verdict(Counter({Outcome.GONE: len(claim.parcel)})))
             return Handled.DONE
-        self._rest(name, _MISSING_REST_S)
-        return self._give_back(claim, delay_s=_MISSING_REST_S)
+        if self._rests.others_stored_since(name):
+            self._rest(name, _MISSING_REST_S)
+            return self._give_back(claim, delay_s=_MISSING_REST_S)
+        self.pause.begin()
+        return self._give_back(claim)
 
     def _away(self, claim: Claim, error: Unavailable | StoreUnfit) -> Handled:
         name = claim.parcel.collection
         if isinstance(error, Unavailable) and error.may_be_the_request and self._rests.stored_since(claim, name):
             return self._give_back(claim, refund=False, error=_line(error))
+        others_go_on = isinstance(error, StoreUnavailable) and self._rests.others_stored_since(name)
+        if not (_for_everybody(error) or others_go_on):
+            shown_s = 2 * self.pause.begin() + _SHOWN_S
+            self._notices.put(self, f"no work is pulled for now: {error}", for_s=shown_s)
+            return self._give_back(claim)
         rest_s = self._rests.next(name, error)
         self._rest(name, rest_s)
         return self._give_back(claim, delay_s=rest_s)
@@ -225,12 +242,14 @@ class _Rests:
         self._pauses: dict[str, float] = {}
         self._stored_at: dict[str, float] = {}
         self._failed_at: dict[str, float] = {}
+        self._failing_since: dict[str, float] = {}
 
     def over(self, collection: str) -> None:
         """Something of this collection was stored."""
         with self._lock:
             self._stored_at[collection] = time.monotonic()
             self._pauses.pop(collection, None)
+            self._failing_since.pop(collection, None)
         self._notices.drop(("rest", collection))
 
     def next(self, collection: str, error: Unavailable | StoreUnfit) -> float:
@@ -252,6 +271,19 @@ class _Rests:
             if len(self._failed_at) > self._MOST:
                 self._failed_at.pop(next(iter(self._failed_at)))
             return self._stored_at.get(collection, 0.0) > first
+
+    def others_stored_since(self, collection: str) -> bool:
+        """Whether documents of other collections were stored since this one began to fail: then the store is there."""
+        with self._lock:
+            first = self._failing_since.setdefault(collection, time.monotonic())
+            return any(at > first for name, at in self._stored_at.items() if name != collection)
+
+
+def _for_everybody(error: Unavailable | StoreUnfit) -> bool:
+    """Whether other workers would fare no better: the store has answered, about this collection."""
+    if isinstance(error, StoreUnavailable):
+        return error.retry_after_s is not None or error.may_be_the_request
+    return isinstance(error, StoreUnfit) or error.may_be_the_request
 
 
 def _line(error: BaseException) -> str:

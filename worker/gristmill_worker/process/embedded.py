@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 #: Pause before work that could not be decided yet is tried again.
 _PAUSE_S = 0.05
-_SICK_PAUSE_S = 5.0
+_LONG_PAUSE_S = 0.5
 _RECONCILE_S = 0.5
 
 
@@ -107,7 +107,7 @@ class ThreadDispatcher:
             return
         while not self._closing.is_set() and engine.process() is Handled.LATER:
             # There is no supervisor here: with a sick device work waits until the application opens another client.
-            self._closing.wait(_SICK_PAUSE_S if engine.batcher.sick else _PAUSE_S)
+            self._closing.wait(_PAUSE_S if engine.willing else _LONG_PAUSE_S)
 
     def close(self) -> None:
         """Stop within about one batch; what is not stored by then is forgotten with this process (`job.wait()` first)."""
