@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from qdrant_client import models
 
-from gristmill_schemas import Document
+from gristmill_schemas import CollectionSpec, Document
 from gristmill_schemas.errors import StoreUnavailable
 from gristmill_worker.encoder.base import TokenizedText, Vectors
 from gristmill_worker.encoder.hash_encoder import HashEncoder
@@ -100,6 +100,30 @@ def test_while_nothing_of_the_collection_can_be_stored_nobody_spends_an_attempt(
     stage.work_off()
     assert ends(stage) == [(1, 0, 0)] * 3
     assert {system.attempts for system, _ in stage.points().values()} == {1}
+
+
+def test_a_collection_that_fails_while_others_get_through_rests_and_holds_up_no_other(
+    make_stage: Callable[..., Stage], collection_name: str
+) -> None:
+    stage = make_stage()
+    other = f"{collection_name}_other"
+    stage.collections.create(CollectionSpec(name=other, space=stage.encoder.info.space(), chunking=stage.spec.chunking))
+    handler = stage.pipeline(Ailing(stage.store, "DENIED", AWAY))  # type: ignore[arg-type]  # see above
+    try:
+        stage.accept([Document(id="denied", text="DENIED")])
+        assert handler.process() is Handled.LATER
+        assert handler.pause.lasts, "nothing has got through yet, so anything may be away"
+        refused, stage.name = stage.name, other
+        stage.accept([Document(id="fine", text="fine")])
+        for _ in range(2):
+            handler.process()
+        stage.name = refused
+        handler.process()
+        assert not handler.pause.lasts, "the other collection got through: the store is there"
+        assert stage.ledger.backlog(stage.encoder.info.digest) == 0, "the refused one rests"
+        assert ends(stage) == [(0, 0, 1), (1, 0, 0)]
+    finally:
+        stage.collections.delete(other)
 
 
 def test_a_limited_collection_rests_as_long_as_it_was_asked_to(make_stage: Callable[..., Stage]) -> None:
