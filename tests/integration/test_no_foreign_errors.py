@@ -76,7 +76,7 @@ def calls_of(client: Client) -> dict[str, Callable[..., Any]]:
     }
 
 
-@pytest.fixture(scope="module", params=["local", pytest.param("server", marks=pytest.mark.server)])
+@pytest.fixture(scope="module", params=["local", "server"])
 def calls(request: pytest.FixtureRequest) -> Iterator[dict[str, Callable[..., Any]]]:
     place: dict[str, Any] = {}
     if request.param == "server":

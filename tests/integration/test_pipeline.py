@@ -38,7 +38,7 @@ class Counting(HashEncoder):
 MakeStage = Callable[..., Stage]
 
 
-@pytest.fixture(params=["local", pytest.param("server", marks=pytest.mark.server)])
+@pytest.fixture(params=["local", "server"])
 def make_stage(request: pytest.FixtureRequest, collection_name: str) -> Iterator[MakeStage]:
     with ExitStack() as closing:
 

@@ -19,7 +19,7 @@ from interleaving import Stage
 from services import QdrantServer
 
 
-@pytest.fixture(params=["local", pytest.param("server", marks=pytest.mark.server)])
+@pytest.fixture(params=["local", "server"])
 def make_stage(request: pytest.FixtureRequest, collection_name: str) -> Iterator[Callable[..., Stage]]:
     with ExitStack() as closing:
 

@@ -111,7 +111,7 @@ relaxed = settings(
 )
 
 
-@pytest.fixture(params=["local", pytest.param("server", marks=pytest.mark.server)])
+@pytest.fixture(params=["local", "server"])
 def stage(request: pytest.FixtureRequest, collection_name: str) -> Iterator[Stage]:
     store = request.getfixturevalue("qdrant_server").client() if request.param == "server" else None
     with closing(Stage(store, name=collection_name)) as made:
