@@ -9,7 +9,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup services demo test lint check check-plugin bench chaos lock clean
+.PHONY: help setup services demo test lint check check-plugin bench chaos docs lock clean
 
 TORCH ?= torch==2.13.0
 ARGS ?=
@@ -57,6 +57,10 @@ bench: $(VENV)/.dev services ## the benchmarks: encoder against its ceiling and 
 
 chaos: $(VENV)/.dev services ## the failure suite: kills, cuts and restarts
 	$(BIN)/python -m pytest -m chaos $(ARGS)
+
+docs: $(VENV)/.dev ## write what the documentation takes from the code: schema, settings
+	$(BIN)/gristmill schema > docs/gristmill.schema.json
+	PYTHONPATH=tests $(BIN)/python tests/generated_pages.py
 
 # The constraints are a record of one resolution, made in an environment of its own so that nothing else leaks in.
 # CUDA's packages are left out: which of them are there depends on the machine and follows from torch's version.

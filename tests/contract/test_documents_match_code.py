@@ -1,4 +1,4 @@
-"""What is written down outside the code is what the code does: the exported schema, the README's settings and examples."""
+"""What is written down outside the code is what the code does: the exported schema, the settings, the README's examples."""
 
 import ast
 import json
@@ -7,13 +7,11 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from pydantic_core import PydanticUndefined
 
 import gristmill
-from gristmill.settings import variable
+from generated_pages import settings_page
 from gristmill_schemas import Document
 from gristmill_schemas.export import json_schema
-from gristmill_worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,19 +32,9 @@ def test_the_json_schema_accepts_what_the_code_writes_and_refuses_what_it_refuse
         jsonschema.validate({"id": "1", "text": "t", "unknown": 1}, schema)
 
 
-def settings_table() -> str:
-    """The README's table, from the settings class itself."""
-    rows = ["| variable | default | meaning |", "|---|---|---|"]
-    for name, field in WorkerSettings.model_fields.items():
-        default = "" if field.default in (None, PydanticUndefined) else f"`{field.default}`"
-        rows.append(f"| `{variable(name)}` | {default} | {field.description} |")
-    return "\n".join(rows)
-
-
-def test_the_readme_lists_every_setting_as_the_code_has_it() -> None:
-    kept = re.search(r"<!-- settings: begin[^>]*-->\n(.*?)\n?<!-- settings: end -->", README, re.DOTALL)
-    assert kept is not None
-    assert kept[1] == settings_table()
+def test_the_settings_page_lists_every_setting_as_the_code_has_it() -> None:
+    kept = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    assert kept == settings_page(), "run: make docs"
 
 
 def test_every_name_the_readme_imports_exists() -> None:
