@@ -32,7 +32,7 @@ OWNERS = {
     "unreadable": "one entry per letter of an unreadable parcel",
     "bared": "one",
     # bounded by what the installation is
-    "roster": "a collection that exists: some 60 bytes per document, in the README beside the settings; goes with it",
+    "roster": "a collection that exists: some 60 bytes per document, in docs/settings.md; goes with it",
     "collections": "one entry per collection",
     "models": "one entry per model, capped",
     "announced": "one entry per model, capped",

@@ -1,8 +1,9 @@
-"""What is written down outside the code is what the code does: the exported schema, the settings, the README's examples."""
+"""What is written down outside the code is what the code does: schema, settings, reference, links, the README's examples."""
 
 import ast
 import json
 import re
+from datetime import date
 from pathlib import Path
 
 import jsonschema
@@ -10,10 +11,12 @@ import pytest
 
 import gristmill
 from generated_pages import settings_page
-from gristmill_schemas import Document
+from gristmill.search.filters import compile_filter
+from gristmill_schemas import Document, JobReport, Outcome
 from gristmill_schemas.export import json_schema
 
 ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -37,13 +40,44 @@ def test_the_settings_page_lists_every_setting_as_the_code_has_it() -> None:
     assert kept == settings_page(), "run: make docs"
 
 
-def test_every_name_the_readme_imports_exists() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert blocks
+def test_every_name_that_the_examples_import_exists() -> None:
+    blocks = [
+        block for page in PAGES for block in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    ]
+    assert len(blocks) >= 2
     for block in blocks:
         for node in ast.walk(ast.parse(block)):
             if isinstance(node, ast.ImportFrom) and node.module == "gristmill":
                 assert {alias.name for alias in node.names} <= set(gristmill.__all__)
+
+
+def test_every_link_between_the_pages_leads_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_reference_explains_every_counter_of_a_job() -> None:
+    explained = set(re.findall(r"`(\w+)`", _section("Counters of a job")))
+    counters = {name for name, field in JobReport.model_fields.items() if field.annotation in (int, float)}
+    assert counters <= explained
+    assert set(Outcome) <= explained
+
+
+def test_every_filter_in_the_reference_is_one() -> None:
+    rows = re.findall(r"^\| `(\{.*?\})` \|", _section("Where: what a search is limited to"), re.MULTILINE)
+    assert len(rows) >= 7
+    for row in rows:
+        assert compile_filter(eval(row, {"date": date})) is not None
+
+
+def test_the_readme_is_short_and_leaves_the_rest_to_its_pages() -> None:
+    assert len(README.splitlines()) <= 100
+
+
+def _section(title: str) -> str:
+    page = (ROOT / "docs" / "reference.md").read_text("utf-8")
+    return page.split(f"## {title}\n")[1].split("\n## ")[0]
 
 
 def test_the_readmes_whole_example_runs_and_finds_its_answer(capsys: pytest.CaptureFixture[str]) -> None:

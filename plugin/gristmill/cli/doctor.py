@@ -59,7 +59,7 @@ def doctor(
         for check in checks:
             mark = "[green]ok  [/]" if check.ok else "[bold red]FAIL[/]"
             console.print(f"{mark} {check.name:<10} {escape(check.detail)}", highlight=False)
-        # Meanings are in the README and in --json; here every setting fits on one line.
+        # Meanings are in docs/settings.md and in --json; here every setting fits on one line.
         table("settings", ["variable", "value", "from"], [(row["name"], row["value"], row["source"]) for row in rows])
         console.print("versions: " + ", ".join(f"{name} {version}" for name, version in _versions().items()))
     if not healthy:
