@@ -1,56 +1,62 @@
 """Gristmill for applications: hand documents over, search them with an instruction. Loads no model and no Celery."""
 
-from gristmill.async_client import AsyncClient
-from gristmill.client import Client
-from gristmill.ingest.jobs import Job
-from gristmill.settings import ClientSettings
-from gristmill_schemas import (
-    AuditReport,
-    Chunking,
-    CollectionSpec,
-    DeadGroup,
-    DeadLetter,
-    DeadSummary,
-    Deletion,
-    Distance,
-    Document,
-    EncoderInfo,
-    Finding,
-    Gap,
-    Instruction,
-    JobReport,
-    JobState,
-    LongTexts,
-    Receipt,
-    ReceiptState,
-    RefusedMessage,
-    Rejection,
-    SearchHit,
-    StoredDocument,
-    VectorSpace,
-)
-from gristmill_schemas.errors import (
-    AcceleratorOutOfMemory,
-    BrokerRefused,
-    BrokerUnavailable,
-    CollectionConflict,
-    CollectionNotFound,
-    DimensionsNotSupported,
-    DocumentsFailed,
-    EncodingFailed,
-    GristmillError,
-    InvalidInput,
-    ModelUnavailable,
-    NewerFormat,
-    NoWorker,
-    QueueFull,
-    ServerTooOld,
-    SpaceMismatch,
-    StoreRefused,
-    StoreUnavailable,
-    Unavailable,
-    WaitTimeout,
-)
+from __future__ import annotations
+
+import importlib
+import typing
+
+if typing.TYPE_CHECKING:
+    from gristmill.async_client import AsyncClient
+    from gristmill.client import Client
+    from gristmill.ingest.jobs import Job
+    from gristmill.settings import ClientSettings
+    from gristmill_schemas import (
+        AuditReport,
+        Chunking,
+        CollectionSpec,
+        DeadGroup,
+        DeadLetter,
+        DeadSummary,
+        Deletion,
+        Distance,
+        Document,
+        EncoderInfo,
+        Finding,
+        Gap,
+        Instruction,
+        JobReport,
+        JobState,
+        LongTexts,
+        Receipt,
+        ReceiptState,
+        RefusedMessage,
+        Rejection,
+        SearchHit,
+        StoredDocument,
+        VectorSpace,
+    )
+    from gristmill_schemas.errors import (
+        AcceleratorOutOfMemory,
+        BrokerRefused,
+        BrokerUnavailable,
+        CollectionConflict,
+        CollectionNotFound,
+        DimensionsNotSupported,
+        DocumentsFailed,
+        EncodingFailed,
+        GristmillError,
+        InvalidInput,
+        ModelUnavailable,
+        NewerFormat,
+        NoWorker,
+        QueueFull,
+        ServerTooOld,
+        SpaceMismatch,
+        StoreRefused,
+        StoreUnavailable,
+        Unavailable,
+        WaitTimeout,
+    )
 
 __version__ = "0.1.0"
 
@@ -104,3 +110,26 @@ __all__ = [
     "WaitTimeout",
     "__version__",
 ]
+
+#: Where the names above are at home, the lightest module first.
+_HOMES = (
+    "gristmill_schemas",
+    "gristmill_schemas.errors",
+    "gristmill.settings",
+    "gristmill.ingest.jobs",
+    "gristmill.client",
+    "gristmill.async_client",
+)
+
+
+def __getattr__(name: str) -> typing.Any:
+    """Import a public name when it is first used: what stands behind `Client` takes about a second."""
+    if name in __all__:
+        for home in map(importlib.import_module, _HOMES):
+            if hasattr(home, name):
+                return globals().setdefault(name, getattr(home, name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

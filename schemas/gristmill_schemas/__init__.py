@@ -1,24 +1,30 @@
 """The contract between applications and workers: records, limits and errors. Depends on pydantic alone."""
 
-from gristmill_schemas.audit import AuditReport, Finding, Gap, RefusedMessage
-from gristmill_schemas.collection import Chunking, CollectionSpec, Distance, Instruction, LongTexts
-from gristmill_schemas.document import Deletion, Document
-from gristmill_schemas.job import (
-    DeadGroup,
-    DeadLetter,
-    DeadSummary,
-    JobReport,
-    JobState,
-    Outcome,
-    Receipt,
-    ReceiptState,
-    Rejection,
-)
-from gristmill_schemas.parcel import Intent, Parcel, Target
-from gristmill_schemas.point import PointSystem, point_id
-from gristmill_schemas.query import QueryRequest
-from gristmill_schemas.search import SearchHit, StoredDocument
-from gristmill_schemas.space import EncoderInfo, Pooling, Templates, VectorSpace
+from __future__ import annotations
+
+import importlib
+import typing
+
+if typing.TYPE_CHECKING:
+    from gristmill_schemas.audit import AuditReport, Finding, Gap, RefusedMessage
+    from gristmill_schemas.collection import Chunking, CollectionSpec, Distance, Instruction, LongTexts
+    from gristmill_schemas.document import Deletion, Document
+    from gristmill_schemas.job import (
+        DeadGroup,
+        DeadLetter,
+        DeadSummary,
+        JobReport,
+        JobState,
+        Outcome,
+        Receipt,
+        ReceiptState,
+        Rejection,
+    )
+    from gristmill_schemas.parcel import Intent, Parcel, Target
+    from gristmill_schemas.point import PointSystem, point_id
+    from gristmill_schemas.query import QueryRequest
+    from gristmill_schemas.search import SearchHit, StoredDocument
+    from gristmill_schemas.space import EncoderInfo, Pooling, Templates, VectorSpace
 
 __all__ = [
     "AuditReport",
@@ -54,3 +60,29 @@ __all__ = [
     "VectorSpace",
     "point_id",
 ]
+
+#: Where the names above are at home.
+_HOMES = (
+    "gristmill_schemas.audit",
+    "gristmill_schemas.collection",
+    "gristmill_schemas.document",
+    "gristmill_schemas.job",
+    "gristmill_schemas.parcel",
+    "gristmill_schemas.point",
+    "gristmill_schemas.query",
+    "gristmill_schemas.search",
+    "gristmill_schemas.space",
+)
+
+
+def __getattr__(name: str) -> typing.Any:
+    """Import a public name when it is first used, so that the errors alone come without pydantic."""
+    if name in __all__:
+        for home in map(importlib.import_module, _HOMES):
+            if hasattr(home, name):
+                return globals().setdefault(name, getattr(home, name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

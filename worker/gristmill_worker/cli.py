@@ -36,7 +36,10 @@ def worker(
     supervise: Annotated[bool, typer.Option(help="Start a process again when it dies.")] = True,
     log_level: Annotated[str, typer.Option(help="debug, info, warning, error")] = "info",
 ) -> None:
-    """Serve models: encode what is queued for them and store it, until SIGTERM or Ctrl-C."""
+    """Serve models: encode what is queued for them and store it.
+
+    Until SIGTERM or Ctrl-C.
+    """
     logging.basicConfig(
         level=log_level.upper(),
         format="%(asctime)s %(levelname)-7s %(process)d %(name)s: %(message)s",

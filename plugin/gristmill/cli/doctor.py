@@ -46,7 +46,10 @@ def doctor(
     model: Annotated[str | None, typer.Option(help="Also load this model and check it against known scores.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Check broker, store, workers, model and versions; show every setting and where it came from."""
+    """Check broker, store, workers and settings; say what to do.
+
+    Shows every setting and where it came from.
+    """
     settings = _settings()
     checks = list(_checks(settings, model))
     rows = provenance(settings)

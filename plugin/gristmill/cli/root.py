@@ -1,39 +1,33 @@
 """The root of the command line, and the one place where errors become messages and exit codes.
 
 Exit codes: 0 done; 1 it failed, or part of the input was refused; 2 the call itself was wrong; 130 Ctrl-C.
-Commands of the worker package join by the entry point group `gristmill.commands`: the plugin does not import it.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import logging
 import sys
 
 import typer
-from rich.markup import escape
 
-from gristmill.cli import audit, collections, dead, doctor, ingest, jobs, schema, search
-from gristmill.cli.output import notes, print_json
+from gristmill.cli.commands import Commands
 from gristmill_schemas.errors import GristmillError, InvalidInput, ModelUnavailable
 
 
 def build() -> typer.Typer:
-    """All commands, those of installed packages included."""
+    """All commands, those of the worker included."""
     root = typer.Typer(
         name="gristmill",
-        help="Texts in, vectors out: embed documents into Qdrant with many workers, search them with an instruction.",
+        cls=Commands,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        add_completion=True,
+        # Help as plain text: it is there twice as fast, and on every terminal.
+        rich_markup_mode=None,
     )
-    for part in (ingest, search, collections, jobs, dead, audit, doctor, schema):
-        root.add_typer(part.app)
-    for entry in importlib.metadata.entry_points(group="gristmill.commands"):
-        try:
-            root.add_typer(entry.load())
-        except ImportError as missing:
-            logging.getLogger(__name__).debug("commands of %s are not available: %s", entry.value, missing)
+
+    @root.callback()
+    def gristmill() -> None:
+        """Texts in, vectors out: embed documents into Qdrant with many workers, search them with an instruction."""
+
     return root
 
 
@@ -57,6 +51,10 @@ def main() -> None:
 
 
 def _report(kind: str, message: str, wants_json: bool) -> None:
+    from rich.markup import escape
+
+    from gristmill.cli.output import notes, print_json
+
     if wants_json:
         print_json({"error": kind, "message": message})
     else:

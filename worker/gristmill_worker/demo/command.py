@@ -43,7 +43,7 @@ def demo(
     fresh: Annotated[bool, typer.Option(help="Forget what an earlier run stored.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Ingest real text with a real model and search it, without any server."""
+    """The main job on real text with a real model, without servers."""
     if model is None:
         _convert_demo_model(hidden=as_json)
     chosen = model or DEMO

@@ -1,0 +1,77 @@
+"""Every command's name, what it does in a line, and where it is defined: enough for `--help`, which so loads none of them.
+
+A command's module, and all that it needs, is imported when the command is about to run, or to explain itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import Any, Final
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from gristmill_schemas.errors import GristmillError
+
+#: The commands of this package, in the order of `--help`: module and line. A test holds each line against the command's own.
+OWN: Final = {
+    "ingest": ("ingest", "Read documents and hand them to the workers."),
+    "search": ("search", "Search a collection, with an instruction if you like."),
+    "collections": ("collections", "Create, list, show and delete collections."),
+    "jobs": ("jobs", "What became of what was handed over."),
+    "dead": ("dead", "Documents that could not be stored, and why."),
+    "audit": ("audit", "Compare what was accepted with what Qdrant holds."),
+    "receipt": ("audit", "What became of one document."),
+    "doctor": ("doctor", "Check broker, store, workers and settings; say what to do."),
+    "schema": ("schema", "Print the JSON Schema of every record."),
+}
+#: Those of the worker, which joins by the entry point `worker` of the group `gristmill.commands`; listed even without it,
+#: since who looks for them needs to hear how to get them.
+WORKERS: Final = {
+    "worker": "Serve models: encode what is queued for them and store it.",
+    "demo": "The main job on real text with a real model, without servers.",
+    "bench": "Ratios against a ceiling or a peer, measured in the same run.",
+}
+
+
+class Commands(TyperGroup):
+    """The root group; its commands are loaded one by one, when they are needed."""
+
+    def __init__(self, **options: Any) -> None:
+        own = [_Later(name, line, _loader(name, module)) for name, (module, line) in OWN.items()]
+        workers = [_Later(name, line, _worker_loader(name)) for name, line in WORKERS.items()]
+        super().__init__(**options | {"commands": [*own, *workers]})
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that is called, and load it."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command.load() if isinstance(command, _Later) else command, rest
+
+
+class _Later(TyperCommand):
+    """Stands in for a command where only its name and its line are needed."""
+
+    def __init__(self, name: str, line: str, load: Callable[[], Any]) -> None:
+        super().__init__(name, help=line)
+        self.load = load
+
+
+def _loader(name: str, module: str) -> Callable[[], Any]:
+    return lambda: _of(importlib.import_module(f"gristmill.cli.{module}").app, name)
+
+
+def _worker_loader(name: str) -> Callable[[], Any]:
+    def load() -> Any:
+        from importlib.metadata import entry_points
+
+        for entry in entry_points(group="gristmill.commands", name="worker"):
+            return _of(entry.load(), name)
+        raise GristmillError(f"{name} needs the worker, which is not installed: run pip install 'gristmill[worker]'")
+
+    return load
+
+
+def _of(app: typer.Typer, name: str) -> Any:
+    app.rich_markup_mode = None  # as the root's
+    return typer.main.get_group(app).commands[name]
