@@ -16,6 +16,7 @@ from rich.markup import escape
 from gristmill import ClientSettings, DeadSummary
 from gristmill.cli.dead import of_mark
 from gristmill.cli.output import JsonFlag, console, print_json, table
+from gristmill.ingest.hearing import require_hearing
 from gristmill.ledger import Ledger, RedisLedger
 from gristmill.ledger.connection import connect
 from gristmill.ledger.reading import MAX_REFUSED, RedisEvidence
@@ -88,6 +89,7 @@ def _checks(settings: ClientSettings, model: str | None) -> Iterator[Check]:
         yield _guarded("letters", lambda: _letters(settings, ledger))
         yield _guarded("refused", lambda: _refused(ledger))
         yield _guarded("workers", lambda: _workers(ledger))
+        yield _guarded("broker", lambda: _broker(settings, client, ledger))
     yield _guarded("qdrant", lambda: f"{settings.qdrant_url}, version {require_server(open_store(settings))}")
     for entry in importlib.metadata.entry_points(group="gristmill.checks"):
         try:
@@ -153,6 +155,11 @@ def _worker(name: str, status: Mapping[str, Any]) -> str:
     served = ", ".join(f"{each.get('model')} on {each.get('device')}" for each in status.get("engines", [status]))
     waits = status.get("notices") or [status[key] for key in ("waiting_for",) if status.get(key)]
     return f"{name} serves {served}" + "".join(f"; waiting: {each}" for each in waits)
+
+
+def _broker(settings: ClientSettings, client: redis.Redis, ledger: Ledger) -> str:
+    """Whether messages that leave here reach whoever is there to take them."""
+    return require_hearing(settings, client, ledger.workers) if ledger.workers() else "not looked at: nobody would hear"
 
 
 def _versions() -> dict[str, str]:
