@@ -21,7 +21,7 @@ from gristmill.ledger import Ledger, RedisLedger
 from gristmill.ledger.connection import connect
 from gristmill.ledger.reading import MAX_REFUSED, RedisEvidence
 from gristmill.settings import hide_password, load_settings, provenance
-from gristmill.store.connection import open_store, require_server
+from gristmill.store.connection import describe_transport, open_store, require_server
 from gristmill_schemas.errors import GristmillError
 
 app = typer.Typer()
@@ -90,7 +90,7 @@ def _checks(settings: ClientSettings, model: str | None) -> Iterator[Check]:
         yield _guarded("refused", lambda: _refused(ledger))
         yield _guarded("workers", lambda: _workers(ledger))
         yield _guarded("broker", lambda: _broker(settings, client, ledger))
-    yield _guarded("qdrant", lambda: f"{settings.qdrant_url}, version {require_server(open_store(settings))}")
+    yield _guarded("qdrant", lambda: _qdrant(settings))
     for entry in importlib.metadata.entry_points(group="gristmill.checks"):
         try:
             more: MoreChecks = entry.load()
@@ -109,6 +109,11 @@ def _guarded(name: str, look: Callable[[], str]) -> Check:
 def _redis(settings: ClientSettings, ledger: Ledger) -> str:
     load = ledger.load()
     return f"{hide_password(settings.redis_url)}: {load.documents:,} documents wait, {load.bytes:,} bytes"
+
+
+def _qdrant(settings: ClientSettings) -> str:
+    with closing(open_store(settings)) as store:
+        return f"{settings.qdrant_url}, version {require_server(store)}, {describe_transport(settings)}"
 
 
 def _redis_policy(client: redis.Redis) -> str:
