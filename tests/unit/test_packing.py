@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gristmill.ingest.packing import SeenKeys, group, parse
+from gristmill.ingest.packing import group, parse
+from gristmill.seen_keys import SeenKeys
 from gristmill_schemas import Deletion, Document, Parcel, Rejection
 from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.limits import (

@@ -36,10 +36,19 @@ _COLUMNS = (
 def audit(
     name: Annotated[str, typer.Argument(help="The collection.")],
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Documents that should be there; as `gristmill ingest` takes them.")
+        list[str] | None, typer.Argument(help="Documents that should be there; as `gristmill ingest` takes them.")
     ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Enqueue exactly the gap; delete leftover chunks.")] = False,
     format: Annotated[Format | None, typer.Option(help="Instead of going by each file's suffix.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of text files; default: found out for each.")] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Pass over in folders, as .gitignore has it; repeatable."),
+    ] = None,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="In folders, follow links that lead out.")
+    ] = False,
+    root: Annotated[Path | None, typer.Option(help="As `gristmill ingest` was told.")] = None,
     id_field: Annotated[str, typer.Option(help="Field or column of the id.")] = "id",
     text_field: Annotated[str, typer.Option(help="Field or column of the text.")] = "text",
     paragraphs: Annotated[bool, typer.Option(help="Text files: one document per paragraph.")] = False,
@@ -55,6 +64,10 @@ def audit(
         expected = read(
             files,
             format=format,
+            encoding=encoding,
+            exclude=exclude or (),
+            follow_links=follow_links,
+            root=root,
             id_field=id_field,
             text_field=text_field,
             paragraphs=paragraphs,

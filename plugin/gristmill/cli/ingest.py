@@ -12,7 +12,7 @@ from rich.progress import DownloadColumn
 from gristmill import Client, Job
 from gristmill.cli.jobs import as_record, print_report, watch_job
 from gristmill.cli.output import JsonFlag, notes, print_json, progress_bar
-from gristmill.readers import Format, read, total_bytes
+from gristmill.readers import Format, read
 from gristmill_schemas.errors import CollectionNotFound
 
 app = typer.Typer()
@@ -23,10 +23,26 @@ _SHOWN = 20
 
 @app.command()
 def ingest(
-    files: Annotated[list[Path], typer.Argument(help="JSONL, CSV, Parquet, text, Markdown, folders; `-` reads JSONL.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            help="JSONL, CSV, Parquet, text, Markdown, also compressed; folders, 'patterns*'; `-` reads JSONL."
+        ),
+    ],
     collection: Annotated[str, typer.Option("--collection", "-c", help="Where to; created if it does not exist.")],
     model: Annotated[str | None, typer.Option(help="Model of a new collection; default GRISTMILL_MODEL.")] = None,
     format: Annotated[Format | None, typer.Option(help="Instead of going by each file's suffix.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Of text files; default: found out for each.")] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Pass over in folders, as .gitignore has it; repeatable."),
+    ] = None,
+    follow_links: Annotated[
+        bool, typer.Option("--follow-links", help="In folders, follow links that lead out.")
+    ] = False,
+    root: Annotated[
+        Path | None, typer.Option(help="Ids from files begin with the path below this folder, not the absolute path.")
+    ] = None,
     id_field: Annotated[str, typer.Option(help="Field or column of the id.")] = "id",
     text_field: Annotated[str, typer.Option(help="Field or column of the text.")] = "text",
     paragraphs: Annotated[bool, typer.Option(help="Text files: one document per paragraph.")] = False,
@@ -41,13 +57,17 @@ def ingest(
         documents = read(
             files,
             format=format,
+            encoding=encoding,
+            exclude=exclude or (),
+            follow_links=follow_links,
+            root=root,
             id_field=id_field,
             text_field=text_field,
             paragraphs=paragraphs,
             sections=sections,
             on_bytes=lambda done: bar.update(line, completed=done),
         )
-        bar.update(line, total=total_bytes(files))
+        bar.update(line, total=documents.total_bytes())
         _ensure(client, collection, model)
         job = client.enqueue(
             collection,
@@ -57,8 +77,11 @@ def ingest(
         bar.stop()
         report = watch_job(job, hidden=as_json) if wait else job.report()
     if as_json:
-        print_json(as_record(report) | {"rejections": [item.model_dump(mode="json") for item in job.rejections]})
+        rejections = [item.model_dump(mode="json") for item in job.rejections]
+        print_json(as_record(report) | {"rejections": rejections, "notes": documents.notes})
     else:
+        for sentence in documents.notes:
+            notes.print(escape(sentence), highlight=False, soft_wrap=True)
         print_report(report, as_json=False)
         _show_rejections(job)
     if job.rejections or report.dead:

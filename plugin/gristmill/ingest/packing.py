@@ -6,14 +6,12 @@ document. A bad one costs nobody else anything.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
 from pydantic import ValidationError
 
+from gristmill.seen_keys import SeenKeys
 from gristmill_schemas import Deletion, Document, Rejection
 from gristmill_schemas.limits import MAX_PARCEL_BYTES, MAX_PARCEL_DOCUMENTS
 from gristmill_schemas.validation import explain
@@ -72,41 +70,3 @@ def group(items: Iterable[Item]) -> Iterator[tuple[Item, ...]]:
 def _bytes(item: Document | Deletion) -> int:
     # The JSON of metadata is counted by its Python text: close enough to bound a parcel, and it costs next to nothing.
     return len(item.text.encode()) + len(str(item.metadata)) + 64 if isinstance(item, Document) else 64
-
-
-class SeenKeys:
-    """A set of strings at 8 bytes each, for streams of millions: 64-bit hashes in one sorted array and a small buffer.
-
-    Two different keys collide with probability n²/2⁶⁵: for a million documents, 3 in a hundred million.
-    """
-
-    _BUFFER = 65_536
-
-    def __init__(self) -> None:
-        self._recent: set[int] = set()
-        self._sorted: npt.NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
-
-    def add(self, key: str) -> bool:
-        """Remember the key; false if it was there already."""
-        digest = _digest(key)
-        if digest in self._recent or self._in_sorted(digest):
-            return False
-        self._recent.add(digest)
-        if len(self._recent) >= self._BUFFER:
-            recent = np.fromiter(self._recent, dtype=np.uint64, count=len(self._recent))
-            self._sorted = np.union1d(self._sorted, recent)
-            self._recent.clear()
-        return True
-
-    def __contains__(self, key: str) -> bool:
-        digest = _digest(key)
-        return digest in self._recent or self._in_sorted(digest)
-
-    def _in_sorted(self, digest: int) -> bool:
-        value = np.uint64(digest)
-        at = int(np.searchsorted(self._sorted, value))
-        return at < len(self._sorted) and self._sorted[at] == value
-
-
-def _digest(key: str) -> int:
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "little")

@@ -1,24 +1,20 @@
-"""What all readers share: where bytes come from, how progress is counted, what the caller asked for."""
+"""What all readers share: what the caller asked for, what a reader is, and whose fault an exception is."""
 
 from __future__ import annotations
 
-import gzip
-import io
-import os
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from dataclasses import dataclass
+from typing import Protocol
 
+from gristmill.readers.files.lines import BadLine
+from gristmill.readers.files.source import Source, printable
 from gristmill_schemas import Document, Rejection
 
 #: What a reader yields.
 Item = Document | Rejection
 
-#: The path that means standard input.
-STDIN = Path("-")
+#: Of a foreign exception's words, so many are shown.
+_SHOWN_CHARS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,66 +31,6 @@ class Options:
     sections: bool = True
 
 
-@dataclass(slots=True)
-class Meter:
-    """Counts bytes over all files and tells whoever draws the progress bar."""
-
-    #: Called with all bytes read so far, compressed ones where the file is compressed.
-    on_bytes: Callable[[int], None] | None = None
-    total: int = 0
-
-    def add(self, count: int) -> None:
-        """Note that `count` more bytes were read."""
-        self.total += count
-        if self.on_bytes is not None and count:
-            self.on_bytes(self.total)
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One file, or standard input."""
-
-    path: Path
-    #: What ids of its documents are built from: the path below the folder that was named, or the file's name.
-    key: str
-    meter: Meter = field(default_factory=Meter)
-
-    @property
-    def label(self) -> str:
-        """Its name in messages. File names may hold bytes that are no UTF-8; messages may not."""
-        name = "standard input" if self.path == STDIN else str(self.path)
-        return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-    @property
-    def stem(self) -> str:
-        """Its name without folder and suffixes: `a/b.jsonl.gz` is `b`."""
-        return Path(self.key).name.split(".", 1)[0]
-
-    @property
-    def printable_key(self) -> str:
-        """Its key, fit for a rejection."""
-        return os.fsencode(self.key).decode("utf-8", "backslashreplace")
-
-    def reject(self, position: int, reason: str, id: str | None = None) -> Rejection:
-        """A rejection at a line or row of this file; 0 is the file as a whole."""
-        return Rejection(position=position, id=id, source=self.label, reason=reason)
-
-    @contextmanager
-    def open(self) -> Iterator[BinaryIO]:
-        """Its bytes, decompressed and counted."""
-        if self.path == STDIN:
-            # Not closed afterwards: it is not ours.
-            yield _buffered(cast("io.BufferedReader", sys.stdin.buffer).read1, self.meter)
-            return
-        with self.path.open("rb", buffering=0) as raw:
-            counted = _buffered(raw.read, self.meter)
-            if self.path.suffix.lower() != ".gz":
-                yield counted
-                return
-            with gzip.GzipFile(fileobj=counted) as unpacked:
-                yield cast("BinaryIO", unpacked)
-
-
 class Reader(Protocol):
     """Turns one source into documents and rejections."""
 
@@ -102,23 +38,21 @@ class Reader(Protocol):
         """Read it from front to back."""
 
 
-class _Counting(io.RawIOBase):
-    """Passes bytes on and counts them."""
-
-    def __init__(self, read: Callable[[int], bytes | None], meter: Meter) -> None:
-        self._read = read
-        self._meter = meter
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # the stub wants `Buffer`
-        data = self._read(len(buffer)) or b""
-        buffer[: len(data)] = data
-        self._meter.add(len(data))
-        return len(data)
+def record_of(source: Source, position: int, build: Callable[[], Item]) -> Item:
+    """One record's item. Whatever exception its making raises is that record's, and nobody else's."""
+    try:
+        return build()
+    except BadLine as error:
+        return source.reject(error.line or position, str(error))
+    except Exception as error:  # noqa: BLE001  # libraries raise what they like, and the next record is as good as ever
+        return source.reject(position, f"record: expected a readable one, got {describe(error)}")
 
 
-def _buffered(read: Callable[[int], bytes | None], meter: Meter) -> BinaryIO:
-    # `read` may return less than asked for: what a pipe has now goes on now.
-    return io.BufferedReader(_Counting(read, meter), buffer_size=256 * 1024)
+def describe(error: Exception) -> str:
+    """A foreign exception in a few words that any terminal can show."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    words = printable(" ".join(str(error).split())[:_SHOWN_CHARS])
+    return (
+        words if isinstance(error, ValueError) and words else f"{type(error).__name__}{f': {words}' if words else ''}"
+    )

@@ -8,35 +8,31 @@ integer.
 
 from __future__ import annotations
 
-import codecs
 import csv
-import re
+from collections import Counter
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from functools import partial
+from typing import Any, TextIO
 
-from gristmill.readers.base import Item, Options, Source
+from gristmill.readers.base import Item, Options, record_of
+from gristmill.readers.files.lines import MAX_LINE_CHARS, BadLine, TooLong, skip_line, undecoded
+from gristmill.readers.files.source import Source
 from gristmill.readers.jsonl import parse_object
-from gristmill.readers.lines import MAX_LINE_BYTES, BadLine
-from gristmill.readers.records import to_document
+from gristmill.readers.records import shown_id, to_document
 from gristmill_schemas.limits import MAX_TEXT_BYTES
 
 DELIMITERS = ",;\t"
-#: What `surrogateescape` makes of bytes that are no UTF-8.
-_FOREIGN = re.compile("[\udc80-\udcff]")
+#: As many as a sheet of Excel has.
+MAX_COLUMNS = 16_384
 
 
 def read_csv(source: Source, options: Options) -> Iterator[Item]:
     """Documents of one file. The delimiter is the one under which the header has the text column."""
     _allow_long_fields()
-    with source.open() as stream:
-        lines = _lines(stream)
-        header = next(lines, "")
-        try:
-            columns, delimiter = _columns(header, options.text_field)
-        except BadLine as error:
-            yield source.reject(1, str(error))
-            return
-        yield from _rows(csv.reader(lines, delimiter=delimiter, strict=True), columns, source, options)
+    with source.open_text() as text:
+        lines = _Lines(text)
+        columns, delimiter = _columns(next(lines, ""), options.text_field)
+        yield from _rows(csv.reader(lines, delimiter=delimiter, strict=True), lines, columns, source, options)
 
 
 def _allow_long_fields() -> None:
@@ -45,12 +41,32 @@ def _allow_long_fields() -> None:
         csv.field_size_limit(MAX_TEXT_BYTES)
 
 
-def _lines(stream: BinaryIO) -> Iterator[str]:
-    # Bytes that are no UTF-8 pass as surrogates, so that one bad cell does not hide where its row ends.
-    first = stream.readline(MAX_LINE_BYTES).removeprefix(codecs.BOM_UTF8)
-    while first:
-        yield first.decode("utf-8", "surrogateescape")
-        first = stream.readline(MAX_LINE_BYTES)
+class _Lines(Iterator[str]):
+    """Lines for a csv reader, counted, and bounded row by row: a row may have many.
+
+    Bytes that cannot be decoded pass, so that one bad cell does not hide where its row ends.
+    """
+
+    def __init__(self, text: TextIO) -> None:
+        self._text = text
+        self.encoding = text.encoding
+        self.number = 0
+        self._row_chars = 0
+
+    def __next__(self) -> str:
+        line = self._text.readline(MAX_LINE_CHARS + 1)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        self._row_chars += len(line)
+        if self._row_chars > MAX_LINE_CHARS:
+            size = self._row_chars + (0 if line.endswith("\n") else skip_line(self._text))
+            raise TooLong(f"row: expected at most {MAX_LINE_CHARS} characters, got {size}")
+        return line
+
+    def begin_row(self) -> None:
+        """What comes next is another row's."""
+        self._row_chars = 0
 
 
 def _columns(header: str, text_field: str) -> tuple[list[str], str]:
@@ -62,10 +78,12 @@ def _columns(header: str, text_field: str) -> tuple[list[str], str]:
     if text_field not in names:
         found = ", ".join(map(repr, names[:8])) or (repr(header[:80]) if header else "an empty file")
         raise BadLine(
-            f"{text_field}: expected a column of this name in the header, got {found}; another column can be named"
+            f"{text_field}: expected a column of this name in the header, got {found}; --text-field names another", 1
         )
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise BadLine(f"{twice!r}: expected the column once, got it more than once in the header")
+    if len(names) > MAX_COLUMNS:
+        raise BadLine(f"header: expected at most {MAX_COLUMNS} columns, got {len(names)}", 1)
+    if twice := next((name for name, times in Counter(names).items() if times > 1), None):
+        raise BadLine(f"{twice!r}: expected the column once, got it more than once in the header", 1)
     return names, delimiter
 
 
@@ -77,41 +95,34 @@ def _parse_header(header: str, delimiter: str) -> list[str]:
     return [name.strip() or f"column_{number}" for number, name in enumerate(names, 1)]
 
 
-def _rows(rows: Any, columns: list[str], source: Source, options: Options) -> Iterator[Item]:
+def _rows(rows: Any, lines: _Lines, columns: list[str], source: Source, options: Options) -> Iterator[Item]:
     while True:
-        # The header was read before the csv reader began to count.
-        line = rows.line_num + 2
+        line = lines.number + 1
+        lines.begin_row()
         try:
             row = next(rows)
         except StopIteration:
             return
-        except csv.Error as error:
-            through = rows.line_num + 1
-            yield source.reject(line, f"CSV: {error}{f' (lines {line} to {through})' if through > line else ''}")
+        except (csv.Error, TooLong) as error:
+            through = f" (lines {line} to {lines.number})" if lines.number > line else ""
+            yield source.reject(line, f"{'CSV: ' if isinstance(error, csv.Error) else ''}{error}{through}")
             continue
         if row:
-            yield _item(row, columns, line, source, options)
+            yield record_of(source, line, partial(_item, row, lines.encoding, columns, line, source, options))
 
 
-def _item(row: list[str], columns: list[str], line: int, source: Source, options: Options) -> Item:
+def _item(row: list[str], encoding: str, columns: list[str], line: int, source: Source, options: Options) -> Item:
     if len(row) != len(columns):
         return source.reject(line, f"row: expected {len(columns)} cells as in the header, got {len(row)}")
     cells: dict[str, Any] = {name: cell for name, cell in zip(columns, row, strict=True) if cell}
     try:
         for name, cell in cells.items():
-            _check_encoding(name, cell)
+            if bad := undecoded(cell, encoding, of="cell"):
+                raise BadLine(f"{name!r}: {str(bad).removeprefix('encoding: ')}")
         _convert(cells)
     except BadLine as error:
-        return source.reject(line, str(error), cells.get(options.id_field))
+        return source.reject(line, str(error), shown_id(cells.get(options.id_field)))
     return to_document(cells, source, line, options)
-
-
-def _check_encoding(name: str, cell: str) -> None:
-    if foreign := _FOREIGN.search(cell):
-        byte = ord(foreign[0]) - 0xDC00
-        raise BadLine(
-            f"{name!r}: expected UTF-8, got the byte 0x{byte:02x} at character {foreign.start() + 1} of the cell"
-        )
 
 
 def _convert(cells: dict[str, Any]) -> None:

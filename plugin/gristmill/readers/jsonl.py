@@ -8,29 +8,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, NoReturn
 
-from gristmill.readers.base import Item, Options, Source
-from gristmill.readers.lines import BadLine, decode, numbered_lines
+from gristmill.readers.base import Item, Options, record_of
+from gristmill.readers.files.lines import BadLine, numbered_lines
+from gristmill.readers.files.source import Source
 from gristmill.readers.records import to_document
 
 
 def read_jsonl(source: Source, options: Options) -> Iterator[Item]:
     """Documents of one file; blank lines are skipped."""
-    with source.open() as stream:
-        for number, line in numbered_lines(stream):
+    with source.open_text() as text:
+        for number, line in numbered_lines(text):
             if isinstance(line, BadLine):
                 yield source.reject(number, str(line))
             elif line.strip():
-                yield _item(line, number, source, options)
+                yield record_of(source, number, partial(_item, line, number, source, options))
 
 
-def _item(line: bytes, number: int, source: Source, options: Options) -> Item:
-    try:
-        record = parse_object(decode(line))
-    except BadLine as error:
-        return source.reject(number, str(error))
-    return to_document(record, source, number, options)
+def _item(line: str, number: int, source: Source, options: Options) -> Item:
+    return to_document(parse_object(line), source, number, options)
 
 
 def parse_object(text: str) -> dict[str, Any]:

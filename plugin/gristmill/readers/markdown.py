@@ -15,20 +15,22 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from markdown_it import MarkdownIt
 
-from gristmill.readers.base import Item, Options, Source
-from gristmill.readers.lines import BadLine, whole_text
+from gristmill.readers.base import Item, Options
+from gristmill.readers.files.lines import BadLine, whole_text
+from gristmill.readers.files.source import Source
 from gristmill.readers.records import plain, to_document
 
 #: Largest file: it is parsed as a whole.
 MAX_FILE_BYTES = 32 * 1024 * 1024
+#: Characters of a heading that go into its anchor.
+_MAX_SLUG_CHARS = 80
 
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(?:.*\n)*?---[ \t]*(?:\n|$)")
 
@@ -51,18 +53,19 @@ def read_markdown(source: Source, options: Options) -> Iterator[Item]:
     A section without text of its own is no document; where no section has any, the file is one.
     """
     try:
-        with source.open() as stream:
-            content = whole_text(stream, MAX_FILE_BYTES)
+        with source.open_text() as text:
+            content = whole_text(text, MAX_FILE_BYTES)
         front, skipped, body = _front_matter(content)
     except BadLine as error:
-        yield source.reject(error.line, str(error), source.printable_key)
+        yield source.reject(error.line, str(error), source.key)
         return
     base: dict[str, Any] = {"id": source.key} | {name: front.pop(name) for name in _OWN if front.get(name) is not None}
     metadata = {"source": source.key, **front}
     found = list(split_sections(body)) if options.sections else []
     if not found:
         yield to_document({**base, "text": body, "metadata": metadata}, source, 1, Options())
-    for anchor, section in _anchored(found):
+    for section in found:
+        anchor = source.anchor(_slug(section.headings[-1])) if section.headings else ""
         yield to_document(_record(base, metadata, anchor, section), source, skipped + section.line + 1, Options())
 
 
@@ -130,14 +133,6 @@ def _non_empty(section: Section) -> Iterator[Section]:
         yield Section(section.headings, section.line, section.body.strip())
 
 
-def _anchored(sections: Iterable[Section]) -> Iterator[tuple[str, Section]]:
-    """Sections with their anchors, made as GitHub makes them: the same heading again gets `-1`, `-2`."""
-    seen: Counter[str] = Counter()
-    for section in sections:
-        if not section.headings:
-            yield "", section
-            continue
-        slug = re.sub(r"[^\w\- ]", "", section.headings[-1].lower()).strip().replace(" ", "-")
-        again = f"-{seen[slug]}" if seen[slug] else ""
-        seen[slug] += 1
-        yield f"#{slug}{again}", section
+def _slug(title: str) -> str:
+    """A heading's anchor, made as GitHub makes it; it holds no `#` and no `~`."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-")[:_MAX_SLUG_CHARS]

@@ -5,27 +5,19 @@ Times become ISO 8601 text and exact decimals text; null and NaN (pandas' null) 
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
-from gristmill.readers.base import Item, Options, Source
+from gristmill.readers.base import Item, Options
+from gristmill.readers.files.source import Source
 from gristmill.readers.records import plain, to_document
-from gristmill_schemas.errors import InvalidInput
 
 #: Rows held as Python objects at a time.
 BATCH_ROWS = 256
 
 
-def require_pyarrow() -> None:
-    """Raise InvalidInput, with the way out, where pyarrow is not installed."""
-    if importlib.util.find_spec("pyarrow") is None:
-        raise InvalidInput("reading Parquet needs pyarrow, which is not installed; run: pip install 'gristmill[files]'")
-
-
 def read_parquet(source: Source, options: Options) -> Iterator[Item]:
     """Documents of one file; positions are row numbers from 1."""
-    require_pyarrow()
     import pyarrow
     from pyarrow import parquet
 

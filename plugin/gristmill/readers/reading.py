@@ -2,169 +2,195 @@
 
 from __future__ import annotations
 
-import os
-import zlib
-from collections.abc import Callable, Iterable, Iterator
-from enum import StrEnum
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
-from gristmill.readers.base import STDIN, Item, Meter, Options, Reader, Source
-from gristmill.readers.delimited import read_csv
-from gristmill.readers.jsonl import read_jsonl
-from gristmill.readers.markdown import read_markdown
-from gristmill.readers.parquet import read_parquet, require_pyarrow
-from gristmill.readers.text import read_text
+from gristmill.readers.base import Item, Options, describe
+from gristmill.readers.files import compression
+from gristmill.readers.files.encoding import known_encoding
+from gristmill.readers.files.folders import Place, Search, Unreadable, files, is_folder, places, size_bytes
+from gristmill.readers.files.lines import BadLine
+from gristmill.readers.files.notes import Notes
+from gristmill.readers.files.source import STDIN, Meter, Source
+from gristmill.readers.formats import KINDS, Format, format_named, format_of, require, unknown_suffix
 from gristmill_schemas.errors import InvalidInput
 
 
-class Format(StrEnum):
-    """What a file holds, whatever its name says."""
+class Reading(Iterator[Item]):
+    """Documents of files and, in their place, rejections with file, line and reason. It streams."""
 
-    JSONL = "jsonl"
-    CSV = "csv"
-    PARQUET = "parquet"
-    TEXT = "text"
-    MARKDOWN = "markdown"
+    def __init__(self, items: Iterator[Item], notes: Notes, total: Callable[[], int | None]) -> None:
+        self._items, self._notes, self._total = items, notes, total
 
+    def __iter__(self) -> Reading:
+        return self
 
-_READERS: MappingProxyType[Format, Reader] = MappingProxyType(
-    {
-        Format.JSONL: read_jsonl,
-        Format.CSV: read_csv,
-        Format.PARQUET: read_parquet,
-        Format.TEXT: read_text,
-        Format.MARKDOWN: read_markdown,
-    }
-)
-_SUFFIXES = MappingProxyType(
-    {
-        ".jsonl": Format.JSONL,
-        ".ndjson": Format.JSONL,
-        ".csv": Format.CSV,
-        ".tsv": Format.CSV,
-        ".parquet": Format.PARQUET,
-        ".txt": Format.TEXT,
-        ".text": Format.TEXT,
-        ".md": Format.MARKDOWN,
-        ".markdown": Format.MARKDOWN,
-    }
-)
+    def __next__(self) -> Item:
+        return next(self._items)
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for people on what was found so far: encodings other than UTF-8, what was passed over."""
+        return self._notes.sentences()
+
+    @property
+    def skipped(self) -> int:
+        """Entries of folders that were passed over so far."""
+        return self._notes.passed.total()
+
+    def total_bytes(self) -> int | None:
+        """Bytes that `on_bytes` will have been told at the end; None where a pipe is read. It looks at every file."""
+        return self._total()
 
 
 def read(
-    paths: Iterable[str | Path],
+    paths: Iterable[str | Path] | str | Path,
     *,
     format: Format | str | None = None,
+    encoding: str | None = None,
+    exclude: Sequence[str] = (),
+    follow_links: bool = False,
+    root: str | Path | None = None,
     id_field: str = "id",
     text_field: str = "text",
     paragraphs: bool = False,
     sections: bool = True,
     on_bytes: Callable[[int], None] | None = None,
-) -> Iterator[Item]:
+) -> Reading:
     """Read documents from files, folders and standard input (`-`), in the order given.
 
     Args:
-        paths: what to read.
+        paths: what to read; `*`, `?`, `[…]` and `**` are expanded where no file has that very name.
         format: a `Format`, or its name, for every file, whatever its suffix; None: by suffix.
+        encoding: of every text file, as Python names it; None: found out file by file, before its first document.
+        exclude: patterns as `.gitignore` has them; what they match in folders is passed over.
+        follow_links: in folders, follow links to other folders and to files outside.
+        root: ids begin with a file's path below this folder, so that they are the same on every machine; None: with its
+            absolute path.
         id_field: field or column of the id. A record without it gets a derived id, the same on every reading.
         text_field: field or column of the text.
         paragraphs: text files give one document per paragraph.
         sections: Markdown files give one document per section; off: one per file.
-        on_bytes: called with the bytes read so far, out of `total_bytes(paths)`.
+        on_bytes: called with the bytes read so far, out of `total_bytes`.
 
     Returns:
         An iterator of documents and, in their place, rejections with file, line and reason. It streams.
 
     Raises:
-        InvalidInput: at once, before anything is read: a path does not exist, a file named here has a suffix that says
-            no format, or its format needs a package that is not installed.
+        InvalidInput: at once, before anything is read: a path does not exist or is an address, a pattern matches
+            nothing, a file named here has a suffix that says no format, its format needs a package that is not
+            installed, or an encoding has no such name.
     """
-    named = [Path(path) for path in paths]
-    chosen = _format_named(format)
-    for path in named:
-        _check(path, chosen)
+    chosen = format_named(format)
+    named = None if encoding is None else known_encoding(encoding)
+    search = Search(
+        tuple([exclude] if isinstance(exclude, str) else exclude),
+        follow_links,
+        None if root is None else Path(root),
+        known=lambda path: chosen is not None or format_of(path) is not None,
+    )
+    found = _places(paths)
+    for place in found:
+        _check(place, chosen, search)
     options = Options(id_field, text_field, paragraphs, sections)
-    return _read_all(named, chosen, options, Meter(on_bytes))
+    notes = Notes()
+    return Reading(
+        _read_all(found, chosen, search, options, Meter(on_bytes), notes, named), notes, lambda: _total(found, search)
+    )
 
 
-def total_bytes(paths: Iterable[str | Path]) -> int | None:
-    """Bytes that `read` will report at its end, for a progress bar; None where standard input is among the paths."""
-    named = [Path(path) for path in paths]
-    if STDIN in named:
-        return None
-    return sum(file.stat().st_size for path in named for file, _ in _files(path) if file.exists())
+def total_bytes(
+    paths: Iterable[str | Path] | str | Path, *, exclude: Sequence[str] = (), follow_links: bool = False
+) -> int | None:
+    """Bytes that `read` will report at its end, for a progress bar; None where a pipe is among the paths."""
+    search = Search(exclude, follow_links, known=lambda path: format_of(path) is not None)
+    return _total(_places(paths), search)
 
 
-def _format_named(name: Format | str | None) -> Format | None:
-    try:
-        return None if name is None else Format(name)
-    except ValueError:
-        raise InvalidInput(f"format: expected one of {', '.join(Format)}, got {name!r}") from None
+def _places(paths: Iterable[str | Path] | str | Path) -> list[Place]:
+    given = [paths] if isinstance(paths, str | Path) else paths
+    return [place for argument in given for place in places(argument)]
 
 
-def _check(path: Path, format: Format | None) -> None:
-    if path == STDIN:
-        if format is Format.PARQUET:
-            raise InvalidInput("format: expected a file for parquet, which is not readable front to back, got -")
+def _total(found: list[Place], search: Search) -> int | None:
+    every = (path for place in found for path in files(place, search, Notes()) if isinstance(path, Path))
+    total = 0
+    for path in every:
+        size = None if path == STDIN else size_bytes(path)
+        if size is None:
+            return None
+        total += size
+    return total
+
+
+def _check(place: Place, format: Format | None, search: Search) -> None:
+    path = place.path
+    search.key(path)
+    _ = search.excluded
+    if not place.named or is_folder(path):
+        if format is not None:
+            require(format)
         return
-    if not path.exists():
-        raise InvalidInput(f"path: expected a file or folder, got {str(path)!r}, which does not exist")
-    chosen = format or _format_of(path)
-    if chosen is None and not path.is_dir():
-        raise InvalidInput(f"{path}: {_unknown_suffix(path)}")
-    if chosen is Format.PARQUET:
-        require_pyarrow()
+    chosen = format or _default_format(path)
+    if chosen is None:
+        raise InvalidInput(f"{path}: {unknown_suffix(path)}")
+    _check_kind(path, chosen)
+    require(chosen)
+    if path.suffix.lower() in compression.COMPRESSIONS:
+        compression.require(path.suffix.lower())
 
 
-def _read_all(paths: list[Path], format: Format | None, options: Options, meter: Meter) -> Iterator[Item]:
-    for path in paths:
-        for file, key in _files(path):
-            source = Source(file, key, meter)
-            chosen = format or (Format.JSONL if file == STDIN else _format_of(file))
-            if chosen is None:
-                yield source.reject(0, _unknown_suffix(file))
-            else:
-                yield from _guarded(_READERS[chosen], source, options)
+def _check_kind(path: Path, format: Format) -> None:
+    if path != STDIN and not _is_pipe(path):
+        mode = path.stat().st_mode if path.exists() else stat.S_IFREG
+        if not stat.S_ISREG(mode):
+            raise InvalidInput(f"path: expected a file, folder or pipe, got {str(path)!r}, a device or socket")
+    elif not KINDS[format].streams:
+        raise InvalidInput(f"format: expected a file for {format}, which is not readable front to back, got {path}")
 
 
-def _guarded(reader: Reader, source: Source, options: Options) -> Iterator[Item]:
-    # One file that vanishes, may not be read or is a damaged archive does not stop the others.
+def _is_pipe(path: Path) -> bool:
+    """A pipe, `<(…)` or a terminal: what is named expressly is read, line by line."""
     try:
-        yield from reader(source, options)
-    except (OSError, EOFError, zlib.error, InvalidInput) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        yield source.reject(0, f"file: expected a readable one: {reason}; what follows in it was not read")
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or (stat.S_ISCHR(mode) and path.resolve().is_relative_to("/dev/pts"))
 
 
-def _files(path: Path) -> Iterator[tuple[Path, str]]:
-    """The files at or below a path, sorted, each with the key that its ids are built from."""
-    if path == STDIN:
-        yield path, "stdin"
-    elif path.is_dir():
-        yield from _below(path, path.resolve().name)
-    else:
-        yield path, path.name
+def _default_format(path: Path) -> Format | None:
+    found = format_of(path) if path != STDIN else None
+    return found or (Format.JSONL if path == STDIN or _is_pipe(path) else None)
 
 
-def _below(folder: Path, key: str) -> Iterator[tuple[Path, str]]:
-    # Links to files count, links to folders do not: they can lead in circles.
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
-        if entry.name.startswith("."):
+def _read_all(
+    found: list[Place],
+    format: Format | None,
+    search: Search,
+    options: Options,
+    meter: Meter,
+    notes: Notes,
+    encoding: str | None,
+) -> Iterator[Item]:
+    for path in (path for place in found for path in files(place, search, notes)):
+        if isinstance(path, Unreadable):
+            yield Source(path.path, "").reject(0, f"folder: expected a readable one, got {describe(path.error)}")
             continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _below(folder / entry.name, f"{key}/{entry.name}")
-        elif not entry.is_dir():
-            yield folder / entry.name, f"{key}/{entry.name}"
+        source = Source(path, search.key(path), meter, notes, encoding)
+        yield from _file(source, format or _default_format(path), options)
 
 
-def _format_of(path: Path) -> Format | None:
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes[-1:] == [".gz"]:
-        suffixes.pop()
-        return None if suffixes[-1:] == [".parquet"] else _SUFFIXES.get("".join(suffixes[-1:]))
-    return _SUFFIXES.get("".join(suffixes[-1:]))
-
-
-def _unknown_suffix(path: Path) -> str:
-    return f"suffix: expected one of {', '.join(_SUFFIXES)}, got {path.suffix!r}; a format can be named for all files"
+def _file(source: Source, format: Format | None, options: Options) -> Iterator[Item]:
+    """One file's items. Whatever exception it raises ends this file, and no other."""
+    try:
+        if format is None:
+            raise BadLine(unknown_suffix(source.path))
+        require(format)
+        yield from KINDS[format].read(source, options)
+    except BadLine as error:
+        yield source.reject(error.line, str(error))
+    except InvalidInput as error:
+        yield source.reject(0, f"file: {error}")
+    except Exception as error:  # noqa: BLE001  # libraries raise what they like, and the next file is as good as ever
+        yield source.reject(0, f"file: expected a readable one, got {describe(error)}; what follows in it was not read")

@@ -17,7 +17,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gristmill.readers.base import Item, Options, Source
+from gristmill.readers.base import Item, Options
+from gristmill.readers.files.source import Source
 from gristmill_schemas import Document
 from gristmill_schemas.validation import clean_text, explain
 
@@ -42,14 +43,14 @@ def to_document(record: Mapping[str, Any], source: Source, position: int, option
         fields = {"id": id, "text": text, "metadata": metadata, "tenant": record.get("tenant")}
         return Document.model_validate({**fields, "version": record.get("version")})
     except ValidationError as error:
-        return source.reject(position, explain(error), _printable(id))
+        return source.reject(position, explain(error), shown_id(id))
     except ValueError as error:
-        return source.reject(position, str(error), _printable(given))
+        return source.reject(position, str(error), shown_id(given))
 
 
 def derived_id(source: Source, text: str) -> str:
-    """`stem-hash`, the same whenever the same text is read from a file of the same name."""
-    return f"{source.stem}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+    """The file's key and a hash of the text: the same whenever this file is read again, whatever else changed in it."""
+    return source.key + source.anchor(hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16])
 
 
 def plain(value: Any) -> Any:
@@ -84,10 +85,11 @@ def _merge(metadata: Any, loose: dict[str, Any]) -> dict[str, Any]:
 def _no_text(record: Mapping[str, Any], options: Options) -> str:
     names = ", ".join(map(repr, list(record)[:8])) or "no fields"
     found = "null" if options.text_field in record else f"only {names}"
-    return f"{options.text_field}: expected the text to embed in this field, got {found}; another field can be named"
+    return f"{options.text_field}: expected the text to embed in this field, got {found}; --text-field names another"
 
 
-def _printable(id: Any) -> str | None:
+def shown_id(id: Any) -> str | None:
+    """An id as far as a rejection can show it."""
     try:
         return clean_text(str(id))[:100] if isinstance(id, str | int) and not isinstance(id, bool) else None
     except ValueError:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TextIO
 
-from gristmill.readers.base import Item, Options, Source
-from gristmill.readers.lines import BadLine, decode, numbered_lines, whole_text
+from gristmill.readers.base import Item, Options
+from gristmill.readers.files.lines import BadLine, TooLong, numbered_lines, whole_text
+from gristmill.readers.files.source import Source
 from gristmill.readers.records import to_document
 from gristmill_schemas.limits import MAX_TEXT_BYTES
 
@@ -17,55 +20,62 @@ def read_text(source: Source, options: Options) -> Iterator[Item]:
 
 def _whole(source: Source) -> Iterator[Item]:
     try:
-        with source.open() as stream:
-            content = whole_text(stream, MAX_TEXT_BYTES)
+        with source.open_text() as text:
+            content = whole_text(text, MAX_TEXT_BYTES)
     except BadLine as error:
-        way_out = "" if error.line else "; it can be read by paragraph"
-        yield source.reject(error.line, f"{error}{way_out}", source.printable_key)
+        way_out = "; --paragraphs reads it by paragraph" if isinstance(error, TooLong) else ""
+        yield source.reject(error.line, f"{error}{way_out}", source.key)
     else:
         yield _document(source, 1, source.key, content)
 
 
 def _paragraphs(source: Source) -> Iterator[Item]:
-    for ordinal, (line, paragraph) in enumerate(_grouped(source), 1):
-        id = f"{source.key}#{ordinal}"
-        if isinstance(paragraph, BadLine):
-            yield source.reject(line, str(paragraph))
-        else:
-            yield _document(source, line, id, paragraph)
+    with source.open_text() as text:
+        for ordinal, (line, paragraph) in enumerate(_grouped(text), 1):
+            if isinstance(paragraph, BadLine):
+                yield source.reject(line, str(paragraph))
+            else:
+                yield _document(source, line, f"{source.key}#{ordinal}", paragraph)
 
 
 def _document(source: Source, line: int, id: str, text: str) -> Item:
     return to_document({"id": id, "text": text, "metadata": {"source": source.key}}, source, line, Options())
 
 
-def _grouped(source: Source) -> Iterator[tuple[int, str | BadLine]]:
+def _grouped(text: TextIO) -> Iterator[tuple[int, str | BadLine]]:
     """Paragraphs with the number of their first line; one with an unreadable line is that line's error."""
-    start, gathered, size = 1, list[str | BadLine](), 0
-    with source.open() as stream:
-        for number, line in numbered_lines(stream):
-            text = _decoded(line)
-            if text == "":
-                if gathered:
-                    yield _joined(start, gathered)
-                start, gathered, size = number + 1, [], 0
-            # A text over the limit is refused whatever follows, so what follows need not be kept.
-            elif size <= MAX_TEXT_BYTES:
-                gathered.append(text)
-                size += len(line) if isinstance(line, bytes) else 0
-    if gathered:
-        yield _joined(start, gathered)
-
-
-def _decoded(line: bytes | BadLine) -> str | BadLine:
-    try:
-        return line if isinstance(line, BadLine) else decode(line).rstrip()
-    except BadLine as error:
-        return error
-
-
-def _joined(start: int, gathered: list[str | BadLine]) -> tuple[int, str | BadLine]:
-    for at, line in enumerate(gathered):
+    gathered = _Paragraph(1)
+    for number, line in numbered_lines(text):
         if isinstance(line, BadLine):
-            return start + at, line
-    return start, "\n".join(line for line in gathered if isinstance(line, str))
+            gathered.spoil(number, line)
+        elif line := line.rstrip():
+            gathered.add(line)
+        else:
+            yield from gathered.ended()
+            gathered = _Paragraph(number + 1)
+    yield from gathered.ended()
+
+
+@dataclass(slots=True)
+class _Paragraph:
+    """Lines until the next blank one, as long as they can be a document."""
+
+    start: int
+    _lines: list[str] = field(default_factory=list)
+    _chars: int = 0
+    _spoiled: tuple[int, BadLine] | None = None
+
+    def add(self, line: str) -> None:
+        # A text over the limit is refused whatever follows, so what follows need not be kept.
+        if self._chars <= MAX_TEXT_BYTES:
+            self._lines.append(line)
+            self._chars += len(line) + 1
+
+    def spoil(self, number: int, error: BadLine) -> None:
+        self._spoiled = self._spoiled or (number, error)
+
+    def ended(self) -> Iterator[tuple[int, str | BadLine]]:
+        if self._spoiled:
+            yield self._spoiled
+        elif self._lines:
+            yield self.start, "\n".join(self._lines)

@@ -25,6 +25,6 @@ def read_bytes(tmp_path: Path) -> Callable[..., Outcome]:
     def read_one(name: str, content: bytes | str, **options: Any) -> Outcome:
         path = tmp_path / name
         path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return sort_out(read([path], **options))
+        return sort_out(read([path], **{"root": tmp_path, **options}))
 
     return read_one

@@ -96,8 +96,8 @@ def test_the_largest_text_passes_and_a_larger_one_fails_alone(read_bytes: Read) 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("", "text: expected a column of this name in the header, got an empty file; another column can be named"),
-        ("a,b\n1,2\n", "text: expected a column of this name in the header, got 'a', 'b'; another column can be named"),
+        ("", "text: expected a column of this name in the header, got an empty file; --text-field names another"),
+        ("a,b\n1,2\n", "text: expected a column of this name in the header, got 'a', 'b'; --text-field names another"),
         ("文本,b\n1,2\n", "'文本', 'b'"),
         ("text,b,b\n1,2,3\n", "'b': expected the column once"),
     ],

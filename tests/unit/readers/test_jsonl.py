@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gristmill.readers import read
-from gristmill.readers.lines import MAX_LINE_BYTES
+from gristmill.readers.files.lines import MAX_LINE_CHARS
 from gristmill_schemas import Document, Rejection
 from gristmill_schemas.limits import MAX_TEXT_BYTES
 
@@ -41,7 +41,7 @@ def test_a_record_without_id_gets_the_same_one_on_every_reading(read_bytes: Read
     first, _ = read_bytes("faq.jsonl", '{"text": "one"}\n{"text": "two", "id": null}')
     again, _ = read_bytes("faq.jsonl", '{"text": "two"}\n{"text": "one", "lang": "en"}')
     assert {d.text: d.id for d in first} == {d.text: d.id for d in again}
-    assert all(re.fullmatch(r"faq-[0-9a-f]{16}", d.id) for d in first)
+    assert all(re.fullmatch(r"faq\.jsonl#[0-9a-f]{16}", d.id) for d in first)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_record_without_id_gets_the_same_one_on_every_reading(read_bytes: Read
         ('{"id": "x", "text": "a"', r"JSON: Expecting ',' delimiter at character 24, near"),
         ("[1, 2]", "JSON: expected an object per line, got list"),
         ('"text"', "JSON: expected an object per line, got str"),
-        ('{"id": "x"}', "text: expected the text to embed in this field, got only 'id'; another field can be named"),
+        ('{"id": "x"}', "text: expected the text to embed in this field, got only 'id'; --text-field names another"),
         ('{"id": "x", "text": null}', "text: .* got null"),
         ('{"id": "x", "text": ""}', "text: expected text to embed, got an empty or blank string"),
         ('{"id": "x", "text": 5}', "text: expected a string, got int"),
@@ -88,7 +88,9 @@ def test_a_bad_line_is_named_and_its_neighbours_are_read(read_bytes: Read, line:
 def test_bytes_that_are_no_utf8_are_named_by_line_and_place(read_bytes: Read) -> None:
     documents, rejections = read_bytes("a.jsonl", b'{"id": 1, "text": "one"}\n{"id": 2, "text": "\xff"}\n')
     assert len(documents) == 1
-    assert str(rejections[0]).endswith("a.jsonl:2: encoding: expected UTF-8, got the byte 0xff at byte 20 of the line")
+    assert str(rejections[0]).endswith(
+        "a.jsonl:2: encoding: expected UTF-8, got the byte 0xff at character 20 of the line; --encoding names another"
+    )
 
 
 def test_byte_order_mark_crlf_and_blank_lines_are_no_matter(read_bytes: Read) -> None:
@@ -113,11 +115,11 @@ def test_the_largest_text_passes_even_fully_escaped(read_bytes: Read) -> None:
 
 
 def test_a_line_beyond_the_bound_is_skipped_whole(read_bytes: Read) -> None:
-    huge = b'{"id": 1, "text": "' + b"x" * (2 * MAX_LINE_BYTES) + b'"}'
+    huge = b'{"id": 1, "text": "' + b"x" * (2 * MAX_LINE_CHARS) + b'"}'
     documents, rejections = read_bytes("a.jsonl", huge + b'\n{"id": 2, "text": "two"}\n' + huge)
     assert [document.id for document in documents] == ["2"]
     assert [rejection.position for rejection in rejections] == [1, 3]
-    assert rejections[0].reason == f"line: expected at most {MAX_LINE_BYTES} bytes, got {len(huge) + 1}"
+    assert rejections[0].reason == f"line: expected at most {MAX_LINE_CHARS} characters, got {len(huge) + 1}"
 
 
 def test_standard_input_is_read_as_jsonl(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +127,7 @@ def test_standard_input_is_read_as_jsonl(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stdin))
     document, rejection = list(read(["-"]))
     assert isinstance(document, Document)
-    assert document.id.startswith("stdin-")
+    assert document.id.startswith("stdin#")
     assert str(rejection).startswith("standard input:2: JSON: ")
     assert not stdin.closed
 

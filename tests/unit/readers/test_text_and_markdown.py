@@ -26,7 +26,7 @@ def test_a_bad_byte_spoils_its_paragraph_alone(read_bytes: Read) -> None:
     documents, rejections = read_bytes("note.txt", b"one\n\ntwo\nt\xff\n\nthree", paragraphs=True)
     assert [d.id for d in documents] == ["note.txt#1", "note.txt#3"]
     assert [(r.position, r.reason) for r in rejections] == [
-        (4, "encoding: expected UTF-8, got the byte 0xff at byte 2 of the line")
+        (4, "encoding: expected UTF-8, got the byte 0xff at character 2 of the line; --encoding names another")
     ]
 
 
@@ -40,7 +40,8 @@ def test_a_text_file_over_the_limit_says_what_to_do(read_bytes: Read) -> None:
     content = ("x" * 1023 + "\n") * (MAX_TEXT_BYTES // 1024) + "y"
     _, rejections = read_bytes("note.txt", content)
     assert (
-        rejections[0].reason == f"file: expected at most {MAX_TEXT_BYTES} bytes, got more; it can be read by paragraph"
+        rejections[0].reason
+        == f"file: expected at most {MAX_TEXT_BYTES} bytes of text, got more; --paragraphs reads it by paragraph"
     )
     documents, rejections = read_bytes("note.txt", f"a\n\n{content}\n\nb", paragraphs=True)
     assert [d.text for d in documents] == ["a", "b"]
@@ -87,7 +88,7 @@ def test_markdown_is_cut_at_its_headings(read_bytes: Read) -> None:
         ("guide.md#install", ["Install"]),
         ("guide.md#from-source", ["Install", "From source"]),
         ("guide.md#usage", ["Usage"]),
-        ("guide.md#from-source-1", ["Usage", "From source"]),
+        ("guide.md#from-source~2", ["Usage", "From source"]),
         ("guide.md#空-标题", ["空 标题!"]),
     ]
     assert documents[1].text == "Install\n\nGet it.\n\n```sh\n# not a heading\nmake\n```"

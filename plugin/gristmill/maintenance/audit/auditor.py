@@ -9,11 +9,12 @@ from typing import Any, cast
 
 from qdrant_client import QdrantClient
 
-from gristmill.ingest.packing import SeenKeys, parse
+from gristmill.ingest.packing import parse
 from gristmill.ledger import Ledger
 from gristmill.ledger.reading import Evidence
 from gristmill.maintenance.audit.judging import Problem, Subject, chunk_ids, is_leftover, judge
 from gristmill.maintenance.audit.repairing import Repairer
+from gristmill.seen_keys import SeenKeys
 from gristmill.store.points import PAGE, Seen, look_up, scroll
 from gristmill_schemas import AuditReport, CollectionSpec, Document, Finding, Gap, PointSystem, Rejection, point_id
 
