@@ -16,6 +16,9 @@ from gristmill.readers.files.lines import BadLine, numbered_lines
 from gristmill.readers.files.source import Source
 from gristmill.readers.records import to_document
 
+#: Python's own `strip` takes more of a string for white space, and a line of it would vanish without a word.
+_BLANK = " \t\r\n\v\f"
+
 
 def read_jsonl(source: Source, options: Options) -> Iterator[Item]:
     """Documents of one file; blank lines are skipped."""
@@ -23,7 +26,7 @@ def read_jsonl(source: Source, options: Options) -> Iterator[Item]:
         for number, line in numbered_lines(text):
             if isinstance(line, BadLine):
                 yield source.reject(number, str(line))
-            elif line.strip():
+            elif line.strip(_BLANK):
                 yield record_of(source, number, partial(_item, line, number, source, options))
 
 
