@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numbers
 import operator
 import reprlib
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -33,9 +35,14 @@ def tenant_name(value: object) -> str | None:
     return None if value is None else identifier("tenant", value)
 
 
+def is_one_id(ids: object) -> bool:
+    """Whether this is one id, as databases and frames have them, and no iterable of ids."""
+    return isinstance(ids, str | numbers.Integral | uuid.UUID) and not isinstance(ids, bool)
+
+
 def one_or_many_ids(field: str, ids: object) -> Iterator[str]:
-    """Ids one by one: a string or an integer is one id, any other iterable holds many. Checked as they are taken."""
-    if isinstance(ids, str | int) and not isinstance(ids, bool):
+    """Ids one by one: a string, an integer or a UUID is one, any other iterable holds many. Checked as they are taken."""
+    if is_one_id(ids):
         return iter([identifier(field, ids)])
     if isinstance(ids, bytes | bytearray | Mapping | BaseModel) or not isinstance(ids, Iterable):
         raise refuse(field, "an id (a string or an integer) or an iterable of ids", ids)

@@ -21,7 +21,17 @@ import numpy as np
 import numpy.typing as npt
 from qdrant_client import models
 
-from gristmill.arguments import callback, flag, identifier, integer, one_or_many, one_or_many_ids, seconds, tenant_name
+from gristmill.arguments import (
+    callback,
+    flag,
+    identifier,
+    integer,
+    is_one_id,
+    one_or_many,
+    one_or_many_ids,
+    seconds,
+    tenant_name,
+)
 from gristmill.backends import Parts, open_parts
 from gristmill.ingest.agreement import asked_for, settle
 from gristmill.ingest.intake import Intake
@@ -396,7 +406,7 @@ class Client:
         wanted, owner = list(one_or_many_ids("ids", ids)), tenant_name(tenant)
         spec = self._collections.get(identifier("collection", collection))
         found = fetch(self._parts.store, spec, wanted, owner)
-        if isinstance(ids, str | int):
+        if is_one_id(ids):
             return found.get(wanted[0])
         return [found[each] for each in dict.fromkeys(wanted) if each in found]
 

@@ -6,9 +6,12 @@ door, where the message can still name the document, and not in a worker an hour
 
 from __future__ import annotations
 
+import decimal
 import json
+import operator
 import reprlib
-from collections.abc import Iterator
+import uuid
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -17,9 +20,10 @@ from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.limits import (
     MAX_ID_CHARS,
     MAX_METADATA_BYTES,
-    MAX_METADATA_DEPTH,
     MAX_TEXT_BYTES,
 )
+from gristmill_schemas.plain import clean_text as clean_text
+from gristmill_schemas.plain import plain
 
 #: The one payload key that belongs to Gristmill; all other keys are the user's.
 SYSTEM_KEY = "_gristmill"
@@ -77,31 +81,33 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring, _SHORT.maxother = 80, 400
 
 
-def clean_text(value: Any) -> str:
-    """Return `value` if it is a string without NUL bytes and lone surrogates; ValueError names the place if not."""
-    if not isinstance(value, str):
-        raise ValueError(f"expected a string, got {type(value).__name__}")
-    if (at := value.find("\0")) >= 0:
-        raise ValueError(f"expected text without NUL bytes, got one at character {at}")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"expected valid Unicode, got the lone surrogate {value[error.start]!r} at character {error.start}"
-        ) from None
-    return value
-
-
 def clean_identifier(value: Any) -> str:
-    """Return `value` as an id: a clean string that is not blank and not too long; integers become strings."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    text = clean_text(value)
+    """Return `value` as an id: a clean string that is not blank and not too long; integers and UUIDs become strings."""
+    text = clean_text(_id_text(value))
     if not text.strip():
         raise ValueError("expected a non-empty id, got an empty one")
     if len(text) > MAX_ID_CHARS:
         raise ValueError(f"expected at most {MAX_ID_CHARS} characters, got {len(text)}")
     return text
+
+
+def _id_text(value: Any) -> Any:
+    """The text of what databases and frames number their rows with; anything else as it came."""
+    if isinstance(value, str | bool | float):
+        return value
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if (
+        isinstance(value, decimal.Decimal)
+        and value.is_finite()
+        and value.adjusted() < MAX_ID_CHARS
+        and value == int(value)
+    ):
+        return str(int(value))
+    try:
+        return str(operator.index(value))
+    except TypeError:
+        return value
 
 
 def _document_text(value: Any) -> str:
@@ -116,50 +122,14 @@ def _document_text(value: Any) -> str:
 
 
 def _metadata(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
+    if not isinstance(value, Mapping):
         raise ValueError(f"expected a JSON object, got {type(value).__name__}")
-    check_json(value, path="metadata")
-    if SYSTEM_KEY in value:
+    metadata: dict[str, Any] = plain(value, "metadata")
+    if SYSTEM_KEY in metadata:
         raise ValueError(f"the key {SYSTEM_KEY!r} is reserved for Gristmill; rename yours")
-    if (size := len(json.dumps(value, ensure_ascii=False).encode())) > MAX_METADATA_BYTES:
+    if (size := len(json.dumps(metadata, ensure_ascii=False).encode())) > MAX_METADATA_BYTES:
         raise ValueError(f"expected at most {MAX_METADATA_BYTES} bytes of JSON, got {size}")
-    return value
-
-
-def check_json(value: Any, path: str, depth: int = 1) -> None:
-    """Raise ValueError naming the path unless `value` is plain JSON: what Qdrant stores exactly as it came.
-
-    Integers must fit into 64 bits, floats must be finite, keys must be strings, nesting is bounded.
-    """
-    if depth > MAX_METADATA_DEPTH:
-        raise ValueError(f"{path}: expected nesting of at most {MAX_METADATA_DEPTH} levels")
-    match value:
-        case None | bool():
-            return
-        case str():
-            try:
-                clean_text(value)
-            except ValueError as error:
-                raise ValueError(f"{path}: {error}") from None
-        case int():
-            if not -(2**63) <= value < 2**63:
-                raise ValueError(f"{path}: expected an integer of 64 bits, got {value}")
-        case float():
-            if value != value or value in (float("inf"), float("-inf")):
-                raise ValueError(f"{path}: expected a finite number, got {value}")
-        case list() | tuple():
-            for index, item in enumerate(value):
-                check_json(item, f"{path}[{index}]", depth + 1)
-        case dict():
-            for key, item in value.items():
-                if not isinstance(key, str):
-                    raise ValueError(f"{path}: expected string keys, got {key!r} ({type(key).__name__})")
-                check_json(key, f"{path} key {key!r}", depth)
-                check_json(item, f"{path}.{key}", depth + 1)
-        case _:
-            raise ValueError(
-                f"{path}: expected JSON (string, number, boolean, null, list, object), got {type(value).__name__}"
-            )
+    return metadata
 
 
 def field_of(error: ValidationError) -> str | None:
@@ -175,10 +145,16 @@ def explain(error: ValidationError) -> str:
             continue  # it would have been taken from a field that has a line of its own
         field = ".".join(str(part) for part in item["loc"]) or "input"
         text = item["msg"].removeprefix("Value error, ")
-        shown = repr(item["input"])
         needs_input = item["type"] != "value_error"
-        lines.append(f"{field}: {text}" + (f", got {shown[:80]}" if needs_input else ""))
+        lines.append(f"{field}: {text}" + (f", got {_shown(item['input'])}" if needs_input else ""))
     return "; ".join(lines)
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)[:80]
+    except Exception:  # noqa: BLE001  # an integer too long to print, or a stranger's `__repr__`
+        return type(value).__name__
 
 
 Identifier = Annotated[str, BeforeValidator(clean_identifier), Field(min_length=1, max_length=MAX_ID_CHARS)]

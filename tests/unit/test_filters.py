@@ -34,6 +34,9 @@ def store() -> QdrantClient:
         ({"n": 2}, {2}),
         ({"n": {"gte": 1, "lt": 3}}, {1, 2}),
         ({"x": {"gt": 1.5}}, {2, 3}),
+        ({"x": 1.5}, {1}),
+        ({"x": [0.5, 2.5]}, {0, 2}),
+        ({"gone": ["no", None]}, {0, 1, 2, 3}),
         ({"seen": True}, {0, 2}),
         ({"tags": "b"}, {0, 1}),
         ({"nested.k": 2}, {1}),
@@ -54,11 +57,15 @@ def test_a_mapping_selects_what_it_says(store: QdrantClient, where: Any, expecte
 @pytest.mark.parametrize(
     "where",
     [
-        {"a": 1.5},
         {"a": []},
         {"a": {"gte": 1, "lt": "x"}},
         {"a": {"around": 1}},
-        {"a": [1.5]},
+        {"a": [[1]]},
+        {"a": {"gte": "2020"}},
+        {"a": {"gte": float("inf")}},
+        {"a": {"gte": None}},
+        {"a": {"not": {"not": 1}}},
+        {"a": (each for each in "ab")},
         {"a": object()},
         {"a": {}},
     ],
@@ -71,3 +78,34 @@ def test_a_wrong_condition_names_its_key(where: dict[str, Any]) -> None:
 def test_a_filter_of_another_kind_is_refused() -> None:
     with pytest.raises(InvalidInput, match="expected a mapping or a qdrant Filter, got list"):
         compile_filter(["lang=zh"])  # type: ignore[arg-type]  # the mistake under test
+
+
+@pytest.mark.parametrize(
+    ("operator", "told"),
+    [
+        ("$gte", "instead of '\\$gte' say 'gte'"),
+        (">=", "instead of '>=' say 'gte'"),
+        ("gtee", "instead of 'gtee' say 'gte'"),
+        ("$in", "say a list, without an operator"),
+        ("ne", "instead of 'ne' say 'not'"),
+        ("eq", "say the value itself"),
+        ("between", "say 'gte' and 'lte' together"),
+        ("contains", "say a qdrant_client.models.Filter"),
+        ("page", r"a nested key is written with a dot, as in \{'a.page': …\}"),
+    ],
+)
+def test_operators_of_other_libraries_are_answered_with_ours(operator: str, told: str) -> None:
+    with pytest.raises(InvalidInput, match=rf"where\.a: expected.*got.*; .*{told}") as refused:
+        compile_filter({"a": {operator: 1}})
+    assert refused.value.field == "where.a"
+
+
+@pytest.mark.parametrize("where", [{"$or": [{"a": 1}, {"b": 2}]}, {"and": {"a": 1}}])
+def test_joining_conditions_is_explained(where: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match=r"a mapping means all of its keys.*qdrant_client\.models\.Filter"):
+        compile_filter(where)
+
+
+def test_a_key_that_no_filter_can_name_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="expected a key without double quotes inside"):
+        compile_filter({'say "hi" now': 1})

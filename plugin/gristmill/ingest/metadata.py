@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 from qdrant_client import QdrantClient
@@ -18,14 +18,15 @@ from gristmill.arguments import refuse
 from gristmill.store.documents import fetch
 from gristmill_schemas import CollectionSpec, Document, Rejection, StoredDocument
 from gristmill_schemas.errors import InvalidInput
-from gristmill_schemas.validation import SYSTEM_KEY, check_json, explain
+from gristmill_schemas.plain import plain
+from gristmill_schemas.validation import SYSTEM_KEY, explain
 
 #: Documents read at once.
 _PAGE = 64
 
 
 def check_changes(spec: CollectionSpec, changes: object) -> Mapping[str, Any]:
-    """Raise InvalidInput unless `changes` can be laid over metadata in this collection."""
+    """The changes as plain JSON; raises InvalidInput unless they can be laid over metadata in this collection."""
     if not isinstance(changes, Mapping) or not changes:
         raise refuse("changes", "a mapping with at least one key", changes)
     for key in (SYSTEM_KEY, spec.text_key):
@@ -35,10 +36,9 @@ def check_changes(spec: CollectionSpec, changes: object) -> Mapping[str, Any]:
             )
             raise InvalidInput(f"changes.{key}: this key is {told}", field=f"changes.{key}", collection=spec.name)
     try:
-        check_json(dict(changes), "changes")
+        return cast("dict[str, Any]", plain(changes, "changes"))
     except ValueError as error:
         raise InvalidInput(str(error), field="changes") from None
-    return changes
 
 
 def changed(

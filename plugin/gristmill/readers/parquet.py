@@ -1,6 +1,6 @@
 """Parquet, through pyarrow: the format's reference reader, which streams row batches and keeps the types.
 
-Times become ISO 8601 text and exact decimals text; null and NaN (pandas' null) are missing values.
+Times become ISO 8601 text, decimals numbers where those are exact; null and NaN (pandas' null) are missing values.
 """
 
 from __future__ import annotations

@@ -9,9 +9,7 @@
 from __future__ import annotations
 
 import datetime
-import decimal
 import hashlib
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,12 +52,10 @@ def derived_id(source: Source, text: str) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Typed values of Parquet and YAML as JSON: times in ISO 8601, exact decimals and UUIDs as text, NaN as null."""
+    """Times of Parquet and YAML as text and NaN as null; the rest is converted with the document."""
     match value:
         case datetime.datetime() | datetime.date() | datetime.time():
             return value.isoformat()
-        case decimal.Decimal() | uuid.UUID():
-            return str(value)
         case datetime.timedelta():
             return value.total_seconds()
         case float() if value != value:

@@ -42,7 +42,7 @@ def test_types_become_json(tmp_path: Path) -> None:
         metadata={
             "at": "2026-11-24T08:30:00+00:00",
             "day": "2026-11-24",
-            "price": "9.90",
+            "price": 9.9,
             "tags": ["a", "b"],
             "nested": {"x": 1.5},
         },
@@ -59,7 +59,8 @@ def test_a_bad_row_is_named_and_its_neighbours_are_read(tmp_path: Path) -> None:
     assert isinstance(first, Rejection)
     assert (
         first.reason
-        == "metadata: metadata.blob: expected JSON (string, number, boolean, null, list, object), got bytes"
+        == "metadata: metadata.blob: expected JSON (string, number, boolean, null, list, object), got bytes; "
+        "decode it to text, or leave it out"
     )
     assert isinstance(second, Rejection)
     assert (second.position, second.id) == (2, "2")
