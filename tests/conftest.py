@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def _parameters(item: pytest.Item) -> list[object]:
-    """Strings among an item's parameters. A fixture with the parameter `server` asks for one only while it runs."""
+    """Strings among an item's parameters. A fixture with a parameter of `places` asks for a server only while it runs."""
     callspec = getattr(item, "callspec", None)
     return [each for each in callspec.params.values() if isinstance(each, str)] if callspec else []
 
@@ -40,7 +40,9 @@ def _parameters(item: pytest.Item) -> list[object]:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark as `server` whatever asks for one, so that the marker cannot be forgotten; leave long soaks to `-m`."""
     for item in items:
-        if SERVER_FIXTURES.intersection(getattr(item, "fixturenames", ())) or "server" in _parameters(item):
+        if SERVER_FIXTURES.intersection(getattr(item, "fixturenames", ())) or {"server", "rest"}.intersection(
+            map(str, _parameters(item))
+        ):
             item.add_marker(pytest.mark.server)
     if not config.option.markexpr:
         soaks = [item for item in items if item.get_closest_marker("soak")]

@@ -23,6 +23,7 @@ class _SharedOptions(TypedDict, total=False):
     key_prefix: str | None
     qdrant_url: str | None
     qdrant_grpc_port: int | None
+    qdrant_prefer_grpc: bool | None
     qdrant_api_key: str | SecretStr | None
     qdrant_timeout_s: int | None
     model: str | None
@@ -66,7 +67,8 @@ class EmbeddedOptions(_SharedOptions, total=False):
 #: What users of qdrant-client, redis, celery, openai and sentence-transformers would write, and what it is here.
 _ELSEWHERE = {
     **dict.fromkeys(("url", "uri", "host", "port", "https", "qdrant", "qdrant_host", "qdrant_port"), "qdrant_url"),
-    **dict.fromkeys(("grpc_port", "grpc_url", "prefer_grpc", "grpc_options", "grpc"), "qdrant_grpc_port"),
+    **dict.fromkeys(("grpc_port", "grpc_url", "grpc_options"), "qdrant_grpc_port"),
+    **dict.fromkeys(("prefer_grpc", "grpc", "use_grpc"), "qdrant_prefer_grpc"),
     **dict.fromkeys(("api_key", "apikey", "token", "auth_token_provider", "qdrant_key"), "qdrant_api_key"),
     **dict.fromkeys(("path", "location", "in_memory"), "embedded_path"),
     **dict.fromkeys(("timeout", "timeout_s", "request_timeout", "qdrant_timeout"), "qdrant_timeout_s"),

@@ -50,8 +50,14 @@ class ClientSettings(BaseSettings, metaclass=_KnownNames):
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
         description="First part of every Redis key and queue; lets installations share one Redis",
     )
-    qdrant_url: str = Field("http://localhost:6333", description="Qdrant's REST address; gRPC is used beside it")
-    qdrant_grpc_port: int = Field(6334, ge=1, le=65535, description="Qdrant's gRPC port")
+    qdrant_url: str = Field("http://localhost:6333", description="Qdrant's REST address")
+    qdrant_grpc_port: int = Field(
+        6334, ge=1, le=65535, description="Qdrant's gRPC port, on the host of its REST address"
+    )
+    qdrant_prefer_grpc: bool = Field(
+        True,
+        description="Speak gRPC with Qdrant; `false` keeps to its REST address, where only that is let through: slower",
+    )
     qdrant_api_key: SecretStr | None = Field(None, description="API key or JWT for Qdrant")
     qdrant_timeout_s: int = Field(30, ge=1, le=600, description="Longest wait for one answer of Qdrant, seconds")
     embedded_path: str | None = Field(

@@ -13,6 +13,7 @@ GristmillError
 │   └── BrokerUnavailable          Redis
 ├── NewerFormat                    a newer Gristmill wrote this: it is left alone until this side is upgraded
 ├── StoreRefused                   Qdrant answered, and the answer is no: trying again does not help
+│   └── RequestTooLarge            it, or a proxy before it, takes smaller requests only: in parts it may go
 ├── StoreUnfit                     Qdrant would refuse whatever is written to this collection, as it is now
 ├── BrokerRefused                  Redis answered, and the answer is no: trying again does not help
 ├── ServerTooOld                   Qdrant lacks a feature that correctness rests on
@@ -124,6 +125,10 @@ class NewerFormat(GristmillError):
 
 class StoreRefused(GristmillError):
     """Qdrant answered, and the answer is no. Trying the same again does not help."""
+
+
+class RequestTooLarge(StoreRefused):
+    """Qdrant, or a proxy before it, does not take requests of this size. In smaller parts the same may be taken."""
 
 
 class StoreUnfit(GristmillError):

@@ -1,4 +1,4 @@
-"""The whole mill in this process, over local mode and over the real server alike; and its command line."""
+"""The whole mill in this process, on local mode and on the real server alike (gRPC and REST); and its command line."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -8,19 +8,15 @@ import pytest
 
 from gristmill import Chunking, Client
 from gristmill.cli.root import main
-from services import QdrantServer
+from places import PLACES, place_of
 
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(params=["local", "server"])
+@pytest.fixture(params=PLACES)
 def client(request: pytest.FixtureRequest, collection_name: str) -> Iterator[Client]:
     """A client with a collection in it that cuts texts into short chunks."""
-    path, port = ":memory:", None
-    if request.param == "server":
-        server: QdrantServer = request.getfixturevalue("qdrant_server")
-        path, port = server.url, server.grpc_port
-    with Client.embedded(path, model="hash:16", threads=4, qdrant_grpc_port=port) as mill:
+    with Client.embedded(**place_of(request), model="hash:16", threads=4) as mill:
         mill.create_collection(collection_name, chunking=Chunking(size=16, overlap=4))
         yield mill
 

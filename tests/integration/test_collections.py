@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,18 +22,14 @@ from gristmill import (
 from gristmill.settings import load_settings
 from gristmill.store.connection import open_local_store, open_store, require_server
 from gristmill_schemas import EncoderInfo, Pooling, Templates
+from places import PLACES, place_of
 from services import QdrantServer
 
 
-@pytest.fixture(params=["local", "server"])
+@pytest.fixture(params=PLACES)
 def client(request: pytest.FixtureRequest, collection_name: str) -> Iterator[Client]:
     """The whole mill in this process, writing to local mode or to the real server."""
-    if request.param == "local":
-        place: dict[str, Any] = {}
-    else:
-        server: QdrantServer = request.getfixturevalue("qdrant_server")
-        place = {"path": server.url, "qdrant_grpc_port": server.grpc_port}
-    with Client.embedded(**place, model="hash:64", threads=4) as mill:
+    with Client.embedded(**place_of(request), model="hash:64", threads=4) as mill:
         yield mill
 
 

@@ -16,6 +16,7 @@ from gristmill import Client, CollectionNotFound, Document, InvalidInput
 from gristmill_schemas.errors import NewerFormat
 from gristmill_worker.encoder.base import TokenizedText, Vectors
 from gristmill_worker.encoder.hash_encoder import HashEncoder
+from places import PLACES, place_of
 from services import QdrantServer
 
 
@@ -40,14 +41,10 @@ def encoder(monkeypatch: pytest.MonkeyPatch) -> Doored:
     return made
 
 
-@pytest.fixture(params=["local", "server"])
+@pytest.fixture(params=PLACES)
 def client(request: pytest.FixtureRequest, encoder: Doored, collection_name: str) -> Iterator[Client]:
     """One task thread; `<name>-one` and `<name>-two`, and the alias `<name>` of the first."""
-    place: dict[str, Any] = {}
-    if request.param == "server":
-        server: QdrantServer = request.getfixturevalue("qdrant_server")
-        place = {"path": server.url, "qdrant_grpc_port": server.grpc_port}
-    with Client.embedded(**place, threads=1) as mill:
+    with Client.embedded(**place_of(request), threads=1) as mill:
         for number in ("one", "two"):
             mill.create_collection(f"{collection_name}-{number}")
         point_alias(mill, collection_name, f"{collection_name}-one")

@@ -12,6 +12,7 @@ from qdrant_client import models
 
 from gristmill import Client, Document, GristmillError, InvalidInput
 from gristmill_worker.encoder.hash_encoder import HashEncoder
+from places import PLACES, place_of
 from services import QdrantServer
 from services.process import free_port
 
@@ -76,13 +77,9 @@ def calls_of(client: Client) -> dict[str, Callable[..., Any]]:
     }
 
 
-@pytest.fixture(scope="module", params=["local", "server"])
+@pytest.fixture(scope="module", params=PLACES)
 def calls(request: pytest.FixtureRequest) -> Iterator[dict[str, Callable[..., Any]]]:
-    place: dict[str, Any] = {}
-    if request.param == "server":
-        server: QdrantServer = request.getfixturevalue("qdrant_server")
-        place = {"path": server.url, "qdrant_grpc_port": server.grpc_port}
-    with Client.embedded(**place, model="hash:16", threads=2) as client:
+    with Client.embedded(**place_of(request), model="hash:16", threads=2) as client:
         before = {spec.name for spec in client.collections.list()}
         client.create_collection(C)
         yield calls_of(client)

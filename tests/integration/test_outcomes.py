@@ -16,6 +16,7 @@ from gristmill import Chunking, Client, Document, Job, JobReport
 from gristmill_schemas import EncoderInfo, Pooling, point_id
 from gristmill_worker.encoder.base import TokenizedText, Vectors
 from gristmill_worker.encoder.hash_encoder import HashEncoder
+from places import PLACES, place_of
 from services import QdrantServer
 from waiting import eventually
 
@@ -55,14 +56,10 @@ def encoder(monkeypatch: pytest.MonkeyPatch) -> Poisonable:
     return made
 
 
-@pytest.fixture(params=["local", "server"])
+@pytest.fixture(params=PLACES)
 def client(request: pytest.FixtureRequest, encoder: Poisonable, collection_name: str) -> Iterator[Client]:
     """One task thread, so that parcels come one after the other; texts of more than 16 words are cut."""
-    place: dict[str, Any] = {}
-    if request.param == "server":
-        server: QdrantServer = request.getfixturevalue("qdrant_server")
-        place = {"path": server.url, "qdrant_grpc_port": server.grpc_port}
-    with Client.embedded(**place, threads=1) as mill:
+    with Client.embedded(**place_of(request), threads=1) as mill:
         mill.create_collection(collection_name, chunking=Chunking(size=16, overlap=0))
         yield mill
         encoder.door.set()

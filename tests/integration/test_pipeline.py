@@ -18,6 +18,7 @@ from gristmill_worker.encoder.base import TokenizedText, Vectors
 from gristmill_worker.encoder.hash_encoder import HashEncoder
 from gristmill_worker.pipeline.handler import Handled
 from interleaving import CHUNK_WORDS, Order, Stage
+from places import PLACES, store_of
 from services import QdrantServer
 
 
@@ -38,13 +39,13 @@ class Counting(HashEncoder):
 MakeStage = Callable[..., Stage]
 
 
-@pytest.fixture(params=["local", "server"])
+@pytest.fixture(params=PLACES)
 def make_stage(request: pytest.FixtureRequest, collection_name: str) -> Iterator[MakeStage]:
     with ExitStack() as closing:
 
         def make(**options: Any) -> Stage:
-            server = request.getfixturevalue("qdrant_server").client() if request.param == "server" else None
-            made = Stage(server, name=collection_name, encoder=options.pop("encoder", None) or Counting(), **options)
+            encoder = options.pop("encoder", None) or Counting()
+            made = Stage(store_of(request), name=collection_name, encoder=encoder, **options)
             closing.callback(made.close)
             return made
 
@@ -395,22 +396,22 @@ def test_a_document_refused_in_part_leaves_no_part_behind(stage: Stage, chunk: i
     assert len(stage.points()) == 4
 
 
-@pytest.mark.server
+@pytest.mark.parametrize("over", ["server", "rest"])
 def test_a_server_that_takes_only_small_requests_gets_small_ones(
-    qdrant_server: QdrantServer, collection_name: str
+    qdrant_server: QdrantServer, collection_name: str, over: str
 ) -> None:
-    with closing(Stage(qdrant_server.client(), name=collection_name)) as stage:
+    with closing(Stage(qdrant_server.client(prefer_grpc=over == "server"), name=collection_name)) as stage:
         strict = models.StrictModeConfig(enabled=True, upsert_max_batchsize=3)
         stage.store.update_collection(stage.name, strict_mode_config=strict)
         documents = [Document(id=str(n), text=f"text {n}") for n in range(20)]
         assert counts(stage.deliver(*documents)) == {"stored": 20}
 
 
-@pytest.mark.server
+@pytest.mark.parametrize("over", ["server", "rest"])
 def test_a_server_that_limits_our_rate_says_when_to_come_back(
-    qdrant_server: QdrantServer, collection_name: str
+    qdrant_server: QdrantServer, collection_name: str, over: str
 ) -> None:
-    with closing(Stage(qdrant_server.client(), name=collection_name)) as stage:
+    with closing(Stage(qdrant_server.client(prefer_grpc=over == "server"), name=collection_name)) as stage:
         strict = models.StrictModeConfig(enabled=True, read_rate_limit=1)
         stage.store.update_collection(stage.name, strict_mode_config=strict)
         stage.store.retrieve(stage.name, ids=[1])

@@ -16,16 +16,16 @@ from gristmill_worker.encoder.hash_encoder import HashEncoder
 from gristmill_worker.pipeline.handler import Handled
 from gristmill_worker.waiting.fuse import MOST_DEATHS
 from interleaving import Stage
+from places import PLACES, store_of
 from services import QdrantServer
 
 
-@pytest.fixture(params=["local", "server"])
+@pytest.fixture(params=PLACES)
 def make_stage(request: pytest.FixtureRequest, collection_name: str) -> Iterator[Callable[..., Stage]]:
     with ExitStack() as closing:
 
         def make(**options: Any) -> Stage:
-            server = request.getfixturevalue("qdrant_server").client() if request.param == "server" else None
-            made = Stage(server, name=collection_name, **options)
+            made = Stage(store_of(request), name=collection_name, **options)
             closing.callback(made.close)
             return made
 

@@ -56,8 +56,8 @@ class QdrantServer(Server):
         """URL of the REST interface; gRPC is on `grpc_port`."""
         return f"http://127.0.0.1:{self.http_port}"
 
-    def client(self, *, api_key: str | None = None, timeout_s: int = 30) -> QdrantClient:
-        """Return a gRPC client with the server's key or another one; the caller closes it."""
+    def client(self, *, api_key: str | None = None, timeout_s: int = 30, prefer_grpc: bool = True) -> QdrantClient:
+        """Return a client with the server's key or another one; the caller closes it."""
         with warnings.catch_warnings():
             # On the loopback interface a key needs no TLS; and the tests turn warnings into errors.
             warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")
@@ -65,7 +65,7 @@ class QdrantServer(Server):
                 host="127.0.0.1",
                 port=self.http_port,
                 grpc_port=self.grpc_port,
-                prefer_grpc=True,
+                prefer_grpc=prefer_grpc,
                 https=False,
                 api_key=api_key or self.api_key,
                 timeout=timeout_s,

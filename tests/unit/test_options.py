@@ -34,7 +34,7 @@ def test_help_names_every_setting(opener: type[Any]) -> None:
         ("port", "qdrant_url"),
         ("api_key", "qdrant_api_key"),
         ("grpc_port", "qdrant_grpc_port"),
-        ("prefer_grpc", "qdrant_grpc_port"),
+        ("prefer_grpc", "qdrant_prefer_grpc"),
         ("timeout", "qdrant_timeout_s"),
         ("broker", "redis_url"),
         ("broker_url", "redis_url"),

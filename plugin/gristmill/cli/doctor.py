@@ -16,11 +16,12 @@ from rich.markup import escape
 from gristmill import ClientSettings, DeadSummary
 from gristmill.cli.dead import of_mark
 from gristmill.cli.output import JsonFlag, console, print_json, table
+from gristmill.ingest.hearing import require_hearing
 from gristmill.ledger import Ledger, RedisLedger
 from gristmill.ledger.connection import connect
 from gristmill.ledger.reading import MAX_REFUSED, RedisEvidence
 from gristmill.settings import hide_password, load_settings, provenance
-from gristmill.store.connection import open_store, require_server
+from gristmill.store.connection import describe_transport, open_store, require_server
 from gristmill_schemas.errors import GristmillError
 
 app = typer.Typer()
@@ -88,7 +89,8 @@ def _checks(settings: ClientSettings, model: str | None) -> Iterator[Check]:
         yield _guarded("letters", lambda: _letters(settings, ledger))
         yield _guarded("refused", lambda: _refused(ledger))
         yield _guarded("workers", lambda: _workers(ledger))
-    yield _guarded("qdrant", lambda: f"{settings.qdrant_url}, version {require_server(open_store(settings))}")
+        yield _guarded("broker", lambda: _broker(settings, client, ledger))
+    yield _guarded("qdrant", lambda: _qdrant(settings))
     for entry in importlib.metadata.entry_points(group="gristmill.checks"):
         try:
             more: MoreChecks = entry.load()
@@ -107,6 +109,11 @@ def _guarded(name: str, look: Callable[[], str]) -> Check:
 def _redis(settings: ClientSettings, ledger: Ledger) -> str:
     load = ledger.load()
     return f"{hide_password(settings.redis_url)}: {load.documents:,} documents wait, {load.bytes:,} bytes"
+
+
+def _qdrant(settings: ClientSettings) -> str:
+    with closing(open_store(settings)) as store:
+        return f"{settings.qdrant_url}, version {require_server(store)}, {describe_transport(settings)}"
 
 
 def _redis_policy(client: redis.Redis) -> str:
@@ -153,6 +160,11 @@ def _worker(name: str, status: Mapping[str, Any]) -> str:
     served = ", ".join(f"{each.get('model')} on {each.get('device')}" for each in status.get("engines", [status]))
     waits = status.get("notices") or [status[key] for key in ("waiting_for",) if status.get(key)]
     return f"{name} serves {served}" + "".join(f"; waiting: {each}" for each in waits)
+
+
+def _broker(settings: ClientSettings, client: redis.Redis, ledger: Ledger) -> str:
+    """Whether messages that leave here reach whoever is there to take them."""
+    return require_hearing(settings, client, ledger.workers) if ledger.workers() else "not looked at: nobody would hear"
 
 
 def _versions() -> dict[str, str]:

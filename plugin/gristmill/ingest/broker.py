@@ -77,12 +77,10 @@ def celery_config(settings: ClientSettings) -> dict[str, Any]:
 
 
 def create_celery(settings: ClientSettings) -> Celery:
-    """A Celery app of its own: never the process's default app, which belongs to the application."""
-    from celery import Celery  # imported late: an application that only searches needs no Celery
+    """A Celery app of its own: told by these settings alone, and never the process's default app."""
+    from gristmill.ingest.celery_app import OwnCelery  # late: an application that only searches needs no Celery
 
-    app = Celery("gristmill", set_as_current=False)
-    app.conf.update(celery_config(settings))
-    return app
+    return OwnCelery("gristmill", celery_config(settings))
 
 
 class CeleryDispatcher:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import email.utils
 import functools
+import json
 import re
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
 
 import grpc
 import httpx
 from qdrant_client import QdrantClient
-from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+from qdrant_client.qdrant_remote import QdrantRemote
 
 from gristmill.settings import ClientSettings
 from gristmill_schemas.errors import (
     CollectionNotFound,
     GristmillError,
     InvalidInput,
+    RequestTooLarge,
     ServerTooOld,
     StoreRefused,
     StoreUnavailable,
@@ -29,7 +34,8 @@ from gristmill_schemas.errors import (
 MIN_SERVER = (1, 16)
 
 #: Answers that may change when asked again. PERMISSION_DENIED is among them: a rotated key or a read-only cluster must
-#: make workers wait and say so, never make them declare documents dead.
+#: make workers wait and say so, never make them declare documents dead. UNIMPLEMENTED is what anything says that is not
+#: Qdrant, and what becomes of a proxy's "404".
 _TRANSIENT_GRPC = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -38,27 +44,35 @@ _TRANSIENT_GRPC = {
     grpc.StatusCode.CANCELLED,
     grpc.StatusCode.INTERNAL,
     grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.UNIMPLEMENTED,
     grpc.StatusCode.PERMISSION_DENIED,
     grpc.StatusCode.UNAUTHENTICATED,
 }
 #: Those by which a server says that something went wrong within it, at this request.
 _INTERNAL_GRPC = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
-#: By which it refuses more points than its rate limit ever allows at once: waiting does not help, halves do.
-_TOO_MANY_POINTS = "request larger than rate limiter capacity"
 _TRANSIENT_HTTP = {401, 403, 408, 425, 429, 500, 502, 503, 504, 507}
+#: Answers of something before Qdrant that may be about what was asked: a filter of texts, a bug in it.
+_ABOUT_THE_REQUEST = {400, 403, 422, 500}
+#: By which Qdrant refuses more points than its rate limit ever allows at once: waiting does not help, halves do.
+_TOO_MANY_POINTS = "request larger than rate limiter capacity"
+#: By which it, gRPC or a proxy refuses more bytes than it takes at once: halves help here, too.
+_TOO_MANY_BYTES = re.compile(
+    r"JSON payload .* larger than allowed|message (length too large|larger than max)|status: 413"
+)
+_NO_SUCH_COLLECTION = re.compile(r"(Not found: )?Collection .* (not found|doesn't exist)", re.DOTALL)
 
 
 def open_store(settings: ClientSettings) -> QdrantClient:
     """Connect to the Qdrant server of the settings. Nothing is sent yet.
 
-    gRPC carries arrays as they are (REST turns them into JSON floats); the version check is `require_server`, since the
-    client's own only warns.
+    gRPC carries arrays as they are, REST turns them into JSON; the version check is `require_server`, since the client's own
+    only warns.
     """
     key = settings.qdrant_api_key
     return QdrantClient(
         url=settings.qdrant_url,
         grpc_port=settings.qdrant_grpc_port,
-        prefer_grpc=True,
+        prefer_grpc=settings.qdrant_prefer_grpc,
         api_key=key.get_secret_value() if key else None,
         timeout=settings.qdrant_timeout_s,
         check_compatibility=False,
@@ -102,6 +116,12 @@ class _OneAtATime:
         return call
 
 
+def speaks_grpc(store: QdrantClient) -> bool:
+    """Whether this is a server's client that writes over gRPC; local mode writes over nothing."""
+    remote = getattr(store, "_client", None)
+    return isinstance(remote, QdrantRemote) and bool(remote._prefer_grpc)
+
+
 @contextmanager
 def store_errors(collection: str | None = None) -> Iterator[None]:
     """Translate whatever the client raises: `StoreUnavailable` where waiting may help, `StoreRefused` where not."""
@@ -110,41 +130,89 @@ def store_errors(collection: str | None = None) -> Iterator[None]:
     except GristmillError:  # ours already, though some are ValueErrors too
         raise
     except ResourceExhaustedResponse as error:
-        raise StoreUnavailable(f"Qdrant limits our rate: {error}", retry_after_s=float(error.retry_after_s)) from error
+        raise _limited(str(error), float(error.retry_after_s)) from error
+    except QdrantException as error:  # the same, with a date as Retry-After
+        raise _limited(str(error), None) from error
     except grpc.RpcError as error:
         raise _from_grpc(error, collection) from error
     except UnexpectedResponse as error:
         raise _from_http(error, collection) from error
     except (ResponseHandlingException, httpx.HTTPError, ConnectionError) as error:
-        raise StoreUnavailable(_away(error)) from error
+        raise StoreUnavailable(_away(_gist(str(error) or repr(error)))) from error
+    except AssertionError as error:  # the client's own, at an answer without what it must hold
+        raise StoreUnavailable(_away(f"what answers is not Qdrant ({error})")) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:  # an answer that is none; not what we send
+        raise StoreUnavailable(_away(f"what answers is not Qdrant ({error})")) from error
     except ValueError as error:  # all that local mode ever raises; of a server's client: what does not fit on the wire
-        if re.fullmatch("Collection .* not found", str(error), re.DOTALL):
+        if _NO_SUCH_COLLECTION.match(str(error)):
             raise _not_found(collection, str(error)) from error
         raise StoreRefused(f"Qdrant refused: {error}", collection=collection) from error
 
 
+def _limited(said: str, retry_after_s: float | None) -> StoreUnavailable:
+    return StoreUnavailable(f"Qdrant limits our rate: {said}", retry_after_s=retry_after_s)
+
+
 def _from_grpc(error: grpc.RpcError, collection: str | None) -> Exception:
     code, details = error.code(), str(error.details() or "")
-    if code is grpc.StatusCode.NOT_FOUND:
+    if code is grpc.StatusCode.NOT_FOUND and _NO_SUCH_COLLECTION.match(details):
         return _not_found(collection, details)
+    if _TOO_MANY_BYTES.search(details):
+        return RequestTooLarge(f"Qdrant refused: {_gist(details)} ({code.name})", collection=collection)
     if code in _TRANSIENT_GRPC and _TOO_MANY_POINTS not in details:
-        return StoreUnavailable(_away(f"{code.name}: {details}"), may_be_the_request=code in _INTERNAL_GRPC)
+        return StoreUnavailable(_grpc_away(f"{code.name}: {details}"), may_be_the_request=code in _INTERNAL_GRPC)
     return StoreRefused(f"Qdrant refused: {details} ({code.name})", collection=collection)
 
 
 def _from_http(error: UnexpectedResponse, collection: str | None) -> Exception:
-    details = error.content.decode(errors="replace")[:500]
-    if error.status_code == 404:
-        return _not_found(collection, details)
-    if error.status_code in _TRANSIENT_HTTP:
-        retry_after = error.headers.get("retry-after") if error.headers else None
-        wait_s = float(retry_after) if retry_after and retry_after.isdigit() else None
-        return StoreUnavailable(
-            _away(f"HTTP {error.status_code}: {details}"),
-            retry_after_s=wait_s,
-            may_be_the_request=error.status_code == 500,
-        )
-    return StoreRefused(f"Qdrant refused: {details} (HTTP {error.status_code})", collection=collection)
+    said, status = _said(error.content), error.status_code or 0
+    if status == 413 or (said and _TOO_MANY_BYTES.search(said)):
+        text = said or _gist(error.content.decode(errors="replace"))
+        return RequestTooLarge(f"Qdrant or a proxy before it refused: {text} (HTTP {status})", collection=collection)
+    if said is None:
+        return _from_between(error)
+    if status == 404 and _NO_SUCH_COLLECTION.match(said):
+        return _not_found(collection, said)
+    if status in _TRANSIENT_HTTP and _TOO_MANY_POINTS not in said:
+        wait_s = _retry_after_s(error.headers)
+        return StoreUnavailable(_away(f"HTTP {status}: {said}"), wait_s, may_be_the_request=status == 500)
+    return StoreRefused(f"Qdrant refused: {said} (HTTP {status})", collection=collection)
+
+
+def _from_between(error: UnexpectedResponse) -> StoreUnavailable:
+    """The answer of a proxy, or of something that is no Qdrant at all. It says nothing about any collection."""
+    status, gist = error.status_code or 0, _gist(error.content.decode(errors="replace")) or "an empty answer"
+    if status == 401:
+        reason = _away(f"HTTP 401: {gist}", "Set GRISTMILL_QDRANT_API_KEY, or see to the proxy before it.")
+    else:
+        reason = _away(f"HTTP {status} ({gist}) is no answer of Qdrant's but of a proxy or of another server")
+    wait_s = _retry_after_s(error.headers)
+    return StoreUnavailable(reason, wait_s, may_be_the_request=status in _ABOUT_THE_REQUEST)
+
+
+def _said(content: bytes) -> str | None:
+    """What Qdrant says in an error of its own, `{"status": {"error": …}}`; None where somebody else speaks."""
+    try:
+        said = json.loads(content)["status"]["error"]
+    except (ValueError, TypeError, LookupError):
+        return None
+    return said if isinstance(said, str) else None
+
+
+def _gist(text: str) -> str:
+    """A foreign answer on one line: without its tags, and cut."""
+    return " ".join(re.sub(r"<[^>]*>", " ", text).split())[:200]
+
+
+def _retry_after_s(headers: Mapping[str, str] | None) -> float | None:
+    """Seconds of a Retry-After, which may be a date."""
+    value = (headers or {}).get("retry-after", "")
+    if value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
 
 
 def _not_found(collection: str | None, details: str) -> CollectionNotFound:
@@ -155,8 +223,19 @@ def _not_found(collection: str | None, details: str) -> CollectionNotFound:
     )
 
 
-def _away(error: object) -> str:
-    return f"Qdrant cannot be used: {error}. Start one (version 1.16 or newer), or set GRISTMILL_QDRANT_URL."
+_WAY_OUT = "Start one (version 1.16 or newer), or set GRISTMILL_QDRANT_URL."
+_GRPC_WAY_OUT = (
+    "Start one (version 1.16 or newer), or set GRISTMILL_QDRANT_URL and GRISTMILL_QDRANT_GRPC_PORT; where only its REST "
+    "address can be reached, GRISTMILL_QDRANT_PREFER_GRPC=false keeps to that."
+)
+
+
+def _away(error: object, way_out: str = _WAY_OUT) -> str:
+    return f"Qdrant cannot be used: {error}. {way_out}"
+
+
+def _grpc_away(error: str) -> str:
+    return f"Qdrant cannot be used over gRPC: {error}. {_GRPC_WAY_OUT}"
 
 
 def require_server(store: QdrantClient) -> str:
@@ -166,8 +245,7 @@ def require_server(store: QdrantClient) -> str:
         ServerTooOld: it would silently ignore conditional writes.
         StoreUnavailable: it does not answer.
     """
-    with store_errors():
-        version = store.info().version
+    version = _version(store)
     parts = tuple(int(part) for part in version.split("-")[0].split(".")[:2])
     if parts < MIN_SERVER:
         raise ServerTooOld(
@@ -175,3 +253,33 @@ def require_server(store: QdrantClient) -> str:
             f"expected {MIN_SERVER[0]}.{MIN_SERVER[1]} or newer: upgrade the server."
         )
     return version
+
+
+def _version(store: QdrantClient) -> str:
+    try:
+        with store_errors():
+            return store.info().version
+    except StoreUnavailable as away:
+        if speaks_grpc(store) and (version := _version_over_rest(store)):
+            remote = cast("QdrantRemote", store._client)
+            raise StoreUnavailable(
+                f"Qdrant {version} answers at {remote.rest_uri}, but not over gRPC at port {remote._grpc_port}: set "
+                "GRISTMILL_QDRANT_GRPC_PORT to the port that leads there, or GRISTMILL_QDRANT_PREFER_GRPC=false to keep to "
+                f"REST, which is slower. ({away})"
+            ) from away
+        raise
+
+
+def _version_over_rest(store: QdrantClient) -> str | None:
+    try:
+        with store_errors():
+            return cast("QdrantRemote", store._client).http.service_api.root().version
+    except StoreUnavailable:
+        return None
+
+
+def describe_transport(settings: ClientSettings) -> str:
+    """Which way points go, for logs and `gristmill doctor`."""
+    if settings.qdrant_prefer_grpc:
+        return f"over gRPC, port {settings.qdrant_grpc_port}"
+    return "over REST (GRISTMILL_QDRANT_PREFER_GRPC=false): writing is slower than over gRPC, all else is the same"

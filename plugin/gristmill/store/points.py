@@ -18,13 +18,16 @@ from qdrant_client.conversions.conversion import RestToGrpc, payload_to_grpc
 from qdrant_client.qdrant_remote import QdrantRemote
 from qdrant_client.uploader.grpc_uploader import convert_vector_struct
 
-from gristmill.store.connection import store_errors
+from gristmill.store.connection import speaks_grpc, store_errors
 from gristmill_schemas import CollectionSpec, Document, PointSystem, point_id
 from gristmill_schemas.errors import InvalidInput, NewerFormat
 from gristmill_schemas.validation import SYSTEM_KEY
 
 #: Points per request.
 PAGE = 1000
+#: Bytes that a vector's number takes: as it is, and in JSON (`-0.012345679104328156,`). JSON carries the float32's own
+#: value in full, so that Qdrant reads back the very same bits.
+_NUMBER_BYTES, _JSON_NUMBER_BYTES = 4, 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +137,7 @@ def upsert(
         points: id, vector float32 (D,), payload.
         update_filter: what a point must match to be replaced. An absent one is inserted.
     """
-    if not _speaks_grpc(store):
+    if not speaks_grpc(store):
         batch = [
             models.PointStruct(id=each, vector=vector.tolist(), payload=payload) for each, vector, payload in points
         ]
@@ -155,6 +158,6 @@ def upsert(
     remote.grpc_points.Upsert(request, timeout=remote._timeout)
 
 
-def _speaks_grpc(store: QdrantClient) -> bool:
-    remote = getattr(store, "_client", None)
-    return isinstance(remote, QdrantRemote) and bool(remote._prefer_grpc)
+def number_bytes(store: QdrantClient) -> int:
+    """Bytes that one number of a vector takes in a request of this client."""
+    return _NUMBER_BYTES if speaks_grpc(store) else _JSON_NUMBER_BYTES

@@ -13,6 +13,7 @@ from qdrant_client import models
 
 from gristmill_schemas import Deletion, Document, PointSystem
 from interleaving import CHUNK_WORDS, Order, Stage, play
+from places import PLACES, store_of
 from services import QdrantServer
 
 IDS = ("a", "b")
@@ -111,10 +112,9 @@ relaxed = settings(
 )
 
 
-@pytest.fixture(params=["local", "server"])
+@pytest.fixture(params=PLACES)
 def stage(request: pytest.FixtureRequest, collection_name: str) -> Iterator[Stage]:
-    store = request.getfixturevalue("qdrant_server").client() if request.param == "server" else None
-    with closing(Stage(store, name=collection_name)) as made:
+    with closing(Stage(store_of(request), name=collection_name)) as made:
         yield made
 
 
@@ -232,17 +232,19 @@ def test_workers_that_lost_their_lease_do_no_harm(plan: list[Parcel], data: st.D
     event(f"jobs {len(stage.jobs)}")
 
 
-@settings(relaxed, max_examples=15, suppress_health_check=list(HealthCheck))
+@pytest.mark.parametrize("over", ["server", "rest"])
+@settings(relaxed, max_examples=10, suppress_health_check=list(HealthCheck))
 @given(parcels(st.integers(1, 6)), st.data(), st.integers(0, 2), st.integers(0, 2))
 def test_the_real_server_keeps_the_same_promises(
     qdrant_server: QdrantServer,
     collection_name: str,
+    over: str,
     plan: list[Parcel],
     data: st.DataObject,
     kills: int,
     thefts: int,
 ) -> None:
-    stage = Stage(qdrant_server.client(), name=collection_name)
+    stage = Stage(qdrant_server.client(prefer_grpc=over == "server"), name=collection_name)
     # One collection for all examples: making one takes a server longer than all the rest.
     everything = models.FilterSelector(filter=models.Filter())
     stage.store.delete(collection_name, points_selector=everything, wait=True)

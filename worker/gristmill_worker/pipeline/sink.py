@@ -1,11 +1,12 @@
 """The sink: reads what Qdrant holds and writes points, fenced, in bounded requests, waiting while the server is away.
 
 Every write is conditional on `stored version < mine`, in Qdrant itself, and returns only when Qdrant has applied it
-(`wait=True`). Arrays travel as they are over gRPC, and never become Python floats.
+(`wait=True`). Arrays travel as they are over gRPC, and never become Python floats; over REST they become JSON.
 """
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,16 +18,17 @@ from google.protobuf.message import Error as ProtobufError
 from qdrant_client import QdrantClient, models
 
 from gristmill.store.connection import store_errors
-from gristmill.store.points import Foreign, payload_of, read_system, upsert
+from gristmill.store.points import Foreign, number_bytes, payload_of, read_system, upsert
 from gristmill_schemas import CollectionSpec, Document, PointSystem, point_id
 from gristmill_schemas.document import canonical_json
-from gristmill_schemas.errors import StoreRefused, StoreUnfit
+from gristmill_schemas.errors import RequestTooLarge, StoreRefused, StoreUnfit
 from gristmill_schemas.point import ETAG_PATH, ID_PATH, POINT_NAMESPACE, TENANT_PATH, VERSION_PATH
 from gristmill_schemas.validation import SYSTEM_KEY
 from gristmill_worker.batching.idle_clock import IdleClock, Stage
 from gristmill_worker.pipeline.fence import Task
 from gristmill_worker.waiting.patience import Patience
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 K = TypeVar("K")
 #: Id and tenant of a document.
@@ -35,6 +37,10 @@ _Name = tuple[str, str | None]
 #: Bounds of one request. Qdrant is fastest at 64-256 points, and its clients report larger bodies as time-outs.
 MAX_REQUEST_POINTS = 256
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
+#: Requests do not become smaller than this, however small a proxy wants them.
+_LEAST_REQUEST_BYTES = 16 * 1024
+#: Bytes that name one point in a filter: its id, quoted, and its content's tag.
+_NAME_BYTES = 80
 #: Bound of one read of system payloads: about half a megabyte of answer.
 _READ_POINTS = 1024
 
@@ -80,6 +86,9 @@ class Sink:
         self._store = store
         self._patience = patience
         self._idle = idle
+        self._number_bytes = number_bytes(store)
+        #: Bound of one request; lower once a proxy has refused one of this size.
+        self._request_bytes = MAX_REQUEST_BYTES
 
     def _ask(self, spec: CollectionSpec, call: Callable[[], T]) -> T:
         def translated() -> T:
@@ -153,7 +162,7 @@ class Sink:
             broken = {point.etag for point in points if point.id in refused}
             wave = [point for point in points if (point.chunk == 0) == first and point.etag not in broken]
             for version, group in _grouped(wave, lambda point: point.version):
-                for request in slices(group, _size_of):
+                for request in slices(group, self._size_of, self._request_bytes):
                     refused |= self._upload(spec, request, version)
         return refused
 
@@ -172,9 +181,26 @@ class Sink:
         except (StoreRefused, ProtobufError) as error:  # the latter: it does not even fit on the wire
             if len(points) == 1:
                 return {points[0].id: str(error)}
+            if isinstance(error, RequestTooLarge):
+                self._send_less_than(sum(map(self._size_of, points)))
             half = len(points) // 2
             return self._upload(spec, points[:half], version) | self._upload(spec, points[half:], version)
         return {}
+
+    def _size_of(self, point: Point) -> int:
+        return point.vector.size * self._number_bytes + len(canonical_json(point.payload)) + 64
+
+    def _send_less_than(self, refused_bytes: int) -> None:
+        """From now on: what was refused for its size would be refused again."""
+        bound = max(refused_bytes // 2, _LEAST_REQUEST_BYTES)
+        if bound < self._request_bytes:
+            self._request_bytes = bound
+            log.warning(
+                "Qdrant, or a proxy before it, takes no request of %d bytes: sending %d at most from now on. More at once "
+                "would be faster (nginx: client_max_body_size)",
+                refused_bytes,
+                bound,
+            )
 
     def require_fit(self, spec: CollectionSpec) -> None:
         """Return if the store takes a plain point of this collection's kind, which is then deleted again.
@@ -195,12 +221,13 @@ class Sink:
         """Move the version of unchanged documents up, if they are still as they were looked at."""
         operations: list[models.UpdateOperation] = []
         for version, group in _grouped(unchanged, lambda pair: pair[0].version):
-            chosen = _unchanged([held for _, held in group], version)
-            operations.append(
-                models.SetPayloadOperation(
-                    set_payload=models.SetPayload(payload={"version": version}, key=SYSTEM_KEY, filter=chosen)
+            for part in slices(group, lambda pair: pair[1].chunks * _NAME_BYTES, self._request_bytes):
+                chosen = _unchanged([held for _, held in part], version)
+                operations.append(
+                    models.SetPayloadOperation(
+                        set_payload=models.SetPayload(payload={"version": version}, key=SYSTEM_KEY, filter=chosen)
+                    )
                 )
-            )
         self._update(spec, operations)
 
     def replace_metadata(self, spec: CollectionSpec, task: Task, before: PointSystem) -> None:
@@ -240,9 +267,22 @@ class Sink:
         """Delete every point of the given (id, tenant)s up to and including the given version."""
         self._update(spec, deleting_through(doomed))
 
-    def _update(self, spec: CollectionSpec, operations: list[models.UpdateOperation]) -> None:
-        if operations:
-            self._ask(spec, lambda: self._store.batch_update_points(spec.physical, operations, wait=True))
+    def _update(self, spec: CollectionSpec, operations: Sequence[models.UpdateOperation]) -> None:
+        """Apply operations in their order, in requests within the bounds."""
+        for request in slices(operations, _size_of_operation, self._request_bytes):
+            self._apply(spec, request)
+
+    def _apply(self, spec: CollectionSpec, operations: Sequence[models.UpdateOperation]) -> None:
+        """One request; one that is too large is halved, down to a single operation."""
+        try:
+            self._ask(spec, lambda: self._store.batch_update_points(spec.physical, list(operations), wait=True))
+        except RequestTooLarge:
+            if len(operations) == 1:
+                raise
+            self._send_less_than(sum(map(_size_of_operation, operations)))
+            half = len(operations) // 2
+            self._apply(spec, operations[:half])
+            self._apply(spec, operations[half:])
 
 
 def deleting_leftovers(winners: Sequence[PointSystem]) -> list[models.UpdateOperation]:
@@ -279,12 +319,14 @@ def _sighting(name: _Name, found: Mapping[str, PointSystem | Foreign], end: int)
     return Sighting(stored, others if stored else (), squatter)
 
 
-def slices(items: Sequence[T], size_of: Callable[[T], int]) -> Iterable[Sequence[T]]:
+def slices(
+    items: Sequence[T], size_of: Callable[[T], int], most_bytes: int = MAX_REQUEST_BYTES
+) -> Iterable[Sequence[T]]:
     """Cut a sequence into requests within both bounds; an item that is larger alone goes alone."""
     start, size = 0, 0
     for position, item in enumerate(items):
         cost = size_of(item)
-        if position > start and (position - start == MAX_REQUEST_POINTS or size + cost > MAX_REQUEST_BYTES):
+        if position > start and (position - start == MAX_REQUEST_POINTS or size + cost > most_bytes):
             yield items[start:position]
             start, size = position, 0
         size += cost
@@ -318,8 +360,8 @@ def _conditions(each: models.Filter) -> list[Any]:
     return each.must if isinstance(each.must, list) else []
 
 
-def _size_of(point: Point) -> int:
-    return point.vector.nbytes + len(canonical_json(point.payload)) + 64
+def _size_of_operation(operation: models.UpdateOperation) -> int:
+    return len(operation.model_dump_json(exclude_none=True))
 
 
 def documents(ids: Sequence[str]) -> models.FieldCondition:

@@ -23,8 +23,9 @@ from gristmill.ingest.broker import WORK_TASK, CeleryDispatcher, create_celery, 
 from gristmill.ledger import RedisLedger
 from gristmill.ledger.connection import connect
 from gristmill.ledger.reading import RedisEvidence
+from gristmill.settings import hide_password
 from gristmill.store.collections import Collections
-from gristmill.store.connection import open_store, require_server
+from gristmill.store.connection import describe_transport, open_store, require_server
 from gristmill_schemas.errors import InvalidInput
 from gristmill_worker.encoder import Encoder
 from gristmill_worker.pipeline.engine import Engine
@@ -73,7 +74,12 @@ def run_worker(
         ledger.now()  # a wrong address should not cost a model's loading time
         store = open_store(settings)
         closing.callback(store.close)
-        require_server(store)
+        log.info(
+            "Qdrant %s at %s, %s",
+            require_server(store),
+            hide_password(settings.qdrant_url),
+            describe_transport(settings),
+        )
         dispatcher = CeleryDispatcher(settings)
         closing.callback(dispatcher.close)
         host = Host(settings, ledger, store, Collections(store), dispatcher.publish)
