@@ -11,6 +11,7 @@ from typing import Any
 
 from qdrant_client import QdrantClient
 
+from gristmill.extras import brought_by
 from gristmill.ingest.broker import CeleryDispatcher, Dispatcher
 from gristmill.ledger import HighWater, Ledger, RedisLedger
 from gristmill.ledger.connection import connect
@@ -20,7 +21,7 @@ from gristmill.settings import ClientSettings
 from gristmill.store.collections import Collections
 from gristmill.store.connection import open_store
 from gristmill_schemas import CollectionSpec
-from gristmill_schemas.errors import GristmillError, InvalidInput
+from gristmill_schemas.errors import InvalidInput
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def open_parts(settings: ClientSettings, overrides: Mapping[str, Any]) -> Parts:
 
 def _embedded() -> Callable[[ClientSettings, Mapping[str, Any]], Parts]:
     """The worker package's in-process engine. Found by entry point: the plugin never imports the worker."""
-    for entry in importlib.metadata.entry_points(group="gristmill.embedded"):
+    with brought_by("worker", "embedded mode"):
+        (entry,) = importlib.metadata.entry_points(group="gristmill.embedded")
         opened: Callable[[ClientSettings, Mapping[str, Any]], Parts] = entry.load()
-        return opened
-    raise GristmillError("embedded mode needs the encoder in this process: pip install 'gristmill[worker]'")
+    return opened

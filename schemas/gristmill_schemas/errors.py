@@ -6,6 +6,7 @@ GristmillError
 │   ├── DimensionsNotSupported     the model has not declared this output size
 │   └── SpaceMismatch              vectors of two different models or settings would have met
 ├── CollectionNotFound (LookupError)
+├── NotInstalled (ImportError)     packages that an extra brings are missing, too old or broken; the message says which extra
 ├── ModelUnavailable               no such folder, no such model on the hub, or the hub is out of reach
 ├── NoWorker                       nobody serves the model that this needs
 ├── Unavailable                    a server is away; worth trying again (`retry_after_s` says when)
@@ -67,6 +68,18 @@ class SpaceMismatch(InvalidInput):
 
 class CollectionNotFound(GristmillError, LookupError):
     """No Gristmill collection of this name exists."""
+
+
+class NotInstalled(GristmillError, ImportError):
+    """Packages that an extra brings are missing, too old or broken; the message says what to install.
+
+    Attributes:
+        name: the module that could not be found, where it is known.
+    """
+
+    def __init__(self, message: str = "", *, name: str | None = None) -> None:
+        super().__init__(message)
+        self.name = name
 
 
 class ModelUnavailable(GristmillError):

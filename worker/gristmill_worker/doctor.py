@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gristmill.cli.doctor import Check
+from gristmill.extras import brought_by
 from gristmill.settings import load_settings
 from gristmill_schemas.errors import GristmillError
 from gristmill_worker.encoder import Encoder
@@ -14,7 +15,8 @@ from gristmill_worker.settings import WorkerSettings
 
 def checks(model: str | None) -> Iterator[Check]:
     """The accelerator; and with `model`, whether it loads and gives the scores that its authors published."""
-    import torch
+    with brought_by("worker", "encoding"):
+        import torch
 
     yield Check("torch", True, _accelerator(torch))
     if model is not None:

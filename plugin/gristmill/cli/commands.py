@@ -12,8 +12,6 @@ from typing import Any, Final
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from gristmill_schemas.errors import GristmillError
-
 #: The commands of this package, in the order of `--help`: module and line. A test holds each line against the command's own.
 OWN: Final = {
     "ingest": ("ingest", "Read documents and hand them to the workers."),
@@ -65,9 +63,12 @@ def _worker_loader(name: str) -> Callable[[], Any]:
     def load() -> Any:
         from importlib.metadata import entry_points
 
-        for entry in entry_points(group="gristmill.commands", name="worker"):
-            return _of(entry.load(), name)
-        raise GristmillError(f"{name} needs the worker, which is not installed: run pip install 'gristmill[worker]'")
+        from gristmill.extras import brought_by
+
+        with brought_by("worker", f"`gristmill {name}`"):
+            (entry,) = entry_points(group="gristmill.commands", name="worker")
+            app = entry.load()
+        return _of(app, name)
 
     return load
 

@@ -16,13 +16,14 @@ from rich.markup import escape
 from gristmill import ClientSettings, DeadSummary
 from gristmill.cli.dead import of_mark
 from gristmill.cli.output import JsonFlag, console, print_json, table
+from gristmill.extras import brought_by
 from gristmill.ingest.hearing import require_hearing
 from gristmill.ledger import Ledger, RedisLedger
 from gristmill.ledger.connection import connect
 from gristmill.ledger.reading import MAX_REFUSED, RedisEvidence
 from gristmill.settings import hide_password, load_settings, provenance
 from gristmill.store.connection import describe_transport, open_store, require_server
-from gristmill_schemas.errors import GristmillError
+from gristmill_schemas.errors import GristmillError, NotInstalled
 
 app = typer.Typer()
 
@@ -93,10 +94,11 @@ def _checks(settings: ClientSettings, model: str | None) -> Iterator[Check]:
     yield _guarded("qdrant", lambda: _qdrant(settings))
     for entry in importlib.metadata.entry_points(group="gristmill.checks"):
         try:
-            more: MoreChecks = entry.load()
+            with brought_by("worker", "encoding"):
+                more: MoreChecks = entry.load()
             yield from more(model)
-        except ImportError as missing:
-            yield Check("worker", True, f"not installed here ({missing.name} is missing): this machine can only search")
+        except NotInstalled as broken:  # where it is merely missing, this machine is one that searches
+            yield Check("worker", broken.name is not None, f"this machine can only search: {broken}")
 
 
 def _guarded(name: str, look: Callable[[], str]) -> Check:

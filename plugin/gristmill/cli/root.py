@@ -10,7 +10,7 @@ import sys
 import typer
 
 from gristmill.cli.commands import Commands
-from gristmill_schemas.errors import GristmillError, InvalidInput, ModelUnavailable
+from gristmill_schemas.errors import GristmillError, InvalidInput, ModelUnavailable, NotInstalled
 
 
 def build() -> typer.Typer:
@@ -39,7 +39,7 @@ def main() -> None:
         sys.exit(code if isinstance(code, int) else 0)
     except GristmillError as error:
         _report(type(error).__name__, str(error), wants_json)
-        sys.exit(2 if isinstance(error, InvalidInput | ModelUnavailable) else 1)
+        sys.exit(2 if isinstance(error, InvalidInput | ModelUnavailable | NotInstalled) else 1)
     except (KeyboardInterrupt, typer.Abort):
         _report("Interrupted", "interrupted; what was accepted stays accepted, the same command goes on", wants_json)
         sys.exit(130)

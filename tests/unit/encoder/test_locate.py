@@ -114,6 +114,41 @@ def test_a_hub_out_of_reach_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp
         locate("acme/model")
 
 
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize(
+    ("mistyped", "meant"),
+    [
+        ("Qwen/Qwen3-Embeding-0.6B", "Qwen/Qwen3-Embedding-0.6B"),
+        ("qwen3-embedding-0.6b", "Qwen/Qwen3-Embedding-0.6B"),
+        ("BAAI/bge-m-3", "BAAI/bge-m3"),
+        ("multilingual-e5-smal", "intfloat/multilingual-e5-small"),
+    ],
+)
+def test_a_mistyped_model_is_answered_with_the_one_that_is_meant(mistyped: str, meant: str) -> None:
+    with pytest.raises(ModelUnavailable, match=f"did you mean {meant}\\?"):
+        locate(mistyped)
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_model_that_cannot_be_fetched_gets_one_sentence_with_every_way_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, offline: bool
+) -> None:
+    import huggingface_hub.constants as constants
+
+    _point_hub_to(monkeypatch, tmp_path, "http://127.0.0.1:1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@proxy:3128")
+    with pytest.raises(ModelUnavailable) as refused:
+        locate("acme/model")
+    said = str(refused.value)
+    ways_on = ("HF_ENDPOINT", "hf-mirror", "modelscope download --model acme/model", "HF_HOME", "--model demo")
+    assert [way for way in ways_on if way not in said] == []
+    assert ("HF_HUB_OFFLINE is set" in said) == offline
+    assert ("HTTPS_PROXY=http://user:***@proxy:3128" in said) != offline
+    assert "\n" not in said
+    assert refused.value.__cause__ is None
+
+
 def test_a_cached_snapshot_is_used_while_the_hub_is_away(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, qwen3: Path
 ) -> None:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from gristmill.extras import brought_by
+
 
 def bench_encoder(
     model: Annotated[str, typer.Option(help="Folder, hub id, or random:qwen3-0.6b[:LAYERS].")],
@@ -25,8 +27,9 @@ def bench_encoder(
     """Measure the encoder against this machine's ceiling and against its peer."""
     if peer not in (None, "sentence-transformers"):
         raise typer.BadParameter(f"expected sentence-transformers, got {peer!r}", param_hint="--peer")
-    from gristmill_worker.bench.corpus import read_texts
-    from gristmill_worker.bench.encoder_bench import run_encoder_bench
+    with brought_by("worker", "`gristmill bench encoder`"):
+        from gristmill_worker.bench.corpus import read_texts
+        from gristmill_worker.bench.encoder_bench import run_encoder_bench
 
     report = run_encoder_bench(
         model,

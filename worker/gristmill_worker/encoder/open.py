@@ -5,6 +5,7 @@ Each kind is imported where it is chosen, so that a stand-in or a remote model l
 
 from __future__ import annotations
 
+from gristmill.extras import brought_by
 from gristmill_schemas import Pooling
 from gristmill_schemas.errors import InvalidInput
 from gristmill_worker.encoder.base import Encoder
@@ -44,6 +45,7 @@ def open_encoder(
 
     Raises:
         ModelUnavailable: no such folder or model, or the hub or server is out of reach.
+        NotInstalled: torch, transformers or another package of the extra `worker` is missing, too old or broken.
         InvalidInput: a name or value that means nothing.
     """
     if model.startswith("hash:"):
@@ -52,10 +54,12 @@ def open_encoder(
         pooling=None if pooling is None else _pooling(pooling), normalize=normalize, max_tokens=max_tokens
     )
     if model.startswith(("http://", "https://")):
-        from gristmill_worker.encoder.remote import open_remote
+        with brought_by("worker", f"encoding with {model}"):
+            from gristmill_worker.encoder.remote import open_remote
 
         return open_remote(model, overrides=chosen, api_key=api_key, budget_tokens=budget_tokens)
-    from gristmill_worker.encoder.local.open import open_local
+    with brought_by("worker", f"encoding with {model}"):
+        from gristmill_worker.encoder.local.open import open_local
 
     return open_local(
         model,
