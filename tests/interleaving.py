@@ -18,6 +18,7 @@ from typing import Any, cast
 from qdrant_client import QdrantClient
 
 from gristmill.ledger import Claim, HighWater, Ledger, MemoryLedger
+from gristmill.ledger.clock import LedgerClock
 from gristmill.store.collections import Collections
 from gristmill.store.connection import open_local_store
 from gristmill_schemas import (
@@ -201,6 +202,7 @@ class Stage:
         patience, ledger = Patience(draining or threading.Event(), notices), ledger or self.ledger
         commons = Commons(
             ledger=ledger,
+            clock=LedgerClock(ledger.now),
             store=store or self.store,
             collections=self.collections,
             leases=Leases(ledger, 3600),
@@ -213,7 +215,7 @@ class Stage:
             server_wait_s=0.05,
         )
         sink = Sink(commons.store, patience, idle, commons.server_wait_s)
-        preparer = Preparer(self.encoder, self._batcher, patience, idle, commons.server_wait_s)
+        preparer = Preparer(self.encoder, self._batcher, patience, idle, commons.clock, commons.server_wait_s)
         pipeline = Pipeline(commons, preparer, sink)
         return Handler(self.encoder.info.digest, commons, pipeline, Fuse(notices, trial_s=0.0))
 

@@ -24,5 +24,11 @@ MAX_INSTRUCTION_CHARS: Final = 2_000
 MAX_QUERY_BYTES: Final = 64 * 1024
 #: Most texts in one query request.
 MAX_QUERY_TEXTS: Final = 256
+#: Most bytes of texts in one query request, templates included: one maximal document with its template fits.
+MAX_REQUEST_TEXT_BYTES: Final = 2 * 1024 * 1024
+#: Largest query request that a worker reads: its texts, escaped as JSON.
+MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
+#: Most dimensions of a vector: Qdrant takes no more.
+MAX_DIMENSIONS: Final = 65_536
 #: Most chunks that one document may be cut into.
 MAX_CHUNKS: Final = 4096

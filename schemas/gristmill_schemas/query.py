@@ -1,5 +1,8 @@
 """Query encoding on the wire: what a client puts into the worker's query queue, and the answer with its codec.
 
+A request names no key: only a token, from which both sides derive where its answer goes. So nobody can have a worker write
+anywhere else.
+
 An answer is not JSON but a header and raw numbers, since vectors are what it consists of:
 
     byte 0     format of this layout
@@ -15,18 +18,23 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gristmill_schemas.errors import EncodingFailed, GristmillError, InvalidInput, NewerFormat
-from gristmill_schemas.limits import MAX_QUERY_TEXTS
+from gristmill_schemas.limits import MAX_DIMENSIONS, MAX_QUERY_TEXTS, MAX_REQUEST_TEXT_BYTES
 from gristmill_schemas.stored import Stored
 from gristmill_schemas.validation import CleanText, Identifier
 
 ANSWER_FORMAT = 1
 _HEADER = struct.Struct("<BBII")
 _FLOAT_BYTES = 4
+#: Characters of an error's message that travel.
+_MESSAGE_CHARS = 2_000
+
+#: 128 random bits in hex.
+ReplyToken = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
 class QueryRequest(Stored):
@@ -34,15 +42,22 @@ class QueryRequest(Stored):
 
     KIND: ClassVar[str] = "query"
 
-    #: Redis list that the answer is pushed to.
-    reply_to: Identifier
+    #: Names the answer; nobody can guess it, and it is used once.
+    token: ReplyToken
     #: Model whose vectors the caller expects; a worker with another one refuses.
     model_digest: Identifier
-    dimensions: int = Field(gt=0)
+    dimensions: int = Field(gt=0, le=MAX_DIMENSIONS)
     normalize: bool = True
     texts: tuple[CleanText, ...] = Field(min_length=1, max_length=MAX_QUERY_TEXTS)
-    #: Seconds since 1970 after which nobody waits for the answer any more.
-    deadline: float
+    #: Microseconds since 1970, by the ledger's clock, after which nobody waits for the answer any more. The ledger itself
+    #: puts it in when the request is queued; clients do not know that clock.
+    deadline_us: int = Field(0, ge=0, lt=2**53)
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if (size := sum(len(text.encode()) for text in self.texts)) > MAX_REQUEST_TEXT_BYTES:
+            raise ValueError(f"texts: expected at most {MAX_REQUEST_TEXT_BYTES} bytes together, got {size}")
+        return self
 
 
 class Status(IntEnum):
@@ -69,8 +84,8 @@ def pack_answer(floats: bytes, texts: int, dimensions: int) -> bytes:
 
 
 def pack_failure(message: str, status: Status = Status.FAILED) -> bytes:
-    """Answer with an error's message."""
-    return _HEADER.pack(ANSWER_FORMAT, status, 0, 0) + message.encode()
+    """Answer with an error's message, or the beginning of a long one."""
+    return _HEADER.pack(ANSWER_FORMAT, status, 0, 0) + message[:_MESSAGE_CHARS].encode(errors="backslashreplace")
 
 
 def unpack_answer(body: bytes) -> QueryAnswer:

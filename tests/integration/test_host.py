@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ import pytest
 import redis
 
 from gristmill import Client, GristmillError, InvalidInput
-from gristmill.search.query_vectors import query_queue
+from gristmill.search.query_channel import QueryChannel, new_token, query_queue
 from gristmill.settings import load_settings, variable
 from gristmill_schemas import QueryRequest
 from gristmill_schemas.query import unpack_answer
@@ -91,20 +91,19 @@ def test_a_query_in_another_models_lane_is_refused_and_says_why(
     client: Client, settings: dict[str, Any], collection_name: str
 ) -> None:
     space = client.create_collection(collection_name, LARGE, wait_s=60).space
-    reply_to = f"{settings['key_prefix']}:reply:{uuid.uuid4().hex}"
     request = QueryRequest(
-        reply_to=reply_to,
+        token=new_token(),
         model_digest=space.model_digest,
         dimensions=16,
         texts=("which mill?",),
-        deadline=client._parts.ledger.now() + 60,
+        deadline_us=int((client._parts.ledger.now() + 60) * 1e6),
     )
     with closing(redis.Redis.from_url(settings["redis_url"])) as broker:
         broker.lpush(query_queue(settings["key_prefix"], HashEncoder(32).info.digest), request.model_dump_json())
-        taken = cast("tuple[bytes, bytes] | None", broker.blpop([reply_to], timeout=30))
-    assert taken is not None
+        answer = QueryChannel(settings["key_prefix"], broker).fetch(request.token, 30)
+    assert answer is not None
     with pytest.raises(GristmillError, match="came to the lane of hash:32"):
-        unpack_answer(taken[1])
+        unpack_answer(answer)
 
 
 def test_one_model_named_twice_is_refused_before_anything_is_taken(settings: dict[str, Any]) -> None:

@@ -61,7 +61,7 @@ POINT = PointSystem(
     enqueued_at=1,
     stored_at=1,
 )
-QUERY = QueryRequest(reply_to="x:reply:1", model_digest="d", dimensions=8, texts=("t",), deadline=1)
+QUERY = QueryRequest(token="0" * 32, model_digest="d", dimensions=8, texts=("t",))
 STORED: list[Stored] = [
     INFO,
     PARCEL,

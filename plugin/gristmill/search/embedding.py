@@ -5,7 +5,7 @@ Texts travel in requests that a worker without an accelerator answers well withi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,11 +14,11 @@ import numpy.typing as npt
 from gristmill.arguments import one_or_many, refuse, text
 from gristmill.models import Models
 from gristmill.search.instructions import resolve_instruction
-from gristmill.search.query_vectors import QueryEncoder
+from gristmill.search.query_vectors import QueryEncoder, in_requests
 from gristmill.store.collections import Collections
 from gristmill_schemas import CollectionSpec, VectorSpace
 from gristmill_schemas.errors import InvalidInput
-from gristmill_schemas.limits import MAX_QUERY_TEXTS, MAX_TEXT_BYTES
+from gristmill_schemas.limits import MAX_TEXT_BYTES
 
 #: What a text is: models are trained to treat the two differently.
 Kind = Literal["query", "document"]
@@ -57,7 +57,8 @@ class Embedder:
         space, spec = self._space(collection, model)
         _, sentence = resolve_instruction(spec, instruction)
         template = space.templates.for_query if kind == "query" else space.templates.for_document
-        parts = [self._queries.encode(space, part) for part in _requests([template(each, sentence) for each in wanted])]
+        model_input = [template(each, sentence) for each in wanted]
+        parts = [self._queries.encode(space, part) for part in in_requests(model_input, _REQUEST_BYTES)]
         vectors = np.concatenate(parts) if parts else np.empty((0, space.dimensions), dtype=np.float32)
         return vectors[0] if isinstance(texts, str) else vectors
 
@@ -70,17 +71,3 @@ class Embedder:
             return self._models.served(model, wait_s=0).space(), None
         spec = self._collections.get(collection)
         return spec.space, spec
-
-
-def _requests(texts: list[str]) -> Iterator[list[str]]:
-    part: list[str] = []
-    size = 0
-    for each in texts:
-        cost = len(each.encode())
-        if part and (len(part) == MAX_QUERY_TEXTS or size + cost > _REQUEST_BYTES):
-            yield part
-            part, size = [], 0
-        part.append(each)
-        size += cost
-    if part:
-        yield part

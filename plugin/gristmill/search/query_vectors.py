@@ -7,9 +7,8 @@ its answer is raw float32, not JSON. Whoever reads the list puts the query into 
 from __future__ import annotations
 
 import time
-import uuid
-from collections.abc import Sequence
-from typing import Protocol, cast
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +17,15 @@ import redis
 from gristmill.ledger import Ledger
 from gristmill.ledger.connection import broker_errors
 from gristmill.models import is_served
+from gristmill.search.query_channel import QueryChannel, new_token
 from gristmill.settings import ClientSettings
 from gristmill_schemas import QueryRequest, VectorSpace
 from gristmill_schemas.errors import NoWorker, SpaceMismatch, WaitTimeout
+from gristmill_schemas.limits import MAX_QUERY_TEXTS, MAX_REQUEST_TEXT_BYTES
 from gristmill_schemas.query import QueryAnswer, unpack_answer
 
 #: A waiting client looks this often whether anybody serves its model at all.
 _LOOK_S = 1.0
-#: Requests that nobody takes vanish with their list.
-_QUEUE_TTL_S = 120
 
 
 class QueryEncoder(Protocol):
@@ -45,48 +44,36 @@ class QueryEncoder(Protocol):
         """
 
 
-def query_queue(key_prefix: str, model_digest: str) -> str:
-    """Redis list of the query requests for one model."""
-    return f"{key_prefix}:queries:{model_digest[:16]}"
-
-
 class WorkerQueryEncoder:
     """`QueryEncoder` that asks a worker."""
 
     def __init__(self, settings: ClientSettings, client: redis.Redis, ledger: Ledger) -> None:
         self._settings = settings
         self._ledger = ledger
-        self._redis = client
+        self._channel = QueryChannel(settings.key_prefix, client)
 
     def encode(self, space: VectorSpace, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """See `QueryEncoder.encode`."""
-        reply_to = f"{self._settings.key_prefix}:reply:{uuid.uuid4().hex}"
+        return np.concatenate([self._ask(space, part) for part in in_requests(texts, MAX_REQUEST_TEXT_BYTES)])
+
+    def _ask(self, space: VectorSpace, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         request = QueryRequest(
-            reply_to=reply_to,
+            token=new_token(),
             model_digest=space.model_digest,
             dimensions=space.dimensions,
             normalize=space.normalize,
             texts=tuple(texts),
-            # The wall clock: good to a second or so between machines, and only used to drop what nobody waits for.
-            deadline=time.time() + self._settings.query_timeout_s,
         )
-        queue = query_queue(self._settings.key_prefix, space.model_digest)
         with broker_errors(self._settings.redis_url):
-            pipe = self._redis.pipeline(transaction=False)
-            pipe.lpush(queue, request.model_dump_json())
-            pipe.expire(queue, _QUEUE_TTL_S)
-            pipe.execute()
-            body = self._wait(reply_to, space)
-        return vectors_of(unpack_answer(body), space)
+            self._channel.ask(request, self._settings.query_timeout_s)
+            body = self._wait(request.token, space)
+        return vectors_of(unpack_answer(body), space, len(texts))
 
-    def _wait(self, reply_to: str, space: VectorSpace) -> bytes:
+    def _wait(self, token: str, space: VectorSpace) -> bytes:
         until = time.monotonic() + self._settings.query_timeout_s
         while (left := until - time.monotonic()) > 0:
-            answer = cast(
-                "tuple[bytes, bytes] | None", self._redis.blpop([reply_to], timeout=max(0.05, min(left, _LOOK_S)))
-            )
-            if answer is not None:
-                return answer[1]
+            if (answer := self._channel.fetch(token, max(0.05, min(left, _LOOK_S)))) is not None:
+                return answer
             self._require_worker(space)
         raise WaitTimeout(
             f"no vector for the query within {self._settings.query_timeout_s:g} s, though a worker serves "
@@ -103,8 +90,26 @@ class WorkerQueryEncoder:
         )
 
 
-def vectors_of(answer: QueryAnswer, space: VectorSpace) -> npt.NDArray[np.float32]:
-    """An answer's vectors, float32 (texts, dimensions). Raises SpaceMismatch where they are not of the space's size."""
-    if answer.dimensions != space.dimensions:
-        raise SpaceMismatch(f"the query's vector has {answer.dimensions} dimensions, expected {space.describe()}")
+def in_requests(texts: Sequence[str], most_bytes: int) -> Iterator[list[str]]:
+    """The texts in order, as many to a request as fit into it; one that is larger has one to itself."""
+    part: list[str] = []
+    size = 0
+    for each in texts:
+        cost = len(each.encode())
+        if part and (len(part) == MAX_QUERY_TEXTS or size + cost > most_bytes):
+            yield part
+            part, size = [], 0
+        part.append(each)
+        size += cost
+    if part:
+        yield part
+
+
+def vectors_of(answer: QueryAnswer, space: VectorSpace, texts: int) -> npt.NDArray[np.float32]:
+    """An answer's vectors, float32 (texts, dimensions). Raises SpaceMismatch where they are others."""
+    if (answer.texts, answer.dimensions) != (texts, space.dimensions):
+        raise SpaceMismatch(
+            f"the answer to a query: expected {texts} vectors of {space.describe()}, got {answer.texts} of "
+            f"{answer.dimensions} dimensions"
+        )
     return np.frombuffer(answer.floats, dtype="<f4").reshape(answer.texts, answer.dimensions).astype(np.float32)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from qdrant_client import QdrantClient
 
 from gristmill.ledger import Ledger
+from gristmill.ledger.clock import LedgerClock
 from gristmill.store.collections import Collections
 from gristmill_worker.pipeline.gate import Gate
 from gristmill_worker.pipeline.leases import Leases
@@ -22,6 +23,8 @@ class Commons:
     """What a process has once, whatever it serves."""
 
     ledger: Ledger
+    #: What is written down for other machines is told by it.
+    clock: LedgerClock
     store: QdrantClient
     collections: Collections
     leases: Leases

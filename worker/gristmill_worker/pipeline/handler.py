@@ -77,6 +77,7 @@ class Handler:
         self._ledger = commons.patient_ledger
         self._impatient = commons.ledger
         self._leases = commons.leases
+        self._clock = commons.clock
         self._draining = commons.patience.draining
         self._gate = commons.gate
         self._missing = commons.missing
@@ -175,7 +176,7 @@ class Handler:
             # One attempt counts as spent, so each part is tried alone.
             return self._split(claim, attempts=1)
         reason = claim.last_error or f"its worker died {claim.attempts - 1} times while it was on it"
-        self._finish(claim, all_dead(claim, "AttemptsExhausted", reason))
+        self._finish(claim, all_dead(claim, "AttemptsExhausted", reason, self._clock))
         return Handled.DONE
 
     def _leave_alone(self, claim: Claim, error: NewerFormat) -> Handled:

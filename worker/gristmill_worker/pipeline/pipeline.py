@@ -51,6 +51,7 @@ class Pipeline:
         self._ledger = commons.patient_ledger
         self._collections = commons.collections
         self._patience = commons.patience
+        self._clock = commons.clock
         self._preparer = preparer
         self._sink = sink
         self._server_wait_s = commons.server_wait_s
@@ -74,7 +75,7 @@ class Pipeline:
         if spec.key != parcel.collection_key:
             log.info("parcel %s: %r means %r by now", parcel.id, parcel.collection, spec.physical)
             self._ledger.follow(parcel, spec.key)
-        tally = Tally(claim, spec.key)
+        tally = Tally(claim, spec.key, self._clock)
         self._delete(spec, parcel, tally)
         left = [Task(document, parcel.version_of(document), parcel.job_id) for document in parcel.documents]
         for _ in range(_MAX_ROUNDS):

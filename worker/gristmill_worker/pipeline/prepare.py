@@ -7,7 +7,6 @@ the batcher, which mixes this parcel's texts with those of all others.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill.ledger import Claim
+from gristmill.ledger.clock import LedgerClock
 from gristmill.store.points import payload_of
 from gristmill_schemas import CollectionSpec, LongTexts, PointSystem, point_id
 from gristmill_schemas.errors import EncodingFailed, Unavailable
@@ -63,9 +63,12 @@ class TextTooLong(EncodingFailed):
 class Preparer:
     """Turns documents into points. Shared by all task threads."""
 
-    def __init__(self, encoder: Encoder, batcher: Batcher, patience: Patience, idle: IdleClock, wait_s: float) -> None:
+    def __init__(
+        self, encoder: Encoder, batcher: Batcher, patience: Patience, idle: IdleClock, clock: LedgerClock, wait_s: float
+    ) -> None:
         """`wait_s`: longest wait of a task thread for a model server; what takes longer frees the thread, and comes back."""
         self._wait_s = wait_s
+        self._clock = clock
         self._encoder = encoder
         self._batcher = batcher
         self._patience = patience
@@ -88,7 +91,7 @@ class Preparer:
                 failed.append((each.task, error))
             else:
                 vectors = stacked(theirs, self._encoder.info.dimensions)
-                prepared.append(_points(spec, each, vectors, claim))
+                prepared.append(_points(spec, each, vectors, claim, self._clock.now()))
         return prepared, failed
 
     def _encode(self, texts: Sequence[TokenizedText]) -> list[Row]:
@@ -170,7 +173,9 @@ def _closed(spans: Sequence[tuple[int, int]], length: int) -> list[tuple[int, in
     return [(start, max(end, after)) for start, (_, end), after in zip(starts, spans, starts[1:], strict=False)]
 
 
-def _points(spec: CollectionSpec, each: _Cut, vectors: npt.NDArray[np.float32], claim: Claim) -> Prepared:
+def _points(
+    spec: CollectionSpec, each: _Cut, vectors: npt.NDArray[np.float32], claim: Claim, stored_at: float
+) -> Prepared:
     task, document = each.task, each.task.document
     tokens = sum(text.n_tokens for text in each.texts)
     truncated = any(text.truncated for text in each.texts)
@@ -193,7 +198,7 @@ def _points(spec: CollectionSpec, each: _Cut, vectors: npt.NDArray[np.float32], 
             job=task.job_id,
             attempts=claim.attempts,
             enqueued_at=claim.parcel.enqueued_at,
-            stored_at=time.time(),
+            stored_at=stored_at,
         )
         point = point_id(document.id, document.tenant, chunk)
         points.append(Point(point, vector, payload_of(spec, document, system), task.version, chunk))

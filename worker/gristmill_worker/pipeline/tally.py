@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 
 from gristmill.ledger import Claim, Verdict
+from gristmill.ledger.clock import LedgerClock
 from gristmill_schemas import DeadLetter, Deletion, Document, Outcome
 
 #: Characters of a reason that are kept.
@@ -20,6 +20,7 @@ class Tally:
     claim: Claim
     #: Key of the collection that the parcel goes to.
     key: str
+    clock: LedgerClock
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     letters: list[DeadLetter] = field(default_factory=list)
     tokens: int = 0
@@ -44,7 +45,7 @@ class Tally:
                 reason=reason[:_REASON_CHARS],
                 attempts=self.claim.attempts,
                 enqueued_at=parcel.enqueued_at,
-                died_at=time.time(),
+                died_at=self.clock.now(),
             )
         )
 
@@ -53,9 +54,9 @@ class Tally:
         return Verdict(self.outcomes, self.tokens, self.chunks, self.truncated, tuple(self.letters))
 
 
-def all_dead(claim: Claim, error: str, reason: str) -> Verdict:
+def all_dead(claim: Claim, error: str, reason: str, clock: LedgerClock) -> Verdict:
     """The verdict on a parcel none of whose items can be stored."""
-    tally = Tally(claim, claim.parcel.collection_key)
+    tally = Tally(claim, claim.parcel.collection_key, clock)
     for item in claim.parcel.items:
         tally.bury(item, claim.parcel.version_of(item), error, reason)
     return tally.verdict()

@@ -87,7 +87,7 @@ def run_worker(
         present, absent = (list(encoders), []) if encoders else load_present(of_each_model(settings, models))
         for encoder in present:
             host.add(encoder)
-        lanes = [QueryLane(settings, client, engine) for engine in host.engines.values()]
+        lanes = [QueryLane(settings, client, engine, host.clock, host.notices) for engine in host.engines.values()]
         queues = {digest: BrokerQueue(settings, client, digest) for digest in host.engines}
         chores: dict[str, tuple[float, Callable[[], None]]] = {
             f"reconciler of {engine.encoder.info.model}": (

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +16,7 @@ from qdrant_client import QdrantClient
 
 from gristmill.ingest.broker import queue_name
 from gristmill.ledger import Ledger
+from gristmill.ledger.clock import LedgerClock
 from gristmill.store.collections import Collections
 from gristmill_schemas.errors import InvalidInput
 from gristmill_worker.encoder import Encoder
@@ -64,6 +64,7 @@ class Host:
         self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
         self.ledger = ledger
         self.collections = collections
+        self.clock = LedgerClock(ledger.now)
         self.draining = threading.Event()
         self.notices = Notices()
         self.patience = Patience(self.draining, self.notices)
@@ -71,6 +72,7 @@ class Host:
         self.engines: dict[str, Engine] = {}
         self._commons = Commons(
             ledger=ledger,
+            clock=self.clock,
             store=store,
             collections=collections,
             leases=self.leases,
@@ -83,7 +85,7 @@ class Host:
             server_wait_s=settings.server_wait_s,
         )
         self._died = died
-        self._started = time.time()
+        self._started = 0.0
         self._duties: list[Duties] = []
         self._threads = settings.threads
         #: So many dead letters are kept that nothing more should be tried.
@@ -109,6 +111,7 @@ class Host:
             chores: speak to servers.
         """
         self._announce()
+        self._started = self.clock.now()
         self.leases.start()
         own: DutyList = {
             "heartbeat": (_HEARTBEAT_S, self._beat),

@@ -1,6 +1,7 @@
 """The query lane: takes query requests from their Redis list, encodes them before all bulk work, answers with raw floats.
 
-A thread of its own, not a Celery task: a query must not wait until a bulk task frees a thread.
+A thread of its own, not a Celery task: a query must not wait until a bulk task frees a thread. It takes a request only while
+one of its own threads is free, so that a flood of them waits in Redis, where it is capped, and not in this process.
 """
 
 from __future__ import annotations
@@ -8,42 +9,59 @@ from __future__ import annotations
 import json
 import logging
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import redis
 
-from gristmill.search.query_vectors import query_queue
+from gristmill.ledger.clock import LedgerClock
+from gristmill.search.query_channel import QueryChannel, is_token
 from gristmill.settings import ClientSettings
 from gristmill_schemas import QueryRequest
 from gristmill_schemas.errors import GristmillError, InvalidInput, NewerFormat, SpaceMismatch
+from gristmill_schemas.limits import MAX_REQUEST_BYTES
 from gristmill_schemas.query import Status, pack_answer, pack_failure
 from gristmill_worker.pipeline.engine import Engine
+from gristmill_worker.process.refusal_log import RefusalLog
 from gristmill_worker.vital_threads import Died, end_process, vital_thread
+from gristmill_worker.waiting.notices import Notices
 
 log = logging.getLogger(__name__)
 
-#: An answer that nobody fetched is forgotten after this.
-_REPLY_TTL_S = 60
+#: An answer is kept as long as somebody waits for it, within these bounds.
+_KEPT_S, _LONGEST_KEPT_S = 1.0, 60.0
 #: One blocking read; short, so that closing is quick.
 _READ_S = 1.0
 #: Queries tokenized and waiting for the model at once. The batcher joins them into one batch.
 _THREADS = 8
+#: How long it is shown that queries came too late.
+_SHOWN_S = 60.0
+_MICROS = 1_000_000
 
 
 class QueryLane:
     """Serves the query list of one model."""
 
     def __init__(
-        self, settings: ClientSettings, connection: redis.Redis, engine: Engine, died: Died = end_process
+        self,
+        settings: ClientSettings,
+        connection: redis.Redis,
+        engine: Engine,
+        clock: LedgerClock,
+        notices: Notices,
+        died: Died = end_process,
     ) -> None:
         self._engine = engine
-        self._redis = connection
-        self._queue = query_queue(settings.key_prefix, engine.digest)
+        self._channel = QueryChannel(settings.key_prefix, connection)
+        self._clock = clock
+        self._notices = notices
+        self._refusals = RefusalLog(f"query lane of {engine.encoder.info.model}")
+        self._away = RefusalLog("query lane: Redis")
+        self._late = 0
         self._closing = threading.Event()
+        self._free = threading.Semaphore(_THREADS)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="gristmill-query")
         self._thread = vital_thread("gristmill-query-lane", self._run, died)
 
@@ -59,45 +77,73 @@ class QueryLane:
 
     def _run(self) -> None:
         while not self._closing.is_set():
-            try:
-                taken = cast("tuple[bytes, bytes] | None", self._redis.brpop([self._queue], timeout=_READ_S))
-            except redis.RedisError as error:
-                log.warning("query lane: %s", error)
-                self._closing.wait(_READ_S)
-                continue
-            if taken is not None:
-                self._pool.submit(self._answer, taken[1])
+            self._refusals.tell()
+            if self._free.acquire(timeout=_READ_S):
+                if (body := self._take()) is None:
+                    self._free.release()
+                else:
+                    self._pool.submit(self._serve, body)
 
-    def _answer(self, body: bytes) -> None:
+    def _take(self) -> bytes | None:
         try:
-            request = QueryRequest.read_json(body)
+            return self._channel.take(self._engine.digest, _READ_S)
+        except redis.RedisError as error:
+            self._away.add(str(error))
+            self._closing.wait(_READ_S)
+            return None
+
+    def _serve(self, body: bytes) -> None:
+        try:
+            if (request := self._read(body)) is not None and not self._too_late(request):
+                self._reply(request.token, self._answer(request), request.deadline_us / _MICROS - self._clock.now())
+        except Exception:  # nobody looks at what a thread of the pool raises
+            log.exception("query lane: an answer was lost")
+        finally:
+            self._free.release()
+
+    def _read(self, body: bytes) -> QueryRequest | None:
+        try:
+            if len(body) > MAX_REQUEST_BYTES:
+                raise InvalidInput(f"query: expected at most {MAX_REQUEST_BYTES} bytes, got {len(body)}")
+            return QueryRequest.read_json(body)
         except (InvalidInput, NewerFormat) as error:
-            log.warning("query lane: refused a request: %s", error)
-            if reply_to := _reply_to(body):
-                self._reply(reply_to, pack_failure(f"the worker refused it: {error}", Status.REFUSED))
-            return
-        if request.deadline < time.time():
-            return
+            self._refusals.add(str(error))
+            if (token := _token_of(body)) is not None:
+                self._reply(token, pack_failure(f"the worker refused it: {error}", Status.REFUSED))
+            return None
+
+    def _too_late(self, request: QueryRequest) -> bool:
+        deadline = request.deadline_us / _MICROS
+        # Asked for exactly before anything is dropped: the clock of a server that took over may be another.
+        if self._clock.now() <= deadline or (now := self._clock.exactly()) <= deadline:
+            return False
+        self._late += 1
+        self._notices.put(
+            "late queries",
+            f"{self._late} queries were taken only after whoever asked had given up, the last of them "
+            f"{now - deadline:.1f} s too late: start another worker, or raise GRISTMILL_QUERY_TIMEOUT_S",
+            for_s=_SHOWN_S,
+        )
+        return True
+
+    def _answer(self, request: QueryRequest) -> bytes:
         try:
             vectors = self._encode(request)
-            answer = pack_answer(np.ascontiguousarray(vectors, dtype="<f4").tobytes(), *vectors.shape)
+            return pack_answer(np.ascontiguousarray(vectors, dtype="<f4").tobytes(), *vectors.shape)
         except SpaceMismatch as error:
-            answer = pack_failure(str(error), Status.REFUSED)
+            return pack_failure(str(error), Status.REFUSED)
         except GristmillError as error:
-            answer = pack_failure(str(error))
+            return pack_failure(str(error))
         except BaseException as error:  # a tokenizer may panic; whoever asked must hear of it
             log.exception("query lane: a query failed")
-            answer = pack_failure(f"{type(error).__name__}: {error}")
-        self._reply(request.reply_to, answer)
+            return pack_failure(f"{type(error).__name__}: {error}")
 
-    def _reply(self, reply_to: str, answer: bytes) -> None:
+    def _reply(self, token: str, answer: bytes, waits_s: float = _LONGEST_KEPT_S) -> None:
         try:
-            pipe = self._redis.pipeline(transaction=True)
-            pipe.rpush(reply_to, answer)
-            pipe.expire(reply_to, _REPLY_TTL_S)
-            pipe.execute()
+            if not self._channel.answer(token, answer, min(max(waits_s, _KEPT_S), _LONGEST_KEPT_S)):
+                self._refusals.add("token: expected one that was never used, got one that has an answer")
         except redis.RedisError as error:
-            log.warning("query lane: an answer was lost: %s", error)
+            self._away.add(f"an answer was lost: {error}")
 
     def _encode(self, request: QueryRequest) -> npt.NDArray[np.float32]:
         if request.model_digest != self._engine.digest:
@@ -108,11 +154,13 @@ class QueryLane:
         return self._engine.encode_now(request.texts, request.dimensions, normalize=request.normalize)
 
 
-def _reply_to(body: bytes) -> str | None:
-    """Where an answer is waited for, of a request that cannot be read any further."""
+def _token_of(body: bytes) -> str | None:
+    """Names the answer to a request that cannot be read any further; None where it cannot be told."""
+    if len(body) > MAX_REQUEST_BYTES:
+        return None
     try:
         request: Any = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    reply_to = request.get("reply_to") if isinstance(request, dict) else None
-    return reply_to if isinstance(reply_to, str) and ":reply:" in reply_to else None
+    token = request.get("token") if isinstance(request, dict) else None
+    return token if is_token(token) else None
