@@ -8,13 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
-from redis.connection import parse_url
 
+from gristmill.addresses import QdrantAddress, RedisAddress
 from gristmill.options import check_names
 from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.validation import RaisesInvalidInput
@@ -43,14 +42,19 @@ class ClientSettings(BaseSettings, metaclass=_KnownNames):
         env_prefix=ENV_PREFIX, env_file=".env", frozen=True, extra="ignore", env_ignore_empty=True
     )
 
-    redis_url: str = Field("redis://localhost:6379/0", description="Broker and ledger: redis:// or rediss:// (TLS)")
+    redis_url: str = Field(
+        "redis://localhost:6379/0",
+        description="Broker and ledger: redis://, rediss:// (TLS), unix:// or sentinel://; see servers.md",
+    )
     redis_timeout_s: float = Field(5.0, gt=0, le=600, description="Longest wait for one answer of Redis, seconds")
     key_prefix: str = Field(
         "gristmill",
         pattern=r"^[A-Za-z0-9_.-]{1,64}$",
         description="First part of every Redis key and queue; lets installations share one Redis",
     )
-    qdrant_url: str = Field("http://localhost:6333", description="Qdrant's REST address")
+    qdrant_url: str = Field(
+        "http://localhost:6333", description="Qdrant's REST address, a path in front included; see servers.md"
+    )
     qdrant_grpc_port: int = Field(
         6334, ge=1, le=65535, description="Qdrant's gRPC port, on the host of its REST address"
     )
@@ -101,30 +105,30 @@ class ClientSettings(BaseSettings, metaclass=_KnownNames):
 
     @field_validator("redis_url")
     @classmethod
-    def _redis_scheme(cls, value: str) -> str:
-        if not re.match(r"^(rediss?|unix)://", value):
-            raise ValueError("expected a URL such as redis://host:6379/0 or rediss://host:6380/0")
-        try:
-            parse_url(value)  # type: ignore[no-untyped-call]  # redis-py's
-        except ValueError as error:  # a port or a database that is no number
-            raise ValueError(f"expected a URL such as redis://host:6379/0 ({error})") from None
-        return value
+    def _redis_form(cls, value: str) -> str:
+        RedisAddress.parse(url := value.strip())
+        return url
 
     @field_validator("qdrant_url")
     @classmethod
-    def _qdrant_scheme(cls, value: str) -> str:
-        if not re.match(r"^https?://[^/:]", value):
-            raise ValueError("expected a URL such as http://host:6333")
-        try:
-            _ = urlsplit(value).port
-        except ValueError as error:
-            raise ValueError(f"expected a URL such as http://host:6333 ({error})") from None
-        return value
+    def _qdrant_form(cls, value: str) -> str:
+        QdrantAddress.parse(url := value.strip())
+        return url
 
     @field_validator("embedded_path")
     @classmethod
-    def _embedded_scheme(cls, value: str | None) -> str | None:
-        return cls._qdrant_scheme(value) if value and "://" in value else value
+    def _embedded_form(cls, value: str | None) -> str | None:
+        return cls._qdrant_form(value) if value and "://" in value else value
+
+    @property
+    def redis_address(self) -> RedisAddress:
+        """Where Redis is."""
+        return RedisAddress.parse(self.redis_url)
+
+    @property
+    def qdrant_address(self) -> QdrantAddress:
+        """Where Qdrant is."""
+        return QdrantAddress.parse(self.qdrant_url)
 
     @classmethod
     def refusal(cls, error: ValidationError) -> InvalidInput:

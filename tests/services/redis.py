@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +31,10 @@ class RedisServer(Server):
         maxmemory: Limit such as "8mb"; None is no limit.
         maxmemory_policy: What happens at the limit; anything but `noeviction` loses work, for tests of the warning.
         password: Password of the default user; None asks for none.
+        url_password: The same as it is written in a URL.
+        databases: How many; one per test.
         tls: Speak TLS only, with a certificate made for this server.
+        options: Further lines of redis.conf, such as `{"replicaof": "127.0.0.1 6379"}`.
     """
 
     name = "redis-server"
@@ -43,21 +47,27 @@ class RedisServer(Server):
         maxmemory: str | None = None,
         maxmemory_policy: str = "noeviction",
         password: str | None = None,
+        url_password: str | None = None,
+        databases: int = DATABASES,
         tls: bool = False,
+        options: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(data_dir)
         self.program = find_redis()
         self.port = free_port()
-        self.password = password
+        self.password = url_password or password
         self.ca_path = make_certificate(data_dir) if tls else None
+        self.socket_path = data_dir / "redis.sock"
         self._options = {
-            "databases": str(DATABASES),
+            "databases": str(databases),
             "save": "",
             "appendonly": "yes" if appendfsync else "no",
             "appendfsync": appendfsync or "no",
             "maxmemory": maxmemory or "0",
             "maxmemory-policy": maxmemory_policy,
             "requirepass": password or "",
+            "unixsocket": str(self.socket_path),
+            **(options or {}),
         }
 
     @property
@@ -84,7 +94,7 @@ class RedisServer(Server):
 
     def command(self) -> list[str]:
         """Return the program and its whole configuration."""
-        words = [self.program, "--bind", "127.0.0.1", "--dir", str(self.data_dir), *self._listen()]
+        words = [self.program, "--bind", "127.0.0.1 -::1", "--dir", str(self.data_dir), *self._listen()]
         for key, value in self._options.items():
             words += [f"--{key}", value]
         return words

@@ -41,17 +41,14 @@ def queue_name(model_digest: str) -> str:
 def celery_config(settings: ClientSettings) -> dict[str, Any]:
     """Celery's settings, the same for producers and workers."""
     return {
-        "broker_url": settings.redis_url,
+        # For its messages: connections are made by `transport.py`.
+        "broker_url": settings.redis_address.label,
         "broker_connection_retry_on_startup": True,
         "broker_transport_options": {
             # Every key of kombu's too, so that installations can share one Redis.
             "global_keyprefix": f"{settings.key_prefix}:",
             # The ledger's lease decides when work is taken over; this only returns a lost message.
             "visibility_timeout": 3600,
-            "socket_timeout": settings.redis_timeout_s,
-            "socket_connect_timeout": settings.redis_timeout_s,
-            "socket_keepalive": True,
-            "retry_on_timeout": True,
             "health_check_interval": 25,
         },
         # JSON and nothing else: a forged message must not be able to run code.
@@ -89,7 +86,10 @@ class CeleryDispatcher:
     def __init__(self, settings: ClientSettings) -> None:
         from kombu.pools import ProducerPool  # with Celery
 
+        from gristmill.ingest.transport import redis_transport
+
         self._app = create_celery(settings)
+        self._app.conf.broker_transport = redis_transport(settings)
         self._url = settings.redis_url
         # Of its own: Celery's pools are one per process and URL, and whoever closes them closes them for all.
         self._connections = self._app.connection_for_write().Pool(_CONNECTIONS)
@@ -106,8 +106,8 @@ class CeleryDispatcher:
                 with self._producers.acquire(block=True) as producer:
                     for _ in range(count):
                         self._send(model_digest, producer)
-            except OperationalError as error:
-                raise BrokerUnavailable(f"the message could not be queued: {error}") from error
+            except OperationalError as error:  # what redis-py said, wrapped by kombu
+                raise error.__cause__ or BrokerUnavailable(f"the message could not be queued: {error}") from error
 
     def _send(self, model_digest: str, producer: Any) -> None:
         self._app.send_task(

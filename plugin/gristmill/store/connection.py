@@ -8,6 +8,7 @@ import json
 import re
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
@@ -68,15 +69,25 @@ def open_store(settings: ClientSettings) -> QdrantClient:
     gRPC carries arrays as they are, REST turns them into JSON; the version check is `require_server`, since the client's own
     only warns.
     """
-    key = settings.qdrant_api_key
+    key, address = settings.qdrant_api_key, settings.qdrant_address
     return QdrantClient(
-        url=settings.qdrant_url,
+        # Not as a URL, of which the client ignores some parts.
+        host=address.host,
+        port=address.port,
+        https=address.tls,
+        prefix=address.prefix or None,
+        headers=_basic(address.login),
         grpc_port=settings.qdrant_grpc_port,
         prefer_grpc=settings.qdrant_prefer_grpc,
         api_key=key.get_secret_value() if key else None,
         timeout=settings.qdrant_timeout_s,
         check_compatibility=False,
     )
+
+
+def _basic(login: tuple[str, str] | None) -> dict[str, str] | None:
+    """What a proxy before Qdrant is shown. In lower case, since gRPC takes no other names."""
+    return None if login is None else {"authorization": "Basic " + b64encode(":".join(login).encode()).decode()}
 
 
 def open_local_store(path: str) -> QdrantClient:

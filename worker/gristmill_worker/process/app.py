@@ -20,6 +20,7 @@ from celery import signals
 from celery.exceptions import Reject, SecurityWarning
 
 from gristmill.ingest.broker import WORK_TASK, CeleryDispatcher, create_celery, queue_name
+from gristmill.ingest.transport import redis_transport
 from gristmill.ledger import RedisLedger
 from gristmill.ledger.connection import connect
 from gristmill.ledger.reading import RedisEvidence
@@ -115,7 +116,8 @@ def run_worker(
         if ready is not None:
             ready(host)
         drain = Drain(host, settings.drain_timeout_s, lambda: Exit.AGAIN if again.is_set() else 0)
-        _consume(settings, host, drain, guarded_transport(park_in(RedisEvidence(ledger)), host.accepts))
+        transport = guarded_transport(park_in(RedisEvidence(ledger)), host.accepts, redis_transport(settings))
+        _consume(settings, host, drain, transport)
         if again.is_set():
             raise SystemExit(Exit.AGAIN)
 

@@ -70,7 +70,7 @@ def _log_only(name: str, error: BaseException) -> None:
 
 def _open_store(settings: WorkerSettings) -> tuple[QdrantClient, bool]:
     place = settings.embedded_path or ":memory:"
-    if place.startswith(("http://", "https://")):
+    if "://" in place:
         return open_store(settings.model_copy(update={"qdrant_url": place})), False
     return open_local_store(place), True
 

@@ -17,7 +17,7 @@ from queue import Empty
 from typing import Any
 
 import redis
-from kombu.transport.redis import Channel, Transport
+from kombu.transport.redis import Transport
 
 from gristmill.ingest.broker import WORK_TASK, queue_name
 from gristmill.ledger.reading import Evidence
@@ -145,27 +145,31 @@ def _printable(raw: str) -> str:
     return raw[:_KEPT_CHARS].encode("unicode_escape").decode("ascii")[: 2 * _KEPT_CHARS]
 
 
-def guarded_transport(park: Park, accepts: Callable[[str], bool]) -> type[Transport]:
+def guarded_transport(
+    park: Park, accepts: Callable[[str], bool], transport: type[Transport] = Transport
+) -> type[Transport]:
     """Kombu's Redis transport with the guard before it, for the setting `broker_transport`.
 
     Args:
         park: keeps what is refused.
         accepts: whether a message may be taken from a queue now. Asked before every read; what is not taken stays in the
             queue, for anybody.
+        transport: what lies behind the guard.
     """
+    channel: Any = transport.Channel
 
-    class GuardedChannel(Channel):
+    class GuardedChannel(channel):  # type: ignore[misc]  # a class that is an argument
         def _brpop_start(self, timeout: float | None = None) -> None:
             willing = {queue for queue in self.active_queues if accepts(queue)}
             if willing != set(self._queue_cycle.items):
                 self._queue_cycle.update(willing)
             if willing:
-                super()._brpop_start(timeout)  # type: ignore[no-untyped-call]  # kombu has no types
+                super()._brpop_start(timeout)
 
         def _brpop_read(self, **options: Any) -> bool:
             self.connection.handing_over = False
             try:
-                return bool(super()._brpop_read(**options))  # type: ignore[no-untyped-call]  # kombu has no types
+                return bool(super()._brpop_read(**options))
             except (Empty, OSError, redis.RedisError):
                 raise
             except Exception as error:
@@ -178,7 +182,9 @@ def guarded_transport(park: Park, accepts: Callable[[str], bool]) -> type[Transp
                 park(f"expected JSON, got {type(error).__name__}: {error!s:.200}", queues, text)
                 return True
 
-    class GuardedTransport(Transport):
+    behind: Any = transport
+
+    class GuardedTransport(behind):  # type: ignore[misc]  # a class that is an argument
         Channel = GuardedChannel
         #: A message has passed the guard: what is raised from here on is not about reading it.
         handing_over = False
@@ -196,6 +202,6 @@ def guarded_transport(park: Park, accepts: Callable[[str], bool]) -> type[Transp
                 log.warning("a message in %s is let go, since Redis takes no writes now: %s", queue, error)
 
         def _hand_over(self, message: Any, queue: str) -> None:
-            super()._deliver(stripped(message), queue)  # type: ignore[no-untyped-call]  # kombu has no types
+            super()._deliver(stripped(message), queue)
 
     return GuardedTransport
