@@ -74,6 +74,8 @@ class JobReport(Record):
     chunks: int = 0
     #: Stored documents whose text was cut at the model's window.
     truncated: int = 0
+    #: When `enqueue` began: seconds since 1970, by the ledger's clock.
+    created_at: float | None = None
     #: From the start of `enqueue` to the last finished parcel, or until now while the job runs.
     seconds: float = 0.0
     #: Why the first of its documents were rejected or died, as far as the handle that made this report knows.

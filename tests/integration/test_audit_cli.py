@@ -50,7 +50,7 @@ def test_audit_tells_people_what_is_wrong_and_what_to_do(run: Run, embedded: Pat
     lose(embedded, "d42")
     code, out, err = run("audit", "docs", str(corpus))
     assert code == 1
-    assert "1 gaps left" in out
+    assert "1 gap left" in out
     assert "d42" in out
     assert "--repair" in err
     code, out, _ = run("audit", "docs", str(corpus), "--repair")
@@ -89,7 +89,7 @@ def test_refused_messages_are_listed_capped_and_dropped(
     assert found["refused"][0]["reason"] == f"r{MAX_REFUSED + 4}", "newest first"
     _, out, _ = run("doctor", "--json")
     (check,) = [check for check in json.loads(out)["checks"] if check["name"] == "refused"]
-    assert f"{MAX_REFUSED} messages" in check["detail"]
+    assert f"{MAX_REFUSED:,} messages" in check["detail"]
     assert "dead refused" in check["detail"]
     assert json.loads(run("dead", "refused", "--drop", "--json")[1])["dropped"] == MAX_REFUSED
     with Client(redis_url=redis_url) as client:

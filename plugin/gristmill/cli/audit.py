@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from gristmill import AuditReport, Client
+from gristmill import AuditReport, Client, Receipt
 from gristmill.cli.jobs import watch_job
-from gristmill.cli.output import JsonFlag, console, notes, print_json, progress_bar, table
+from gristmill.cli.layout import counted, fields, flat
+from gristmill.cli.output import JsonFlag, console, notes, print_json, progress_bar, said, say
 from gristmill.readers import Format, read
 
 app = typer.Typer()
 
+_BAD_ENDS = ("lost", "dead", "unknown")
 #: Gaps shown to people; `--json` gives the first 1,000.
 _SHOWN = 20
 _COLUMNS = (
@@ -84,26 +84,27 @@ def audit(
     if as_json:
         print_json(report.model_dump(mode="json") | {"gaps": report.gaps, "left": report.left})
     else:
-        _show(report)
+        show_audit(report)
     if report.left or failed:
         raise typer.Exit(1)
 
 
-def _show(report: AuditReport) -> None:
-    counts = [getattr(report, column) for column in _COLUMNS]
-    shown = [(column, count) for column, count in zip(_COLUMNS, counts, strict=True) if count]
-    table(
-        f"{report.collection}: {report.left} gaps left" if report.left else f"{report.collection}: no gaps left",
-        ["expected", "documents", "points", *(column for column, _ in shown), "repaired"],
-        [(report.expected, report.documents, report.points, *(count for _, count in shown), report.repaired)],
-    )
+def show_audit(report: AuditReport) -> None:
+    """A report for people: a sentence, what differs, and what to do."""
+    left = f"[bold red]{counted(report.left, 'gap')} left[/]" if report.left else "[green]no gaps left[/]"
+    held = f"{counted(report.documents, 'document')} in {counted(report.points, 'point')}"
+    say(f"{said(report.collection)}: {report.expected:,} expected, {held}: {left}")
+    counts = [(name.replace("_", " "), getattr(report, name)) for name in (*_COLUMNS, "repaired", "rejected")]
+    if any(count for _, count in counts):
+        console.print()
+    fields((name, count or None) for name, count in counts)
     for item in report.findings[:_SHOWN]:
         mark = "[green]repaired[/]" if item.repaired else "[red]gap[/]"
-        console.print(f"{mark} {item.gap} {escape(item.id or item.point_id)}: {escape(item.detail)}", highlight=False)
+        say(f"{mark} {item.gap} {said(item.id or item.point_id)}: {said(item.detail)}")
     if (more := report.gaps - min(len(report.findings), _SHOWN)) > 0:
-        notes.print(f"… and {more} more; --json lists the first 1,000")
+        say(f"… and {more:,} more; --json lists the first 1,000", notes)
     if report.left:
-        notes.print(_advice(report))
+        say(_advice(report), notes)
 
 
 def _advice(report: AuditReport) -> str:
@@ -127,10 +128,15 @@ def receipt(
     if as_json:
         print_json(found)
     else:
-        record = found.model_dump(mode="json", exclude_none=True)
-        for key in ("enqueued_at", "stored_at"):
-            if key in record:
-                record[key] = datetime.fromtimestamp(record[key], tz=UTC).isoformat(timespec="seconds")
-        table(f"{name} {id}: {found.state}", ["field", "value"], list(record.items()))
-    if found.state in ("lost", "dead", "unknown"):
+        show_receipt(found)
+    if found.state in _BAD_ENDS:
         raise typer.Exit(1)
+
+
+def show_receipt(found: Receipt) -> None:
+    """A receipt for people."""
+    state = f"[red]{found.state}[/]" if found.state in _BAD_ENDS else f"[green]{found.state}[/]"
+    say(f"{said(found.id)} in {said(found.collection)}: {state}")
+    console.print()
+    rest = {"collection", "id", "state"}
+    fields(flat(found.model_dump(mode="json", exclude=rest, exclude_none=True), times=("enqueued_at", "stored_at")))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
 
 from gristmill import Client, CollectionSpec, Instruction, InvalidInput, LongTexts
-from gristmill.cli.output import JsonFlag, console, print_json, table
+from gristmill.cli.layout import counted, fields, flat, listing
+from gristmill.cli.output import JsonFlag, confirm, console, print_json, said, say
 
 app = typer.Typer()
 commands = typer.Typer(help="Create, list, show and delete collections.", no_args_is_help=True)
@@ -66,11 +68,16 @@ def list_(as_json: JsonFlag = False) -> None:
     if as_json:
         print_json({"collections": [spec.model_dump(mode="json") | {"points": count} for spec, count in rows]})
     else:
-        table(
-            "",
-            ["collection", "points", "model", "dimensions", "fingerprint"],
-            [(s.name, count, s.space.model, s.space.dimensions, s.space.fingerprint) for s, count in rows],
-        )
+        show_collections(rows)
+
+
+def show_collections(rows: Sequence[tuple[CollectionSpec, int]]) -> None:
+    """Collections for people, with how many points each holds."""
+    if not rows:
+        say("no collections yet: `gristmill ingest FILE… -c NAME` makes one, or `gristmill collections create`")
+        return
+    told = [(spec.name, count, spec.space.dimensions, spec.space.model) for spec, count in rows]
+    listing(["collection", "points", "dimensions", "model"], told)
 
 
 @commands.command()
@@ -81,14 +88,31 @@ def show(name: str, as_json: JsonFlag = False) -> None:
 
 
 def _show(spec: CollectionSpec, points: int | None, as_json: bool) -> None:
-    record = spec.model_dump(mode="json") | {"fingerprint": spec.space.fingerprint}
-    if points is not None:
-        record["points"] = points
     if as_json:
-        print_json(record)
+        counted_points = {} if points is None else {"points": points}
+        print_json(spec.model_dump(mode="json") | {"fingerprint": spec.space.fingerprint} | counted_points)
     else:
-        flat = {key: value for key, value in record.items() if key != "space"} | record["space"]
-        table(spec.name, ["property", "value"], list(flat.items()))
+        show_collection(spec, points)
+
+
+def show_collection(spec: CollectionSpec, points: int | None) -> None:
+    """One collection's description for people."""
+    holds = "" if points is None else f": {counted(points, 'point')}"
+    say(f"[bold]{said(spec.name)}[/]{holds}")
+    console.print()
+    fields([*_properties(spec), *map(_told, spec.instructions)])
+
+
+def _properties(spec: CollectionSpec) -> Iterator[tuple[str, object]]:
+    if spec.physical != spec.name:
+        yield "alias of", spec.physical
+    yield from flat(spec.space.model_dump(mode="json", exclude={"model_digest"}))
+    yield "fingerprint", spec.space.fingerprint
+    yield from flat(spec.model_dump(mode="json", exclude={"name", "physical", "space", "instructions", "format"}))
+
+
+def _told(instruction: Instruction) -> tuple[str, object]:
+    return f"instruction {instruction.label}", instruction.text
 
 
 @commands.command()
@@ -101,9 +125,9 @@ def delete(
     with Client() as client:
         count = client.collections.count(client.collections.get(name).name)
         if not yes:
-            typer.confirm(f"Delete collection {name!r} with {count} points?", abort=True, err=True)
+            confirm(f"Delete collection {name!r} with {counted(count, 'point')}?")
         client.collections.delete(name)
     if as_json:
         print_json({"deleted": name, "points": count})
     else:
-        console.print(f"deleted {name} with {count} points")
+        say(f"deleted {said(name)} with {counted(count, 'point')}")

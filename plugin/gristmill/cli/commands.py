@@ -33,6 +33,10 @@ WORKERS: Final = {
 }
 
 
+class Interrupted(Exception):
+    """Ctrl-C, on its way through Typer, which would swallow it."""
+
+
 class Commands(TyperGroup):
     """The root group; its commands are loaded one by one, when they are needed."""
 
@@ -40,6 +44,21 @@ class Commands(TyperGroup):
         own = [_Later(name, line, _loader(name, module)) for name, (module, line) in OWN.items()]
         workers = [_Later(name, line, _worker_loader(name)) for name, line in WORKERS.items()]
         super().__init__(**options | {"commands": [*own, *workers]})
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. Ctrl-C comes out as an error like all others, with the words it was raised with.
+
+        A group that is named without one of its commands says what they are, and that is no error.
+        """
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            raise Interrupted(str(interrupt)) from interrupt
+        except Exception as error:
+            if type(error).__name__ != "NoArgsIsHelpError":  # of Typer's own click, which has no public name
+                raise
+            typer.echo(str(error))
+            return 0
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that is called, and load it."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from gristmill import Client, DeadGroup, DeadSummary, InvalidInput, JobReport, Rejection
-from gristmill.cli.jobs import print_report, watch_job
-from gristmill.cli.output import JsonFlag, console, notes, print_json, progress_bar, table
+from gristmill import Client, DeadGroup, DeadLetter, DeadSummary, InvalidInput, JobReport, RefusedMessage, Rejection
+from gristmill.cli.jobs import watch_job
+from gristmill.cli.layout import Mark, age, counted, fields, flat, listing
+from gristmill.cli.output import JsonFlag, confirm, console, notes, print_json, progress_bar, said, say
+from gristmill.cli.reports import print_report
 
 app = typer.Typer()
 commands = typer.Typer(help="Documents that could not be stored, and why.", no_args_is_help=True)
@@ -27,6 +28,8 @@ OfJob = Annotated[str | None, typer.Option("--job", help="Only this job's.")]
 
 #: Rejections that are shown; --json lists all.
 _SHOWN = 10
+#: Characters of a reason in a list; `dead show` has the whole.
+_REASON = 200
 
 
 @commands.command()
@@ -37,25 +40,37 @@ def summary(collection: OfCollection = None, as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(found.model_dump(mode="json") | {"share": found.share})
         return
+    show_summary(found, time.time())
+
+
+def show_summary(found: DeadSummary, now: float) -> None:
+    """What died of what, for people: a group below the other, each with the command that tries it again."""
     if not found.letters:
-        console.print("no dead letters")
+        say("no dead letters")
         return
-    rows = [_row(each) for each in found.groups]
-    table("", ["letters", "error", "collection", "newest", "its reason", "to try again"], rows)
-    console.print(of_mark(found), highlight=False)
-    console.print("`gristmill dead list` with the same options shows them, `gristmill dead drop` forgets them")
+    for group in found.groups:
+        say(f"[bold red]{group.letters:,}[/] {said(group.error)} in {said(group.collection)}")
+        fields(_of(group, now))
+    say(of_mark(found))
+    say(
+        "`gristmill dead list` with the same options shows them, `gristmill dead drop` forgets them",
+    )
 
 
 def of_mark(found: DeadSummary) -> str:
     """What the letters take of their mark, as people read it."""
     size = f"{found.bytes:,} bytes, {found.share:.1%} of their mark of {found.max_bytes:,}"
-    return f"{found.letters:,} dead letters take {size}"
+    return f"{counted(found.letters, 'dead letter')} take{'s' if found.letters == 1 else ''} {size}"
 
 
-def _row(group: DeadGroup) -> tuple[str, ...]:
+def _of(group: DeadGroup, now: float) -> dict[str, object]:
     replaying = shlex.join(["gristmill", "dead", "replay", "-c", group.collection, "-e", group.error])
-    reason = escape(" ".join(group.reason.split())[:80])
-    return f"{group.letters:,}", group.error, group.collection, _when(group.newest_died_at), reason, replaying
+    reason = " ".join(group.reason.split())[:_REASON]
+    return {
+        "newest": age(group.newest_died_at, now) or None,
+        "its reason": reason or None,
+        "try again": Mark(said(replaying)),
+    }
 
 
 @commands.command("list")
@@ -72,8 +87,23 @@ def list_(
     if as_json:
         print_json({"letters": [letter.model_dump(mode="json") for letter in letters]})
         return
-    rows = [(letter.id, letter.collection, letter.identity[0], letter.error, letter.reason[:100]) for letter in letters]
-    table("", ["letter", "collection", "document", "error", "reason"], rows)
+    show_letters(letters, time.time())
+
+
+def show_letters(letters: Sequence[DeadLetter], now: float) -> None:
+    """Dead letters for people, one line each where that fits."""
+    if not letters:
+        say("no dead letters")
+        return
+    rows = [
+        (each.id, age(each.died_at, now), each.collection, each.identity[0], each.error, _reason(each))
+        for each in letters
+    ]
+    listing(["letter", "died", "collection", "document", "error", "reason"], rows, prose=True)
+
+
+def _reason(letter: DeadLetter) -> str:
+    return " ".join(letter.reason.split())[:_REASON]
 
 
 @commands.command()
@@ -84,10 +114,15 @@ def show(letter_id: str, as_json: JsonFlag = False) -> None:
     if as_json:
         print_json(letter)
         return
-    record = letter.model_dump(mode="json", exclude_none=True)
-    for key in ("enqueued_at", "died_at"):
-        record[key] = _when(record[key])
-    table(letter.id, ["field", "value"], list(record.items()))
+    show_letter(letter)
+
+
+def show_letter(letter: DeadLetter) -> None:
+    """One dead letter for people, whole."""
+    say(f"[bold]{said(letter.id)}[/]: [red]{said(letter.error)}[/]")
+    console.print()
+    record = letter.model_dump(mode="json", exclude={"id", "error", "format"}, exclude_none=True)
+    fields(flat(record, times=("enqueued_at", "died_at")))
 
 
 @commands.command()
@@ -118,13 +153,13 @@ def replay(
 
 def _show(reports: Sequence[JobReport], stay: Sequence[Rejection]) -> None:
     if not reports:
-        console.print("no dead letters")
+        say("no dead letters")
     for report in reports:
         print_report(report, as_json=False)
     for rejection in stay[:_SHOWN]:
-        notes.print(rejection.reason, markup=False, highlight=False, soft_wrap=True)
+        say(said(rejection.reason), notes)
     if len(stay) > _SHOWN:
-        notes.print(f"… and {len(stay) - _SHOWN:,} more that stay; --json lists all")
+        say(f"… and {len(stay) - _SHOWN:,} more that stay; --json lists all", notes)
 
 
 @commands.command()
@@ -142,14 +177,13 @@ def drop(
     with Client() as client:
         count = _count(client, chosen)
         if count and not yes:
-            meant = f"the dead letters of job {job}" if job else f"{count:,} dead letters"
-            typer.confirm(f"Forget {meant}?", abort=True, err=True)
+            confirm(f"Forget {f'the dead letters of job {job}' if job else counted(count, 'dead letter')}?")
         with _bar(client, "forgetting", chosen, hidden=as_json) as tell:
             dropped = _drop(client, chosen, tell)
     if as_json:
         print_json({"dropped": dropped})
     else:
-        console.print(f"dropped {dropped:,}")
+        say(f"dropped {counted(dropped, 'dead letter')}")
 
 
 def _drop(client: Client, chosen: dict[str, Any], tell: Callable[[int], None]) -> int:
@@ -185,16 +219,20 @@ def refused(
         found = [message.model_dump(mode="json") for message in messages]
         print_json({"refused": found, "unreadable": unreadable, "dropped": dropped})
         return
-    rows = [(_when(message.refused_at), message.queue, message.reason, message.message[:80]) for message in messages]
-    table("", ["refused", "queue", "reason", "message"], rows)
+    show_refused(messages, time.time())
     if unreadable:
-        console.print(f"parcels whose bytes were overwritten: {', '.join(unreadable)}", markup=False)
+        say(f"parcels whose bytes were overwritten: {', '.join(map(said, unreadable))}")
     if drop:
-        console.print(f"dropped {dropped}")
+        say(f"dropped {counted(dropped, 'message')}")
 
 
-def _when(seconds: float | None) -> str:
-    return "" if seconds is None else datetime.fromtimestamp(seconds, tz=UTC).isoformat(timespec="seconds")
+def show_refused(messages: Sequence[RefusedMessage], now: float) -> None:
+    """Refused messages for people."""
+    if not messages:
+        say("no message was refused")
+        return
+    rows = [(age(each.refused_at, now), each.queue, each.reason, each.message[:80]) for each in messages]
+    listing(["refused", "queue", "reason", "message"], rows, prose=True)
 
 
 def _chosen(

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import redis
 import typer
-from rich.markup import escape
+from rich.table import Table
 
 from gristmill import ClientSettings, DeadSummary
 from gristmill.cli.dead import of_mark
-from gristmill.cli.output import JsonFlag, console, print_json, table
+from gristmill.cli.layout import Mark, counted, fields
+from gristmill.cli.output import JsonFlag, console, print_json, said, say
 from gristmill.extras import brought_by
 from gristmill.ingest.hearing import require_hearing
 from gristmill.ledger import Ledger, RedisLedger
@@ -61,14 +62,34 @@ def doctor(
             {"ok": healthy, "checks": [asdict(check) for check in checks], "settings": rows, "versions": _versions()}
         )
     else:
-        for check in checks:
-            mark = "[green]ok  [/]" if check.ok else "[bold red]FAIL[/]"
-            console.print(f"{mark} {check.name:<10} {escape(check.detail)}", highlight=False)
-        # Meanings are in docs/settings.md and in --json; here every setting fits on one line.
-        table("settings", ["variable", "value", "from"], [(row["name"], row["value"], row["source"]) for row in rows])
-        console.print("versions: " + ", ".join(f"{name} {version}" for name, version in _versions().items()))
+        show_checks(checks)
+        show_settings(rows, _versions())
     if not healthy:
         raise typer.Exit(1)
+
+
+def show_checks(checks: Sequence[Check]) -> None:
+    """Findings for people; a long one goes on below itself."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for _ in range(2):
+        grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for check in checks:
+        grid.add_row("[green]ok[/]" if check.ok else "[bold red]FAIL[/]", said(check.name), said(check.detail))
+    console.print(grid)
+
+
+def show_settings(rows: Sequence[Mapping[str, str]], versions: Mapping[str, str]) -> None:
+    """Settings, as `provenance` gives them, and versions for people."""
+    say("\n[bold]settings[/] (what they mean: docs/settings.md, or --json)")
+    fields((row["name"], _value(row)) for row in rows)
+    say("\n[bold]versions[/]")
+    fields(versions)
+
+
+def _value(row: Mapping[str, str]) -> Mark:
+    source = "" if row["source"] == "default" else f" [dim]({said(row['source'])})[/]"
+    return Mark(f"{said(row['value'] or '-')}{source}")
 
 
 def _settings() -> ClientSettings:
@@ -110,7 +131,8 @@ def _guarded(name: str, look: Callable[[], str]) -> Check:
 
 def _redis(settings: ClientSettings, ledger: Ledger) -> str:
     load = ledger.load()
-    return f"{hide_password(settings.redis_url)}: {load.documents:,} documents wait, {load.bytes:,} bytes"
+    waiting = f"{counted(load.documents, 'document')} waiting, {counted(load.bytes, 'byte')}"
+    return f"{hide_password(settings.redis_url)}: {waiting}"
 
 
 def _qdrant(settings: ClientSettings) -> str:
@@ -148,7 +170,13 @@ def _refused(ledger: RedisLedger) -> str:
     messages, parcels = evidence.refused(MAX_REFUSED), evidence.unreadable()
     if not messages and not parcels:
         return "no message was refused"
-    return f"{len(messages)} messages and {len(parcels)} parcels were none of ours: `gristmill dead refused` lists them"
+    found = f"{counted(len(messages), 'message')} and {counted(len(parcels), 'parcel')}"
+    return f"{found} none of ours: `gristmill dead refused` lists them"
+
+
+def _broker(settings: ClientSettings, client: redis.Redis, ledger: Ledger) -> str:
+    """Whether messages that leave here reach whoever is there to take them."""
+    return require_hearing(settings, client, ledger.workers) if ledger.workers() else "not looked at: nobody would hear"
 
 
 def _workers(ledger: Ledger) -> str:
@@ -162,11 +190,6 @@ def _worker(name: str, status: Mapping[str, Any]) -> str:
     served = ", ".join(f"{each.get('model')} on {each.get('device')}" for each in status.get("engines", [status]))
     waits = status.get("notices") or [status[key] for key in ("waiting_for",) if status.get(key)]
     return f"{name} serves {served}" + "".join(f"; waiting: {each}" for each in waits)
-
-
-def _broker(settings: ClientSettings, client: redis.Redis, ledger: Ledger) -> str:
-    """Whether messages that leave here reach whoever is there to take them."""
-    return require_hearing(settings, client, ledger.workers) if ledger.workers() else "not looked at: nobody would hear"
 
 
 def _versions() -> dict[str, str]:

@@ -6,19 +6,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.progress import DownloadColumn
 
-from gristmill import Client, Job
-from gristmill.cli.jobs import as_record, print_report, watch_job
-from gristmill.cli.output import JsonFlag, notes, print_json, progress_bar
+from gristmill import Client
+from gristmill.cli.jobs import watch_job
+from gristmill.cli.output import JsonFlag, notes, print_json, progress_bar, said, say
+from gristmill.cli.reports import as_record, print_report
 from gristmill.readers import Format, read
 from gristmill_schemas.errors import CollectionNotFound
 
 app = typer.Typer()
-
-#: Rejections shown to people; `--json` gives all.
-_SHOWN = 20
 
 
 @app.command()
@@ -81,9 +78,8 @@ def ingest(
         print_json(as_record(report) | {"rejections": rejections, "notes": documents.notes})
     else:
         for sentence in documents.notes:
-            notes.print(escape(sentence), highlight=False, soft_wrap=True)
-        print_report(report, as_json=False)
-        _show_rejections(job)
+            say(said(sentence), notes)
+        print_report(report, as_json=False, rejections=job.rejections)
     if job.rejections or report.dead:
         raise typer.Exit(1)
 
@@ -92,12 +88,5 @@ def _ensure(client: Client, collection: str, model: str | None) -> None:
     try:
         client.collections.get(collection)
     except CollectionNotFound:
-        notes.print(f"[dim]creating collection {escape(collection)}, once a worker says what model it serves …[/]")
+        say(f"[dim]creating collection {said(collection)}, once a worker says what model it serves …[/]", notes)
         client.create_collection(collection, model)
-
-
-def _show_rejections(job: Job) -> None:
-    for item in job.rejections[:_SHOWN]:
-        notes.print(f"[yellow]rejected[/] {escape(str(item))}", highlight=False, soft_wrap=True)
-    if (more := len(job.rejections) - _SHOWN) > 0:
-        notes.print(f"[yellow]… and {more} more; --json lists all[/]")

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from gristmill import Client, Job, JobReport
-from gristmill.cli.output import JsonFlag, print_json, progress_bar, table
-from gristmill_schemas import Outcome
+from gristmill.cli.layout import age, listing
+from gristmill.cli.output import JsonFlag, print_json, progress_bar, say
+from gristmill.cli.reports import as_record, print_report, sentence
 
 app = typer.Typer()
 commands = typer.Typer(help="What became of what was handed over.", no_args_is_help=True)
 app.add_typer(commands, name="jobs")
-
-_COLUMNS = (*Outcome, "pending", "rejected", "truncated")
 
 
 @commands.command("list")
@@ -25,10 +26,16 @@ def list_(limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20, as_j
     if as_json:
         print_json({"jobs": [as_record(report) for report in reports]})
     else:
-        # A column of zeros says nothing, and there are many counters.
-        shown = [column for column in _COLUMNS if any(getattr(report, column) for report in reports)]
-        rows = [(r.job_id, r.collection, r.state, r.accepted, *(getattr(r, c) for c in shown)) for r in reports]
-        table("", ["job", "collection", "state", "accepted", *shown], rows)
+        show_jobs(reports, time.time())
+
+
+def show_jobs(reports: Sequence[JobReport], now: float) -> None:
+    """Jobs for people, with when they began."""
+    if not reports:
+        say("no jobs yet: `gristmill ingest FILE… -c NAME` hands documents over")
+        return
+    rows = [(r.job_id, age(r.created_at, now), r.state, r.collection, sentence(r)) for r in reports]
+    listing(["job", "begun", "state", "collection", "what became of it"], rows, prose=True)
 
 
 @commands.command()
@@ -60,30 +67,3 @@ def watch_job(job: Job, *, hidden: bool, timeout_s: float | None = None) -> JobR
             bar.update(line, total=report.accepted, completed=report.finished, note=f"{rate:,.0f} docs/s{dead}")
 
         return job.wait(timeout_s, progress=show_progress)
-
-
-def as_record(report: JobReport) -> dict[str, object]:
-    """A report with its derived counters, for JSON."""
-    return report.model_dump(mode="json") | {"pending": report.pending, "finished": report.finished}
-
-
-def print_report(report: JobReport, as_json: bool) -> None:
-    """One report, for people or scripts."""
-    if as_json:
-        print_json(as_record(report))
-        return
-    rate = report.finished / report.seconds if report.seconds else 0.0
-    table(
-        f"job {report.job_id} in {report.collection}: {report.state}",
-        ["accepted", *_COLUMNS, "chunks", "tokens", "seconds", "docs/s"],
-        [
-            (
-                report.accepted,
-                *(getattr(report, column) for column in _COLUMNS),
-                report.chunks,
-                report.tokens,
-                f"{report.seconds:.1f}",
-                f"{rate:,.0f}",
-            )
-        ],
-    )

@@ -1,17 +1,16 @@
-"""What the commands print: tables and progress for people on stderr and stdout, or with `--json` one object on stdout."""
+"""Where the commands print: results on stdout, progress and notes on stderr; with `--json` one object on stdout."""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel
-from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleDimensions
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,35 +20,74 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.text import Text
+
+from gristmill.cli.terminal import json_text, one_line, sayable, visible
+from gristmill_schemas.errors import InvalidInput
+
+#: A pipe has no width to fit into: nothing is folded there unless COLUMNS asks for it.
+_IN_A_PIPE = 200
+
+
+class Screen(Console):
+    """A console through which every text passes on its way out: nothing that a terminal would obey gets by as itself."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, emoji=False, highlight=False)
+
+    def look(self) -> None:
+        """See anew what is at the other end: a terminal or not, its colours."""
+        self.__init__(stderr=self.stderr)  # type: ignore[misc]  # Rich detects there, and nowhere else
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """Columns and lines."""
+        there = super().size
+        asked = self._environ.get("COLUMNS", "").isdigit()
+        return there if self.is_terminal or asked else ConsoleDimensions(_IN_A_PIPE, there.height)
+
+    @size.setter
+    def size(self, size: tuple[int, int]) -> None:
+        self._width, self._height = size
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        """As Rich's, of the text made visible, and in words that the stream's encoding has."""
+        return super().render_str(sayable(visible(text), self.encoding), **how)
+
 
 #: Results. Progress and messages go to `notes`, so that pipes carry results only.
-#: In a pipe there is no width to fit into, so tables are not folded there.
-console = Console(width=None if sys.stdout.isatty() else 200)
-notes = Console(stderr=True, width=None if sys.stderr.isatty() else 200)
+console = Screen()
+notes = Screen(stderr=True)
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 
 
+def said(value: object) -> str:
+    """What came from outside, fit to stand in Rich's markup: on one line, and nothing in it is obeyed."""
+    return escape(one_line(str(value)))
+
+
+def say(text: str, to: Screen = console) -> None:
+    """A sentence, with Rich's markup: broken between words on a terminal, nowhere in a pipe."""
+    to.print(text, soft_wrap=not to.is_terminal)
+
+
+def confirm(question: str) -> None:
+    """Ask on stderr; anything but yes ends the command, and so does a place where nobody can answer."""
+    if not sys.stdin.isatty():
+        raise InvalidInput(f"{one_line(question)} Nobody can be asked here: expected a terminal, or --yes", field="yes")
+    typer.confirm(one_line(question), abort=True, err=True)
+
+
 def print_json(value: Any) -> None:
-    """One JSON object, alone on stdout."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=_plain) + "\n")
+    """One JSON object, alone on stdout, whatever its encoding."""
+    sys.stdout.write(json_text(value, sys.stdout.encoding, default=_plain) + "\n")
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     raise TypeError(f"cannot print {type(value).__name__} as JSON")
-
-
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on stdout."""
-    grid = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        grid.add_column(column, overflow="fold")
-    for row in rows:
-        grid.add_row(*("" if cell is None else str(cell) for cell in row))
-    console.print(grid)
 
 
 @contextmanager

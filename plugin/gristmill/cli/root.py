@@ -1,16 +1,14 @@
-"""The root of the command line, and the one place where errors become messages and exit codes.
-
-Exit codes: 0 done; 1 it failed, or part of the input was refused; 2 the call itself was wrong; 130 Ctrl-C.
-"""
+"""The root of the command line. What goes wrong in it is told by `failures`."""
 
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
 from gristmill.cli.commands import Commands
-from gristmill_schemas.errors import GristmillError, InvalidInput, ModelUnavailable, NotInstalled
+from gristmill.cli.failures import guarded
 
 
 def build() -> typer.Typer:
@@ -18,44 +16,37 @@ def build() -> typer.Typer:
     root = typer.Typer(
         name="gristmill",
         cls=Commands,
-        no_args_is_help=True,
+        context_settings={"help_option_names": ["-h", "--help"]},
         pretty_exceptions_enable=False,
         # Help as plain text: it is there twice as fast, and on every terminal.
         rich_markup_mode=None,
     )
 
-    @root.callback()
-    def gristmill() -> None:
+    @root.callback(invoke_without_command=True)
+    def gristmill(
+        context: typer.Context,
+        version: Annotated[
+            bool, typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Show the version.")
+        ] = False,
+        debug: Annotated[
+            bool, typer.Option("--debug", help="Show where an error comes from. Before or after the command.")
+        ] = False,
+    ) -> None:
         """Texts in, vectors out: embed documents into Qdrant with many workers, search them with an instruction."""
+        if context.invoked_subcommand is None:
+            typer.echo(context.get_help())
 
     return root
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from gristmill import __version__
+
+        typer.echo(f"gristmill {__version__}")
+        raise typer.Exit
+
+
 def main() -> None:
     """Entry point of the `gristmill` program."""
-    wants_json = "--json" in sys.argv
-    try:
-        code = build()(standalone_mode=False)  # click gives back the code of `typer.Exit`, and raises all else
-        sys.exit(code if isinstance(code, int) else 0)
-    except GristmillError as error:
-        _report(type(error).__name__, str(error), wants_json)
-        sys.exit(2 if isinstance(error, InvalidInput | ModelUnavailable | NotInstalled) else 1)
-    except (KeyboardInterrupt, typer.Abort):
-        _report("Interrupted", "interrupted; what was accepted stays accepted, the same command goes on", wants_json)
-        sys.exit(130)
-    except Exception as error:
-        if (show := getattr(error, "format_message", None)) is None:  # click's usage errors know how to show themselves
-            raise
-        _report("UsageError", show(), wants_json)
-        sys.exit(2)
-
-
-def _report(kind: str, message: str, wants_json: bool) -> None:
-    from rich.markup import escape
-
-    from gristmill.cli.output import notes, print_json
-
-    if wants_json:
-        print_json({"error": kind, "message": message})
-    else:
-        notes.print(f"[bold red]{kind}[/]: {escape(message)}", highlight=False, soft_wrap=True)
+    sys.exit(guarded(lambda arguments: build()(arguments, standalone_mode=False), sys.argv[1:]))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import sys
 
 import typer
 
+from gristmill.cli.terminal import json_text
 from gristmill_schemas.export import json_schema
 
 app = typer.Typer()
@@ -14,4 +15,4 @@ app = typer.Typer()
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of every record."""
-    typer.echo(json.dumps(json_schema(), ensure_ascii=False, indent=2, sort_keys=True))
+    sys.stdout.write(json_text(json_schema(), sys.stdout.encoding, indent=2, sort_keys=True) + "\n")

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
+from rich.padding import Padding
 
 from gristmill import Client, InvalidInput, SearchHit
-from gristmill.cli.output import JsonFlag, console, notes, print_json
+from gristmill.cli.layout import counted
+from gristmill.cli.output import JsonFlag, console, notes, print_json, said, say
 
 app = typer.Typer()
 
@@ -49,7 +50,7 @@ def search(
         print_json({"query": query, "instruction": instruction, "milliseconds": round(took_ms, 1), "hits": found})
         return
     show_hits(hits)
-    notes.print(f"[dim]{len(hits)} hits in {took_ms:.0f} ms[/]", highlight=False)
+    say(f"[dim]{counted(len(hits), 'hit')} in {took_ms:.0f} ms[/]", notes)
 
 
 def parse_where(pairs: Sequence[str]) -> dict[str, Any] | None:
@@ -69,9 +70,9 @@ def parse_where(pairs: Sequence[str]) -> dict[str, Any] | None:
 def show_hits(hits: Sequence[SearchHit], *, width: int = 220) -> None:
     """Hits for people: rank, score, id, and the beginning of the text."""
     if not hits:
-        console.print("no hits")
+        say("no hits")
     for rank, hit in enumerate(hits, start=1):
         chunk = f" [dim]chunk {hit.chunk + 1}/{hit.chunks}[/]" if hit.chunks > 1 else ""
-        console.print(f"[bold]{rank}.[/] [green]{hit.score:.4f}[/] [cyan]{escape(hit.id)}[/]{chunk}", highlight=False)
+        say(f"[bold]{rank}.[/] [green]{hit.score:.4f}[/] [cyan]{said(hit.id)}[/]{chunk}")
         text = " ".join(hit.text.split())
-        console.print(f"   {escape(text[:width])}{'…' if len(text) > width else ''}", highlight=False)
+        console.print(Padding(f"{said(text[:width])}{'…' if len(text) > width else ''}", (0, 0, 0, 3), expand=False))

@@ -423,6 +423,7 @@ class MemoryLedger:
                 job_id=job_id,
                 collection=job.collection,
                 state=JobState.DONE if done else JobState.RUNNING if job.closed else JobState.OPEN,
+                created_at=job.created_at,
                 seconds=(job.finished_at or self.now()) - job.created_at,
                 **job.counters,
             )

@@ -317,6 +317,7 @@ class RedisLedger:
             job_id=job_id,
             collection=fields[b"collection"].decode(),
             state=state,
+            created_at=started,
             seconds=max(0.0, (int(finished) / _MICROS if finished else now) - started),
             **{name: int(fields.get(name.encode(), b"0")) for name in _COUNTERS},
         )

@@ -23,7 +23,8 @@ import typer
 from qdrant_client import QdrantClient, models
 
 from gristmill import Client, ClientSettings, Document, JobReport
-from gristmill.cli.output import JsonFlag, notes, print_json, table
+from gristmill.cli.layout import fields
+from gristmill.cli.output import JsonFlag, notes, print_json
 from gristmill.settings import load_settings, variable
 from gristmill.store.connection import open_store
 from gristmill_schemas import point_id
@@ -42,7 +43,7 @@ def bench_pipeline(
     if as_json:
         print_json(report)
     else:
-        table("", ["figure", "value"], list(report.items()))
+        fields(report)
 
 
 def run_pipeline_bench(documents: int, dimensions: int, note: Callable[[str], None]) -> dict[str, Any]:
