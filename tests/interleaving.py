@@ -215,7 +215,15 @@ class Stage:
             server_wait_s=0.05,
         )
         sink = Sink(commons.store, patience, idle, commons.server_wait_s)
-        preparer = Preparer(self.encoder, self._batcher, patience, idle, commons.clock, commons.server_wait_s)
+        preparer = Preparer(
+            self.encoder,
+            self._batcher,
+            patience,
+            idle,
+            commons.clock,
+            commons.server_wait_s,
+            commons.leases.encoded,
+        )
         pipeline = Pipeline(commons, preparer, sink)
         return Handler(self.encoder.info.digest, commons, pipeline, Fuse(notices, trial_s=0.0))
 

@@ -76,6 +76,10 @@ class JobReport(Record):
     truncated: int = 0
     #: When `enqueue` began: seconds since 1970, by the ledger's clock.
     created_at: float | None = None
+    #: Of those that are pending: documents that have their vectors and are being stored, as their workers say each second.
+    encoded: int = 0
+    #: Tokens of these.
+    encoded_tokens: int = 0
     #: From the start of `enqueue` to the last finished parcel, or until now while the job runs.
     seconds: float = 0.0
     #: Why the first of its documents were rejected or died, as far as the handle that made this report knows.

@@ -21,6 +21,12 @@ def client(request: pytest.FixtureRequest, collection_name: str) -> Iterator[Cli
         yield mill
 
 
+@pytest.fixture(autouse=True)
+def short_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A death waits for a sign that the system works: here there is none to come, or it comes at once."""
+    monkeypatch.setattr("gristmill_worker.waiting.fuse.TRIAL_S", 0.1)
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
     """Run `gristmill` with arguments in this process; gives exit code, stdout and stderr."""

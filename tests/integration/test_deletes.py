@@ -3,7 +3,6 @@
 import pytest
 
 from gristmill import Client, Document, InvalidInput
-from gristmill.store.points import PAGE
 
 LONG = " ".join(f"word{n}" for n in range(60))
 
@@ -48,9 +47,12 @@ def test_a_deletion_reaches_only_its_own_tenant(client: Client, collection_name:
     assert client.receipt(collection_name, "a", tenant="y").state == "stored"
 
 
-def test_deletes_by_filter_are_not_confused_by_their_own_deleting(client: Client, collection_name: str) -> None:
+def test_deletes_by_filter_are_not_confused_by_their_own_deleting(
+    client: Client, collection_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """More than two pages, and the workers delete what has been scrolled while the rest still is."""
-    count = 2 * PAGE + 100
+    monkeypatch.setattr("gristmill.store.points.PAGE", 100)
+    count = 250
     client.enqueue(collection_name, documents(count, doomed=True)).wait(60)
     client.enqueue(collection_name, [Document(id="kept", text="kept", metadata={"doomed": False})]).wait(30)
     report = client.delete_where(collection_name, {"doomed": True}).wait(60)

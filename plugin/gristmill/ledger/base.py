@@ -16,6 +16,7 @@ Laws, for every implementation:
   waited in it for its turn is not.
 - Only the holder of the newest claim may finish, split or release; anybody else is told no and changes nothing.
 - A job with open parcels is never forgotten; finished ones are, by age and by number.
+- What a holder has said of its parcel, `encoded`, is part of what is pending; it goes with the parcel, and with the holder.
 - Of every job, accepted = stored + skipped + superseded + deleted + dead + gone + pending, after every single call.
 - Time is the ledger's own clock, so producers and workers need not agree on theirs.
 """
@@ -27,6 +28,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Protocol
 
 from gristmill.settings import ClientSettings
@@ -63,6 +65,19 @@ class Claim:
     token: str
     #: Why the attempt before this one ended, where somebody lived to say it.
     last_error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What the holder of a parcel has done of it, and the ledger cannot see before it is stored."""
+
+    #: Documents that have all their vectors.
+    documents: int = 0
+    #: Of these.
+    tokens: int = 0
+
+
+NOTHING_ENCODED: Mapping[str, Encoded] = MappingProxyType({})
 
 
 class UnreadableParcel(Exception):
@@ -200,8 +215,8 @@ class Ledger(Protocol):
     def begin(self, claim: Claim) -> bool:
         """Count the attempt; work may start. False: no longer the holder."""
 
-    def renew(self, claims: Sequence[Claim], lease_s: float) -> None:
-        """Extend the leases of claims still held."""
+    def renew(self, claims: Sequence[Claim], lease_s: float, encoded: Mapping[str, Encoded] = NOTHING_ENCODED) -> None:
+        """Extend the leases of claims still held, and note how far each has come, by its token."""
 
     def release(self, claim: Claim, *, refund: bool, error: str = "", delay_s: float = 0.0) -> bool:
         """Give a parcel back, to its old place in line, or to be due again after `delay_s`.
@@ -308,6 +323,9 @@ class Ledger(Protocol):
 
     def workers(self) -> dict[str, dict[str, object]]:
         """Living workers and their last status."""
+
+    def others(self, job_id: str) -> int:
+        """Unfinished documents of other jobs that go to the same model; 0 where the job is unknown."""
 
     def now(self) -> float:
         """The ledger's clock: seconds since 1970."""

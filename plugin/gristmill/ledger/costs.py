@@ -13,8 +13,8 @@ _PARCEL = 2100
 #: A document on the roster of a small collection; in a large one 40 to 70. Counted until it is stored: from then on it is
 #: what the collection takes up, not the queue.
 _ROSTERED = 110
-#: A job's hash (200 and its key), its places in two indexes (115 each), table entries.
-JOB = 450
+#: A job's hash (300 and its key), its places in two indexes (115 each), table entries.
+JOB = 550
 #: A dead letter's hash without its body (600), its places in three indexes, table entries.
 _LETTER = 1100
 

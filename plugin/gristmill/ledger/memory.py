@@ -16,8 +16,10 @@ from math import inf
 from gristmill.ledger.base import (
     MAX_INTENTS,
     NEWER_FORMAT_S,
+    NOTHING_ENCODED,
     Accepted,
     Claim,
+    Encoded,
     HighWater,
     Keeping,
     Load,
@@ -39,6 +41,8 @@ from gristmill_schemas.parcel import pack, unpack
 class _Job:
     collection: str
     created_at: float
+    #: That its newest parcel was accepted for.
+    model: str | None = None
     counters: Counter[str] = field(default_factory=Counter)
     next_sequence: int = 0
     open_parcels: int = 0
@@ -61,6 +65,7 @@ class _Parcel:
     token: str = ""
     lease_end: float = 0.0
     last_error: str = ""
+    encoded: Encoded = field(default_factory=Encoded)
 
 
 @dataclass
@@ -154,6 +159,7 @@ class MemoryLedger:
             kept = _Parcel(body, parcel.job_id, parcel.model_digest, parcel.collection, len(parcel), self.now())
             self._store(parcel.id, kept)
             job.next_sequence = sequence + 1
+            job.model = parcel.model_digest
             job.counters["accepted"] += len(parcel)
             job.open_parcels += 1
             if self._roster is not None:
@@ -226,6 +232,7 @@ class MemoryLedger:
 
     def _take(self, parcel_id: str, lease_s: float) -> Claim:
         kept = self._parcels[parcel_id]
+        self._note_encoded(kept, Encoded())
         kept.token = uuid.uuid4().hex
         kept.lease_end = self.now() + lease_s
         self._in_hand.add(parcel_id)
@@ -249,8 +256,17 @@ class MemoryLedger:
         size = self._costs.letter(len(pack_letter(letter))) + more_bytes
         self._letters[letter.id] = _Letter(letter, size, self.now())
 
+    def _note_encoded(self, kept: _Parcel, encoded: Encoded) -> None:
+        """What the holder of a parcel has encoded of it; nothing of a parcel that changes hands."""
+        if job := self._jobs.get(kept.job_id):
+            job.counters["encoded"] += encoded.documents - kept.encoded.documents
+            job.counters["encoded_tokens"] += encoded.tokens - kept.encoded.tokens
+        kept.encoded = encoded
+
     def _drop(self, parcel_id: str) -> None:
-        self._count(self._parcels.pop(parcel_id), -1)
+        kept = self._parcels.pop(parcel_id)
+        self._count(kept, -1)
+        self._note_encoded(kept, Encoded())
         self._in_hand.discard(parcel_id)
 
     def _held(self, claim: Claim) -> _Parcel | None:
@@ -264,11 +280,12 @@ class MemoryLedger:
                 kept.attempts = claim.attempts
             return kept is not None
 
-    def renew(self, claims: Sequence[Claim], lease_s: float) -> None:
+    def renew(self, claims: Sequence[Claim], lease_s: float, encoded: Mapping[str, Encoded] = NOTHING_ENCODED) -> None:
         with self._lock:
             for claim in claims:
                 if kept := self._held(claim):
                     kept.lease_end = self.now() + lease_s
+                    self._note_encoded(kept, encoded.get(claim.token, Encoded()))
 
     def release(self, claim: Claim, *, refund: bool, error: str = "", delay_s: float = 0.0) -> bool:
         with self._lock:
@@ -283,6 +300,7 @@ class MemoryLedger:
 
     def _give_back(self, parcel_id: str, kept: _Parcel, due: float) -> None:
         kept.token = ""
+        self._note_encoded(kept, Encoded())
         self._in_hand.discard(parcel_id)
         self._lines[kept.model][kept.collection].join(parcel_id, due, self.now())
 
@@ -432,6 +450,13 @@ class MemoryLedger:
         with self._lock:
             newest = list(self._jobs)[::-1][:limit]
             return [report for job_id in newest if (report := self.report(job_id))]
+
+    def others(self, job_id: str) -> int:
+        with self._lock:
+            report = self.report(job_id)
+            model = self._jobs[job_id].model if report else None
+            held = sum(kept.items for kept in self._parcels.values() if kept.model == model)
+            return max(0, held - report.pending) if report else 0
 
     def load(self) -> Load:
         with self._lock:

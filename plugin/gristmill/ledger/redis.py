@@ -19,8 +19,10 @@ import redis
 from gristmill.ledger.base import (
     MAX_INTENTS,
     NEWER_FORMAT_S,
+    NOTHING_ENCODED,
     Accepted,
     Claim,
+    Encoded,
     HighWater,
     Keeping,
     Load,
@@ -36,7 +38,7 @@ from gristmill.ledger.letters import entry, is_of_job, pack_letter, read_letter,
 from gristmill.ledger.roster import enrolment
 from gristmill.ledger.scripting import Argument, Scripts
 from gristmill.settings import ClientSettings
-from gristmill_schemas import DeadLetter, EncoderInfo, Intent, JobReport, JobState, Parcel
+from gristmill_schemas import DeadLetter, EncoderInfo, Intent, JobReport, JobState, Outcome, Parcel
 from gristmill_schemas.errors import InvalidInput, NewerFormat
 from gristmill_schemas.parcel import pack, unpack
 
@@ -55,6 +57,8 @@ _COUNTERS = (
     "tokens",
     "chunks",
     "truncated",
+    "encoded",
+    "encoded_tokens",
 )
 _MICROS = 1_000_000
 #: Collections with due work that `backlog` counts parcel by parcel: 3 ms of Redis's time at most.
@@ -159,10 +163,11 @@ class RedisLedger:
         return bool(self._run("begin", claim.parcel.id, claim.token, claim.attempts))
 
     @_translated
-    def renew(self, claims: Sequence[Claim], lease_s: float) -> None:
+    def renew(self, claims: Sequence[Claim], lease_s: float, encoded: Mapping[str, Encoded] = NOTHING_ENCODED) -> None:
         if claims:
-            pairs = [part for claim in claims for part in (claim.parcel.id, claim.token)]
-            self._run("renew", int(lease_s * _MICROS), *pairs)
+            far = [(claim, encoded.get(claim.token, Encoded())) for claim in claims]
+            flat = [part for claim, it in far for part in (claim.parcel.id, claim.token, it.documents, it.tokens)]
+            self._run("renew", int(lease_s * _MICROS), *flat)
 
     @_translated
     def release(self, claim: Claim, *, refund: bool, error: str = "", delay_s: float = 0.0) -> bool:
@@ -413,6 +418,16 @@ class RedisLedger:
         keys = [self._key("worker", raw.decode()) for raw in ids]
         bodies = cast("list[bytes | None]", self._redis.mget(keys)) if keys else []
         return {raw.decode(): json.loads(body) for raw, body in zip(ids, bodies, strict=True) if body}
+
+    @_translated
+    def others(self, job_id: str) -> int:
+        job = self._redis.hmget(self._key("job", job_id), ["model", "accepted", *Outcome])
+        model, *counted = cast("list[bytes | None]", job)
+        if model is None:
+            return 0
+        accepted, *finished = (int(each or 0) for each in counted)
+        held = cast("bytes | None", self._redis.hget(self._key("load"), f"documents:{model.decode()}"))
+        return max(0, int(held or 0) - (accepted - sum(finished)))
 
     @_translated
     def now(self) -> float:

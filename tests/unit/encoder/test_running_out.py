@@ -216,7 +216,7 @@ def test_long_heads_in_bfloat16_take_the_blocked_attention_and_stay_right() -> N
     torch.manual_seed(0)
     lengths = [2_200, 300, 150, 150, 1]
     layout = Layout.of(lengths, torch.device("cpu"))
-    query, key, value = (torch.randn(1, heads, sum(lengths), 64).bfloat16() for heads in (4, 2, 2))
+    query, key, value = (torch.randn(1, heads, sum(lengths), 64).bfloat16() for heads in (2, 1, 1))
     for causal in (True, False):
         module = torch.nn.Identity()
         got, _ = packed_attention(module, query, key, value, None, is_causal=causal, packed=layout)

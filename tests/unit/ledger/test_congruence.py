@@ -20,7 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from gristmill.ledger import Claim, HighWater, Ledger, Load, MemoryLedger, Ticket, Verdict
+from gristmill.ledger import Claim, Encoded, HighWater, Ledger, Load, MemoryLedger, Ticket, Verdict
 from gristmill.ledger.costs import JOB
 from gristmill_schemas import JobReport, Outcome, Parcel
 from unit.ledger.parcels import LONG_S, lapse, letter_of, parcel_of, redis_ledger
@@ -39,6 +39,8 @@ REPORTED = (
     "dead",
     "rejected",
     "tokens",
+    "encoded",
+    "encoded_tokens",
     "state",
     "collection",
 )
@@ -142,10 +144,10 @@ class TwoLedgers(RuleBasedStateMachine):
     def begin(self, held: ClaimOf) -> None:
         self.with_claims("begin", held)
 
-    @rule(held=claims)
-    def renew(self, held: ClaimOf) -> None:
+    @rule(held=claims, documents=st.integers(0, 4), tokens=st.integers(0, 9))
+    def renew(self, held: ClaimOf, documents: int, tokens: int) -> None:
         for ledger, claim in zip(self.ledgers, held.claims, strict=True):
-            ledger.renew([claim], LONG_S)
+            ledger.renew([claim], LONG_S, {claim.token: Encoded(min(documents, len(held.parcel)), tokens)})
 
     @rule(held=claims, refund=st.booleans(), error=st.sampled_from(["", "broken"]), delay_s=DELAYS)
     def release(self, held: ClaimOf, refund: bool, error: str, delay_s: float) -> None:
@@ -199,7 +201,7 @@ class TwoLedgers(RuleBasedStateMachine):
             assert memory == other
             report = reports[0]
             assert report is not None
-            assert 0 <= report.pending <= report.accepted
+            assert 0 <= report.encoded <= report.pending <= report.accepted
 
     @staticmethod
     def visible(report: JobReport | None) -> list[Any]:
@@ -216,6 +218,14 @@ class TwoLedgers(RuleBasedStateMachine):
         held = loads[1].bytes - JOB * len(self.known)
         assert (held == 0) == (loads[1].parcels == 0)
         assert (loads[1].dead_bytes == 0) == (loads[1].dead_letters == 0)
+
+    @invariant()
+    def what_stands_beside_a_job_is_the_same(self) -> None:
+        for job in self.known:
+            memory, other = (
+                ledger.others(ticket.job_id) for ledger, ticket in zip(self.ledgers, job.tickets, strict=True)
+            )
+            assert memory == other
 
     @invariant()
     def the_reconciler_sees_the_same(self) -> None:

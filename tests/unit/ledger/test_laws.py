@@ -6,7 +6,18 @@ from collections import Counter
 
 import pytest
 
-from gristmill.ledger import Accepted, Claim, HighWater, Keeping, Ledger, Load, Ticket, UnreadableParcel, Verdict
+from gristmill.ledger import (
+    Accepted,
+    Claim,
+    Encoded,
+    HighWater,
+    Keeping,
+    Ledger,
+    Load,
+    Ticket,
+    UnreadableParcel,
+    Verdict,
+)
 from gristmill.ledger.costs import JOB
 from gristmill_schemas import EncoderInfo, JobReport, JobState, Outcome, Parcel, Pooling
 from gristmill_schemas.errors import InvalidInput
@@ -119,6 +130,43 @@ class TestHolding(Opened):
         ledger.renew([old], LONG_S)
         assert taken(ledger)
         assert not ledger.finish(new, verdict_of(self.parcel))
+
+    def test_what_a_holder_has_encoded_is_said_of_its_job_until_the_parcel_ends(self, ledger: Ledger) -> None:
+        claim = begun(ledger)
+        for documents in (1, 2):
+            ledger.renew([claim], LONG_S, {claim.token: Encoded(documents, 10 * documents)})
+            report = report_of(ledger, self.ticket)
+            assert (report.encoded, report.encoded_tokens, report.pending) == (documents, 10 * documents, 2)
+        ledger.finish(claim, verdict_of(self.parcel))
+        report = report_of(ledger, self.ticket)
+        assert (report.encoded, report.encoded_tokens, report.finished) == (0, 0, 2)
+
+    @pytest.mark.parametrize("how", ["given back", "left", "split", "another model's"])
+    def test_what_was_encoded_of_a_parcel_that_changes_hands_is_forgotten(self, ledger: Ledger, how: str) -> None:
+        claim = begun(ledger)
+        ledger.renew([claim], LONG_S, {claim.token: Encoded(2, 20)})
+        if how == "given back":
+            ledger.release(claim, refund=True)
+        elif how == "split":
+            ledger.split(claim, self.parcel.split(), attempts=1)
+        elif how == "left":
+            lapse(ledger, "p")
+            taken(ledger)
+        else:
+            ledger.reroute(claim, self.parcel.model_copy(update={"model_digest": "n"}))
+        ledger.renew([claim], LONG_S, {claim.token: Encoded(2, 20)})
+        report = report_of(ledger, self.ticket)
+        assert (report.encoded, report.encoded_tokens, report.pending) == (0, 0, 2)
+
+    def test_what_others_wait_for_is_counted_by_model(self, ledger: Ledger) -> None:
+        other = ledger.open_job("d")
+        assert ledger.others(self.ticket.job_id) == 0
+        ledger.accept(parcel_of(other, "q", 3, collection="d"), 0, ROOMY)
+        ledger.accept(parcel_of(other, "r", 4, collection="d", model="n"), 1, ROOMY)
+        assert (ledger.others(self.ticket.job_id), ledger.others("unknown")) == (3, 0)
+        ledger.finish(taken(ledger), verdict_of(self.parcel))
+        ledger.finish(taken(ledger, "q"), verdict_of(parcel_of(other, "q", 3)))
+        assert ledger.others(self.ticket.job_id) == 0
 
     def test_a_predecessor_can_neither_begin_finish_split_nor_release(self, ledger: Ledger) -> None:
         old = begun(ledger)

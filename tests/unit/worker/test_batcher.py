@@ -134,6 +134,20 @@ def test_no_texts_give_no_rows(open_batcher: MakeBatcher) -> None:
     assert rows_of(batcher.submit([])) == []
 
 
+def test_each_text_that_has_its_vector_is_told_of_at_once_and_one_that_failed_is_not(open_batcher: MakeBatcher) -> None:
+    encoder, batcher = open_batcher(budget_tokens=4)
+    encoder.door.clear()
+    told: list[int] = []
+    future = batcher.submit(
+        encoder.tokenize(["rye", "raise", "oats and rye", "the longest goes first"]), encoded=told.append
+    )
+    assert encoder.at_door.wait(30)
+    assert told == []
+    encoder.door.set()
+    rows_of(future)
+    assert (told[0], sorted(told)) == (3, [0, 2, 3])
+
+
 def test_one_culprit_among_many_costs_few_extra_launches(open_batcher: MakeBatcher) -> None:
     encoder, batcher = open_batcher(budget_tokens=1000)
     texts = [f"text {n}" for n in range(64)]

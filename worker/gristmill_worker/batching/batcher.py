@@ -61,11 +61,16 @@ class Lane(StrEnum):
     BULK = "bulk"
 
 
+#: Told by the model's thread, text by text, which of a caller's texts has its vector; must neither raise nor wait.
+Encoded = Callable[[int], None]
+
+
 class _Submission:
     """One caller's texts; resolves its future when the last row is there."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, encoded: Encoded | None) -> None:
         self.future: Future[list[Row]] = Future()
+        self._encoded = encoded
         self._rows: list[Row | None] = [None] * size
         self._missing = size
 
@@ -74,6 +79,8 @@ class _Submission:
             return
         self._rows[index] = row
         self._missing -= 1
+        if self._encoded is not None and isinstance(row, np.ndarray):
+            self._encoded(index)
         if self._missing == 0:
             # Unless `close` was faster.
             with contextlib.suppress(InvalidStateError):
@@ -138,15 +145,22 @@ class Batcher:
         self._thread = threading.Thread(target=self._run, name="gristmill-model", daemon=True)
         self._thread.start()
 
-    def submit(self, texts: Sequence[TokenizedText], lane: Lane = Lane.BULK) -> Future[list[Row]]:
+    def submit(
+        self, texts: Sequence[TokenizedText], lane: Lane = Lane.BULK, encoded: Encoded | None = None
+    ) -> Future[list[Row]]:
         """Queue texts; the future gives one row per text, in order. No texts give an empty list at once.
+
+        Args:
+            texts: of one caller.
+            lane: who goes first.
+            encoded: told of each text that has its vector, long before the last has.
 
         Raises:
             ShuttingDown: the batcher is closed. From this call or from the future.
             DeviceFailed: the device is sick; `suspect` says whether one of these texts may have done it. From this call or
                 from the future.
         """
-        submission = _Submission(len(texts))
+        submission = _Submission(len(texts), encoded)
         if not texts:
             submission.future.set_result([])
             return submission.future

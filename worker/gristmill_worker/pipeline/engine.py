@@ -60,7 +60,15 @@ class Engine:
         self.batcher = Batcher(encoder, self.idle)
         self._fuse = Fuse(commons.notices)
         sink = Sink(commons.store, commons.patience, self.idle, commons.server_wait_s)
-        preparer = Preparer(encoder, self.batcher, commons.patience, self.idle, commons.clock, commons.server_wait_s)
+        preparer = Preparer(
+            encoder,
+            self.batcher,
+            commons.patience,
+            self.idle,
+            commons.clock,
+            commons.server_wait_s,
+            commons.leases.encoded,
+        )
         self._handler = Handler(self.digest, commons, Pipeline(commons, preparer, sink), self._fuse)
         self._busy = 0
         self._lock = threading.Lock()

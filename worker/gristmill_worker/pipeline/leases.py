@@ -1,5 +1,7 @@
 """Leases: the claims that this process holds, kept alive by a thread that does nothing else.
 
+With them goes how far each has come, so that whoever watches a job sees it move before a parcel ends.
+
 A claim is renewed only while its task runs, so the work of a killed worker is free after one lease, and that of a worker
 whose threads hang in a lost connection is not stolen while it still moves.
 """
@@ -13,14 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from gristmill.ledger import Claim, Ledger
+from gristmill.ledger import Claim, Encoded, Ledger
 from gristmill_schemas.errors import GristmillError, Unavailable
 from gristmill_worker.vital_threads import Died, end_process, vital_thread
 
 log = logging.getLogger(__name__)
 
 #: Longest pause between two renewals.
-_LONGEST_S = 3.0
+_LONGEST_S = 1.0
 _LOOK_S = 0.02
 
 
@@ -31,6 +33,8 @@ class Leases:
         self._ledger = ledger
         self.lease_s = lease_s
         self._claims: dict[str, Claim] = {}
+        #: By the claim's token.
+        self._encoded: dict[str, Encoded] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = vital_thread("gristmill-leases", self._run, died)
@@ -55,6 +59,16 @@ class Leases:
         finally:
             with self._lock:
                 self._claims.pop(claim.token, None)
+                self._encoded.pop(claim.token, None)
+
+    def encoded(self, claim: Claim, tokens: int) -> None:
+        """One more document of a claim, of so many tokens, has all its vectors."""
+        if claim.token not in self._claims:
+            return
+        before = self._encoded.get(claim.token, Encoded())
+        # A document that is overtaken is encoded twice.
+        documents = min(before.documents + 1, len(claim.parcel))
+        self._encoded[claim.token] = Encoded(documents, before.tokens + tokens)
 
     @property
     def held(self) -> int:
@@ -95,9 +109,9 @@ class Leases:
 
     def _renew(self) -> None:
         with self._lock:
-            claims = list(self._claims.values())
+            claims, encoded = list(self._claims.values()), dict(self._encoded)
         try:
-            self._ledger.renew(claims, self.lease_s)
+            self._ledger.renew(claims, self.lease_s, encoded)
         except Unavailable as error:
             log.warning("leases could not be renewed: %s", error)
         except Exception:

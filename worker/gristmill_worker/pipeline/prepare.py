@@ -64,9 +64,27 @@ class Preparer:
     """Turns documents into points. Shared by all task threads."""
 
     def __init__(
-        self, encoder: Encoder, batcher: Batcher, patience: Patience, idle: IdleClock, clock: LedgerClock, wait_s: float
+        self,
+        encoder: Encoder,
+        batcher: Batcher,
+        patience: Patience,
+        idle: IdleClock,
+        clock: LedgerClock,
+        wait_s: float,
+        encoded: Callable[[Claim, int], None],
     ) -> None:
-        """`wait_s`: longest wait of a task thread for a model server; what takes longer frees the thread, and comes back."""
+        """Keep what all parcels share.
+
+        Args:
+            encoder: tokenizes here.
+            batcher: gives vectors.
+            patience: repeats what a server that is away has not answered.
+            idle: told which stage this is.
+            clock: says when a point was made.
+            wait_s: longest wait of a task thread for a model server; what takes longer frees the thread, and comes back.
+            encoded: told for each document of a claim, and with its tokens, that it has all its vectors.
+        """
+        self._encoded = encoded
         self._wait_s = wait_s
         self._clock = clock
         self._encoder = encoder
@@ -82,7 +100,8 @@ class Preparer:
             return [], []
         with self._idle.stage(Stage.TOKENS):
             cuts, failed = self._tokenize(spec, tasks)
-        rows = iter(self._encode([text for each in cuts for text in each.texts]))
+        progress = _counting(cuts, lambda tokens: self._encoded(claim, tokens))
+        rows = iter(self._encode([text for each in cuts for text in each.texts], progress))
         prepared: list[Prepared] = []
         for each in cuts:
             theirs = [next(rows) for _ in each.texts]
@@ -94,13 +113,14 @@ class Preparer:
                 prepared.append(_points(spec, each, vectors, claim, self._clock.now()))
         return prepared, failed
 
-    def _encode(self, texts: Sequence[TokenizedText]) -> list[Row]:
+    def _encode(self, texts: Sequence[TokenizedText], progress: Callable[[int], None]) -> list[Row]:
         """A row per text. While the model's server is away this waits, and then asks only for what is still missing."""
         rows: dict[int, Row] = {}
 
         def attempt() -> None:
             missing = [index for index in range(len(texts)) if index not in rows]
-            answers = self._batcher.submit([texts[index] for index in missing]).result()
+            told = self._batcher.submit([texts[i] for i in missing], encoded=lambda place: progress(missing[place]))
+            answers = told.result()
             rows.update((i, row) for i, row in zip(missing, answers, strict=True) if not isinstance(row, Unavailable))
             if away := next((row for row in answers if isinstance(row, Unavailable)), None):
                 raise away
@@ -152,6 +172,20 @@ class Preparer:
         template = spec.space.templates.for_document
         texts = _native(lambda: self._encoder.tokenize([template(text[a:b]) for a, b in spans]))
         return _Cut(task, texts, _closed(spans, len(text)))
+
+
+def _counting(cuts: Sequence[_Cut], told: Callable[[int], None]) -> Callable[[int], None]:
+    """A function of a text's place among all texts: tells the tokens of each document whose last text it is."""
+    owners = [number for number, each in enumerate(cuts) for _ in each.texts]
+    left = [len(each.texts) for each in cuts]
+
+    def encoded(place: int) -> None:
+        owner = owners[place]
+        left[owner] -= 1
+        if not left[owner]:
+            told(sum(text.n_tokens for text in cuts[owner].texts))
+
+    return encoded
 
 
 def _native(call: Callable[[], T]) -> T:

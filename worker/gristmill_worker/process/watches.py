@@ -31,19 +31,22 @@ def hung_watch(busy_since: Callable[[], float | None], limit_s: float) -> Callab
     return watch
 
 
-def sick_watch(sick: Callable[[], str | None], hand_back: Callable[[], None]) -> Callable[[], None]:
+def sick_watch(
+    sick: Callable[[], str | None], hand_back: Callable[[], None], farewell_s: float = _FAREWELL_S
+) -> Callable[[], None]:
     """Ends the process when a device has turned out to be sick: in a new process it may be well.
 
     Args:
         sick: why the device is sick, or None.
         hand_back: gives back what the tasks themselves do not, so that nobody pays for the end of this process.
+        farewell_s: longest time for that.
     """
 
     def watch() -> None:
         if (reason := sick()) is not None:
             farewell = threading.Thread(target=hand_back, name="gristmill-farewell", daemon=True)
             farewell.start()
-            farewell.join(_FAREWELL_S)
+            farewell.join(farewell_s)
             give_up(Exit.SICK, reason)
 
     return watch

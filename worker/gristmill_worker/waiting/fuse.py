@@ -23,10 +23,10 @@ _FIRST_REST_S, _LONGEST_REST_S = 2.0, 60.0
 class Fuse:
     """One per engine, shared by its task threads."""
 
-    def __init__(self, notices: Notices, *, most_deaths: int = MOST_DEATHS, trial_s: float = TRIAL_S) -> None:
+    def __init__(self, notices: Notices, *, most_deaths: int = MOST_DEATHS, trial_s: float | None = None) -> None:
         self._notices = notices
         self._most_deaths = most_deaths
-        self._trial_s = trial_s
+        self._trial_s = TRIAL_S if trial_s is None else trial_s
         self._news = threading.Condition()
         self._kind = ""
         self._run = 0

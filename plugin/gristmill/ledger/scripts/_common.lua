@@ -1,17 +1,20 @@
 -- Put in front of every script. All keys share the prefix {P} and with it one hash slot, so a script may touch any.
 --
---   {P}:job:<id>      hash    collection created_at finished_at closed next_seq open rejected
+--   {P}:job:<id>      hash    collection model created_at finished_at closed next_seq open rejected
 --                             accepted stored skipped superseded deleted dead gone tokens chunks truncated
+--                             encoded encoded_tokens: those of its parcels that are held, together
 --   {P}:jobs          zset    job id       -> created_at                                (microseconds, as all below)
 --   {P}:open          zset    job id       -> its producer's last sign of life, until the job is closed
 --   {P}:finished      zset    job id       -> finished_at; the oldest make room for new ones
 --   {P}:parcel:<id>   hash    body job model collection items bytes attempts token accepted_at error
+--                             encoded encoded_tokens: what its holder has said, and a new one has not
 --   {P}:turns:<model>           zset    collection -> when one of its parcels can be claimed next
 --   {P}:waiting:<model>:<coll>  zset    parcel id  -> when it is due: accepted, or end of its delay
 --   {P}:rest:<model>:<coll>     string  end of the collection's rest, with a time to live
 --   {P}:held:<model>            zset    parcel id  -> end of the holder's lease
 --   {P}:claim:<token>           string  parcel id that was given for this token, with the lease as its time to live
 --   {P}:load          hash    parcels documents bytes dead_letters dead_bytes; bytes are what Redis holds (costs.py)
+--                             documents:<model>: those that go to one model
 --   {P}:letter:<id>   hash    body error collection key name bytes, for unreadable parcels raw and parcel too
 --   {P}:dead          zset    letter id    -> died_at
 --   {P}:dead:<error>:<coll>   zset    the same, of one error in one collection by the name that was asked for
@@ -79,25 +82,50 @@ local function parcel_cost(body, items)
   return PARCEL_COST + allocated(#body) + items * ITEM_COST
 end
 
+local function count_documents(model, documents)
+  redis.call('HINCRBY', P .. ':load', 'documents', documents)
+  local those = 'documents:' .. model
+  if redis.call('HINCRBY', P .. ':load', those, documents) <= 0 then redis.call('HDEL', P .. ':load', those) end
+end
+
+local function count_encoded(job_id, documents, tokens)
+  local job = P .. ':job:' .. job_id
+  if (documents ~= 0 or tokens ~= 0) and redis.call('EXISTS', job) == 1 then
+    redis.call('HINCRBY', job, 'encoded', documents)
+    redis.call('HINCRBY', job, 'encoded_tokens', tokens)
+  end
+end
+
+-- What the holder of a parcel has encoded of it; 0 and 0 for a parcel that changes hands.
+local function note_encoded(parcel, documents, tokens)
+  local kept = redis.call('HMGET', parcel, 'job', 'encoded', 'encoded_tokens')
+  local more, more_tokens = documents - (kept[2] or 0), tokens - (kept[3] or 0)
+  if more ~= 0 or more_tokens ~= 0 then
+    redis.call('HSET', parcel, 'encoded', documents, 'encoded_tokens', tokens)
+    count_encoded(kept[1], more, more_tokens)
+  end
+end
+
 local function store_parcel(id, job, model, collection, items, body, attempts, now)
   local bytes = parcel_cost(body, items)
   redis.call('HSET', P .. ':parcel:' .. id, 'body', body, 'job', job, 'model', model, 'collection', collection,
     'items', items, 'bytes', bytes, 'attempts', attempts, 'token', '', 'accepted_at', whole(now))
   wait_in_line(id, model, collection, now, now)
   redis.call('HINCRBY', P .. ':load', 'parcels', 1)
-  redis.call('HINCRBY', P .. ':load', 'documents', items)
+  count_documents(model, items)
   redis.call('HINCRBY', P .. ':load', 'bytes', bytes)
 end
 
 -- Only a held parcel is ever dropped, so it is in no line.
 local function drop_parcel(id)
   local parcel = P .. ':parcel:' .. id
-  local kept = redis.call('HMGET', parcel, 'items', 'bytes', 'model', 'token')
+  local kept = redis.call('HMGET', parcel, 'items', 'bytes', 'model', 'token', 'job', 'encoded', 'encoded_tokens')
   redis.call('DEL', parcel, P .. ':claim:' .. kept[4])
   redis.call('ZREM', P .. ':held:' .. kept[3], id)
   redis.call('HINCRBY', P .. ':load', 'parcels', -1)
-  redis.call('HINCRBY', P .. ':load', 'documents', -kept[1])
+  count_documents(kept[3], -kept[1])
   redis.call('HINCRBY', P .. ':load', 'bytes', -kept[2])
+  count_encoded(kept[5], 0 - (kept[6] or 0), 0 - (kept[7] or 0))
 end
 
 local function forget_job(id)

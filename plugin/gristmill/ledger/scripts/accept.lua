@@ -17,7 +17,7 @@ local documents, items = tonumber(load[1] or '0'), tonumber(ARGV[5])
 local bytes = tonumber(load[2] or '0') + JOB_COST * redis.call('ZCARD', P .. ':jobs') + parcel_cost(ARGV[6], items)
 if documents > 0 and (documents + items > tonumber(ARGV[7]) or bytes > tonumber(ARGV[8])) then return 0 end
 store_parcel(ARGV[2], ARGV[1], ARGV[4], ARGV[9], items, ARGV[6], 0, now)
-redis.call('HSET', job, 'next_seq', ARGV[3] + 1)
+redis.call('HSET', job, 'next_seq', ARGV[3] + 1, 'model', ARGV[4])
 redis.call('HINCRBY', job, 'accepted', items)
 redis.call('HINCRBY', job, 'open', 1)
 for i = 11, #ARGV, 4 do enrol(ARGV[10], ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3] == '1') end

@@ -46,7 +46,10 @@ repeat
   -- Deleted by hand: only its entry in the index is left.
   if not before then redis.call('ZREM', held, id) end
 until before
-if before ~= '' then redis.call('DEL', P .. ':claim:' .. before) end
+if before ~= '' then
+  redis.call('DEL', P .. ':claim:' .. before)
+  note_encoded(parcel, 0, 0)
+end
 redis.call('HSET', parcel, 'token', token)
 redis.call('ZADD', held, whole(now + ARGV[3]), id)
 redis.call('SET', memo, id, 'PX', math.max(1, math.ceil(ARGV[3] / 1000)))

@@ -7,6 +7,7 @@ redis.call('HSET', parcel, 'token', '')
 redis.call('DEL', P .. ':claim:' .. ARGV[2])
 if ARGV[3] ~= '' then redis.call('HSET', parcel, 'attempts', ARGV[3]) end
 if ARGV[4] ~= '' then redis.call('HSET', parcel, 'error', ARGV[4]) end
+note_encoded(parcel, 0, 0)
 local kept = redis.call('HMGET', parcel, 'model', 'collection', 'accepted_at')
 local due = tonumber(ARGV[5]) > 0 and now + ARGV[5] or tonumber(kept[3])
 redis.call('ZREM', P .. ':held:' .. kept[1], ARGV[1])
