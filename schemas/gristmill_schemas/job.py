@@ -22,7 +22,8 @@ class Outcome(StrEnum):
     STORED = "stored"  #: written, and Qdrant has said so
     SKIPPED = "skipped"  #: the same text and metadata were there already
     SUPERSEDED = "superseded"  #: a newer version, or a newer deletion, was there already
-    DELETED = "deleted"  #: a deletion, carried out
+    DELETED = "deleted"  #: a deletion of a document that was there
+    ABSENT = "absent"  #: a deletion of what was not there: nothing to delete, remembered all the same
     DEAD = "dead"  #: parked among the dead letters with its reason
     GONE = "gone"  #: its collection was deleted before it could be stored
 
@@ -53,7 +54,11 @@ class Rejection(Record):
 
 
 class JobReport(Record):
-    """Counters of one job. accepted = stored + skipped + superseded + deleted + dead + gone + pending, at any moment."""
+    """Counters of one job, which never contradict one another, whatever is killed and however often work is delivered.
+
+    accepted = stored + skipped + superseded + deleted + absent + dead + gone + pending, and chunks >= stored >= truncated,
+    at any moment. What is counted of a document is counted once, with its end, in one atomic change of the ledger.
+    """
 
     job_id: str
     collection: str
@@ -64,13 +69,14 @@ class JobReport(Record):
     skipped: int = 0
     superseded: int = 0
     deleted: int = 0
+    absent: int = 0
     dead: int = 0
     gone: int = 0
     #: Refused on the way in; never part of `accepted`.
     rejected: int = 0
-    #: Tokens that went through the model.
+    #: Tokens of the stored documents' texts; one of which only metadata changed has spent none.
     tokens: int = 0
-    #: Points written: one per chunk.
+    #: Points of the stored documents: one per chunk.
     chunks: int = 0
     #: Stored documents whose text was cut at the model's window.
     truncated: int = 0
@@ -88,7 +94,7 @@ class JobReport(Record):
     @property
     def finished(self) -> int:
         """Documents that have come to their end."""
-        return self.stored + self.skipped + self.superseded + self.deleted + self.dead + self.gone
+        return sum(getattr(self, outcome) for outcome in Outcome)
 
     @property
     def pending(self) -> int:

@@ -44,6 +44,7 @@ def _kill_run(mill: Mill, count: int, hands: list[str], conclude: Conclude) -> N
         producer.join(300)
         reports = settled(client, jobs, deadline_s=180)
         verdict = judge(client, "c", {str(n): f"text of document {n}" for n in range(count)})
+        assert [report.chunks for report in reports] == [report.stored for report in reports], "one chunk each"
         client.collections.delete("c")
     conclude(add_up(verdict, reports, mill.done, started))
 

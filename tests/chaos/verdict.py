@@ -143,6 +143,7 @@ def add_up(verdict: Verdict, reports: Iterable[JobReport], done: Counter[str], s
     """Fill in the counters; every job's must add up."""
     for report in reports:
         assert report.accepted == report.finished, f"counters do not add up: {report}"
+        assert report.chunks >= report.stored >= report.truncated, f"counters contradict one another: {report}"
         for name in ("accepted", "stored", "skipped", "superseded", "dead", "gone"):
             setattr(verdict, name, getattr(verdict, name) + getattr(report, name))
     for name in ("kills", "restarts", "redis_restarts", "qdrant_restarts"):

@@ -175,6 +175,36 @@ def test_what_a_killed_worker_had_written_is_not_encoded_again(stage: Stage) -> 
     assert counts(stage.reports()[0]) == {"stored": 1}
 
 
+def test_what_a_killed_worker_had_written_is_counted_as_if_it_had_lived(stage: Stage) -> None:
+    documents = [Document(id="short", text="rye"), Document(id="long", text=words(3 * CHUNK_WORDS))]
+    lived = stage.deliver(*documents)
+    stage.deliver(*(Deletion(id=each.id) for each in documents))
+    killed = stage.take(*documents).stop_before("finish")
+    killed.step(Order.DIE_BEFORE)
+    stage.deliver_again(killed).finish()
+    again = stage.reports()[-1]
+    assert (again.stored, again.chunks, again.tokens) == (lived.stored, lived.chunks, lived.tokens) == (2, 4, 49)
+
+
+def test_what_a_killed_worker_had_cut_is_counted_as_cut(make_stage: MakeStage) -> None:
+    stage = make_stage(long_texts=LongTexts.TRUNCATE)
+    killed = stage.take(Document(id="a", text=words(100))).stop_before("finish")
+    killed.step(Order.DIE_BEFORE)
+    stage.deliver_again(killed).finish()
+    (report,) = stage.reports()
+    assert (report.stored, report.truncated, report.chunks, report.tokens) == (1, 1, 1, 64)
+
+
+def test_new_metadata_counts_the_documents_points_and_no_tokens_even_after_a_kill(stage: Stage) -> None:
+    text = words(3 * CHUNK_WORDS)
+    stage.deliver(Document(id="a", text=text, metadata={"n": 1}))
+    killed = stage.take(Document(id="a", text=text, metadata={"n": 2})).stop_before("finish")
+    killed.step(Order.DIE_BEFORE)
+    stage.deliver_again(killed).finish()
+    lived = stage.deliver(Document(id="a", text=text, metadata={"n": 3}))
+    assert [(each.stored, each.chunks, each.tokens) for each in (stage.reports()[1], lived)] == [(1, 3, 0)] * 2
+
+
 # deleting
 
 
@@ -193,8 +223,43 @@ def test_a_late_deletion_spares_what_is_newer(stage: Stage) -> None:
     assert stage.points()["a", 0][1] == "new"
 
 
-def test_deleting_what_is_not_there_is_no_error(stage: Stage) -> None:
-    assert counts(stage.deliver(Deletion(id="a"))) == {"deleted": 1}
+def test_deleting_what_is_not_there_is_no_error_and_no_deletion(stage: Stage) -> None:
+    stage.deliver(Document(id="a", text="rye"), Document(id="b", text="rye", tenant="x"))
+    report = stage.deliver(*(Deletion(id=each) for each in "abc"))
+    assert counts(report) == {"deleted": 1, "absent": 2}
+    assert counts(stage.deliver(Document(id="c", text="late", version=1))) == {"superseded": 1}
+
+
+@pytest.mark.parametrize("last", ["batch_update_points", "retrieve", "finish"])
+def test_what_a_killed_worker_had_deleted_is_counted_as_deleted(stage: Stage, last: str) -> None:
+    stage.deliver(Document(id="a", text=words(3 * CHUNK_WORDS)))
+    killed = stage.take(Deletion(id="a"), Deletion(id="b")).stop_before("note_found")
+    killed.step()
+    killed.stop_before(last).step(Order.DIE_AFTER if last != "finish" else Order.DIE_BEFORE)
+    assert stage.points() == {}
+    stage.deliver_again(killed).finish()
+    assert counts(stage.reports()[-1]) == {"deleted": 1, "absent": 1}
+
+
+def test_what_was_deleted_is_counted_as_deleted_also_by_the_parts_of_a_parcel(stage: Stage) -> None:
+    stage.deliver(Document(id="a", text="rye"))
+    killed = stage.take(Deletion(id="a"), Deletion(id="b")).stop_before("batch_update_points")
+    killed.step(Order.DIE_AFTER)
+    claim = stage.ledger.claim(stage.encoder.info.digest, 60) or killed.claim
+    assert claim is not None
+    assert stage.ledger.split(claim, claim.parcel.split(), attempts=1)
+    stage.work_off()
+    assert counts(stage.reports()[-1]) == {"deleted": 1, "absent": 1}
+
+
+def test_who_lost_a_deletion_to_another_leaves_it_to_him(stage: Stage) -> None:
+    stage.deliver(Document(id="a", text="rye"))
+    robbed = stage.take(Deletion(id="a")).stop_before("note_found")
+    other = stage.deliver_again(robbed).stop_before("retrieve")
+    robbed.finish()
+    assert stage.points(), "he would find nothing, and say that nothing was there"
+    other.finish()
+    assert (stage.points(), counts(stage.reports()[-1])) == ({}, {"deleted": 1})
 
 
 # failing

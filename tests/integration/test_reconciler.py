@@ -8,13 +8,14 @@ from contextlib import ExitStack
 import pytest
 
 from gristmill.ingest.broker import CeleryDispatcher
-from gristmill.ledger import Claim, HighWater, RedisLedger, Verdict
+from gristmill.ledger import Claim, HighWater, RedisLedger
 from gristmill.ledger.connection import connect
 from gristmill.settings import ClientSettings, load_settings
 from gristmill_schemas import Document, Parcel
 from gristmill_worker.process import reconciler
 from gristmill_worker.process.broker_queue import BrokerQueue
 from gristmill_worker.process.reconciler import Reconciler
+from unit.ledger.parcels import verdict_of
 
 pytestmark = pytest.mark.server
 
@@ -144,7 +145,8 @@ def test_the_backlog_of_a_model_without_workers_is_nobody_elses(yard: Yard) -> N
 def test_messages_beyond_the_backlog_are_worked_off_and_nothing_is_added(yard: Yard) -> None:
     yard.accept(2)
     yard.dispatcher.publish("m", 5)
-    yard.ledger.finish(yard.claim(), Verdict())
+    claim = yard.claim()
+    yard.ledger.finish(claim, verdict_of(claim.parcel))
     assert yard.look(4) == 5
 
 

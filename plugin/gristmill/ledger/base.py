@@ -17,7 +17,8 @@ Laws, for every implementation:
 - Only the holder of the newest claim may finish, split or release; anybody else is told no and changes nothing.
 - A job with open parcels is never forgotten; finished ones are, by age and by number.
 - What a holder has said of its parcel, `encoded`, is part of what is pending; it goes with the parcel, and with the holder.
-- Of every job, accepted = stored + skipped + superseded + deleted + dead + gone + pending, after every single call.
+- Of every job, accepted = stored + skipped + superseded + deleted + absent + dead + gone + pending, and chunks >= stored >=
+  truncated, after every single call: a verdict that would break it is not taken.
 - Time is the ledger's own clock, so producers and workers need not agree on theirs.
 """
 
@@ -65,6 +66,8 @@ class Claim:
     token: str
     #: Why the attempt before this one ended, where somebody lived to say it.
     last_error: str = ""
+    #: Point ids of documents that an earlier delivery found to be there, before it deleted them.
+    found: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +110,22 @@ class Verdict:
     """What became of a parcel's items."""
 
     outcomes: Counter[Outcome] = field(default_factory=Counter)
+    #: Of what was stored, by this delivery or an earlier one.
     tokens: int = 0
     chunks: int = 0
     truncated: int = 0
     #: One letter per item counted as dead.
     letters: tuple[DeadLetter, ...] = ()
+    #: Points that this very delivery has written; not counted.
+    written: int = 0
+
+    def check(self, parcel: Parcel) -> None:
+        """Raise RuntimeError unless every item of the parcel has one end, and the counters agree: it is a bug of ours."""
+        stored, dead = self.outcomes[Outcome.STORED], self.outcomes[Outcome.DEAD]
+        if self.outcomes.total() != len(parcel) or len(self.letters) != dead:
+            raise RuntimeError(f"{len(parcel)} items ended as {self.outcomes} with {len(self.letters)} letters")
+        if not self.chunks >= stored >= self.truncated >= 0 or min(self.outcomes.values(), default=0) < 0:
+            raise RuntimeError(f"{stored} documents stored in {self.chunks} chunks, {self.truncated} truncated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +241,19 @@ class Ledger(Protocol):
     def rest(self, model_digest: str, collection: str, seconds: float) -> None:
         """Let a collection's parcels wait: none is due before, for any worker. A longer rest already begun stays."""
 
+    def note_found(self, claim: Claim, keys: Iterable[str]) -> bool:
+        """Keep with the parcel which documents are there, before they are deleted; `Claim.found` of its next delivery.
+
+        Without it, whoever comes after a worker that was killed in between would find nothing to delete. False: no longer
+        the holder.
+        """
+
     def finish(self, claim: Claim, verdict: Verdict) -> bool:
-        """Count the verdict, keep its dead letters and forget the parcel, all at once. False: no longer the holder."""
+        """Count the verdict, keep its dead letters and forget the parcel, all at once. False: no longer the holder.
+
+        Raises:
+            RuntimeError: the verdict contradicts itself or the parcel.
+        """
 
     def split(self, claim: Claim, parts: Sequence[Parcel], attempts: int) -> bool:
         """Replace a parcel by its parts, which start with `attempts` attempts already spent."""

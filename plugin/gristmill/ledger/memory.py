@@ -66,6 +66,7 @@ class _Parcel:
     lease_end: float = 0.0
     last_error: str = ""
     encoded: Encoded = field(default_factory=Encoded)
+    found: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -237,7 +238,7 @@ class MemoryLedger:
         kept.lease_end = self.now() + lease_s
         self._in_hand.add(parcel_id)
         try:
-            return Claim(unpack(kept.body), kept.attempts + 1, kept.token, kept.last_error)
+            return Claim(unpack(kept.body), kept.attempts + 1, kept.token, kept.last_error, kept.found)
         except NewerFormat:
             self._give_back(parcel_id, kept, self.now() + NEWER_FORMAT_S)
             raise
@@ -308,7 +309,15 @@ class MemoryLedger:
         with self._lock:
             self._lines[model_digest][collection].rest(self.now() + seconds)
 
+    def note_found(self, claim: Claim, keys: Iterable[str]) -> bool:
+        with self._lock:
+            kept = self._held(claim)
+            if kept is not None:
+                kept.found |= frozenset(keys)
+            return kept is not None
+
     def finish(self, claim: Claim, verdict: Verdict) -> bool:
+        verdict.check(claim.parcel)
         with self._lock:
             kept = self._held(claim)
             if kept is None:
@@ -329,6 +338,7 @@ class MemoryLedger:
             now = self.now()
             for part in parts:
                 fresh = _Parcel(pack(part), kept.job_id, kept.model, kept.collection, len(part), now, attempts=attempts)
+                fresh.found = kept.found
                 self._store(part.id, fresh)
             self._count_done(kept.job_id, 1 - len(parts), {})
             return True

@@ -47,12 +47,7 @@ T = TypeVar("T")
 
 _COUNTERS = (
     "accepted",
-    "stored",
-    "skipped",
-    "superseded",
-    "deleted",
-    "dead",
-    "gone",
+    *(outcome.value for outcome in Outcome),
     "rejected",
     "tokens",
     "chunks",
@@ -143,8 +138,9 @@ class RedisLedger:
         if answer is None:
             return None
         parcel_id, body, spent, last_error = answer[0].decode(), answer[1], int(answer[2]), answer[3].decode()
+        found = frozenset(answer[4].decode().split())
         try:
-            return Claim(unpack(body), attempts=spent + 1, token=token, last_error=last_error)
+            return Claim(unpack(body), attempts=spent + 1, token=token, last_error=last_error, found=found)
         except NewerFormat:
             self._run("release", parcel_id, token, "", "", int(NEWER_FORMAT_S * _MICROS))
             raise
@@ -180,7 +176,16 @@ class RedisLedger:
         self._run("rest", model_digest, collection, int(seconds * _MICROS))
 
     @_translated
+    def note_found(self, claim: Claim, keys: Iterable[str]) -> bool:
+        together = " ".join(sorted({*claim.found, *keys}))
+        return bool(self._run("note_found", claim.parcel.id, claim.token, together))
+
     def finish(self, claim: Claim, verdict: Verdict) -> bool:
+        verdict.check(claim.parcel)
+        return self._finish(claim, verdict)
+
+    @_translated
+    def _finish(self, claim: Claim, verdict: Verdict) -> bool:
         counters: dict[str, int] = {outcome.value: count for outcome, count in verdict.outcomes.items() if count}
         counters |= {"tokens": verdict.tokens, "chunks": verdict.chunks, "truncated": verdict.truncated}
         flat = [part for pair in counters.items() for part in pair]

@@ -32,13 +32,12 @@ COLLECTIONS = st.sampled_from(["c", "d", "e:f"])
 DELAYS = st.sampled_from([0.0, LONG_S])
 REPORTED = (
     "accepted",
-    "stored",
-    "skipped",
-    "superseded",
-    "deleted",
-    "dead",
+    *Outcome,
+    "pending",
     "rejected",
     "tokens",
+    "chunks",
+    "truncated",
     "encoded",
     "encoded_tokens",
     "state",
@@ -129,7 +128,7 @@ class TwoLedgers(RuleBasedStateMachine):
             assert memory == other
             return multiple()
         assert (memory.parcel.id, memory.parcel.documents) == (other.parcel.id, other.parcel.documents)
-        assert (memory.attempts, memory.last_error) == (other.attempts, other.last_error)
+        assert (memory.attempts, memory.last_error, memory.found) == (other.attempts, other.last_error, other.found)
         return ClaimOf((memory, other))
 
     def with_claims(self, name: str, held: ClaimOf, *args: Any, **kwargs: Any) -> bool:
@@ -162,7 +161,11 @@ class TwoLedgers(RuleBasedStateMachine):
         counts = Counter(outcomes[: len(held.parcel)])
         letters = tuple(letter_of(held.parcel, number) for number in range(counts[Outcome.DEAD]))
         for _ in range(2 if twice else 1):
-            self.with_claims("finish", held, Verdict(counts, tokens=3, chunks=1, truncated=0, letters=letters))
+            self.with_claims("finish", held, Verdict(counts, tokens=3, chunks=4, truncated=0, letters=letters))
+
+    @rule(held=claims, keys=st.sets(st.sampled_from("xyz")))
+    def note_found(self, held: ClaimOf, keys: set[str]) -> None:
+        self.with_claims("note_found", held, keys)
 
     @rule(held=consumes(claims))
     def split(self, held: ClaimOf) -> None:
@@ -202,6 +205,8 @@ class TwoLedgers(RuleBasedStateMachine):
             report = reports[0]
             assert report is not None
             assert 0 <= report.encoded <= report.pending <= report.accepted
+            assert report.accepted == report.pending + sum(getattr(report, outcome) for outcome in Outcome)
+            assert report.chunks >= report.stored >= report.truncated
 
     @staticmethod
     def visible(report: JobReport | None) -> list[Any]:

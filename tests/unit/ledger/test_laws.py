@@ -209,6 +209,21 @@ class TestHolding(Opened):
         assert not ledger.release(claim, refund=True)
         assert taken(ledger).attempts == 2
 
+    def test_what_was_found_before_it_was_deleted_is_told_to_whoever_comes_next(self, ledger: Ledger) -> None:
+        first = begun(ledger)
+        assert first.found == frozenset()
+        assert ledger.note_found(first, ["x", "y"])
+        lapse(ledger, "p")
+        second = begun(ledger)
+        assert second.found == {"x", "y"}
+        assert not ledger.note_found(first, ["z"])
+        assert ledger.note_found(second, ["w"])
+        assert ledger.release(second, refund=True)
+        third = begun(ledger)
+        assert third.found == {"w", "x", "y"}
+        ledger.split(third, third.parcel.split(), attempts=0)
+        assert taken(ledger, "p.0").found == {"w", "x", "y"}
+
     def test_parts_take_the_place_of_their_parcel(self, ledger: Ledger) -> None:
         claim = begun(ledger)
         parts = claim.parcel.split()
@@ -279,12 +294,35 @@ class TestCounting(Opened):
 
     def test_every_outcome_has_its_counter(self, ledger: Ledger) -> None:
         taken(ledger)
-        parcel = parcel_of(self.ticket, "six", 6)
+        parcel = parcel_of(self.ticket, "all", len(Outcome))
         ledger.accept(parcel, 1, ROOMY)
         outcomes = Counter(dict.fromkeys(Outcome, 1))
-        ledger.finish(taken(ledger, "six"), Verdict(outcomes, letters=(letter_of(parcel, 0),)))
+        ledger.finish(taken(ledger, "all"), Verdict(outcomes, chunks=2, letters=(letter_of(parcel, 0),)))
         report = report_of(ledger, self.ticket)
-        assert [getattr(report, outcome) for outcome in Outcome] == [1] * 6
+        assert [getattr(report, outcome) for outcome in Outcome] == [1] * len(Outcome)
+
+    @pytest.mark.parametrize(
+        "verdict",
+        [
+            Verdict(),
+            Verdict(Counter({Outcome.STORED: 1}), chunks=1),
+            Verdict(Counter({Outcome.STORED: 3}), chunks=3),
+            Verdict(Counter({Outcome.STORED: 2}), chunks=1),
+            Verdict(Counter({Outcome.STORED: 2}), chunks=2, truncated=3),
+            Verdict(Counter({Outcome.SKIPPED: 2}), truncated=1),
+            Verdict(Counter({Outcome.DEAD: 2})),
+            Verdict(Counter({Outcome.STORED: 3, Outcome.SKIPPED: -1}), chunks=3),
+        ],
+        ids=repr,
+    )
+    def test_a_verdict_that_contradicts_itself_or_its_parcel_is_not_taken(
+        self, ledger: Ledger, verdict: Verdict
+    ) -> None:
+        claim = begun(ledger)
+        with pytest.raises(RuntimeError):
+            ledger.finish(claim, verdict)
+        assert report_of(ledger, self.ticket).pending == 2
+        assert ledger.finish(claim, verdict_of(self.parcel))
 
     def test_closing_an_unknown_job_makes_none(self, ledger: Ledger) -> None:
         ledger.close_job("unknown")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gristmill.ledger import Claim, Ledger
 from gristmill_schemas import Parcel
 from gristmill_schemas.errors import NewerFormat
-from unit.ledger.parcels import LONG_S, ROOMY, letter_of, parcel_of, redis_ledger, verdict_of
+from unit.ledger.parcels import LONG_S, ROOMY, parcel_of, redis_ledger, verdict_of
 
 
 def test_a_parcel_of_a_newer_format_is_left_as_it_is(ledger: Ledger) -> None:
@@ -34,9 +36,9 @@ def test_letters_and_announcements_of_a_newer_format_are_passed_over_in_lists_an
         ledger.accept(parcel, 0, ROOMY)
         claim = ledger.claim(parcel.model_digest, LONG_S)
         assert isinstance(claim, Claim)
-        verdict = verdict_of(parcel, dead=1)
-        newer = letter_of(parcel, 1).model_copy(update={"format": 2})
-        ledger.finish(claim, type(verdict)(verdict.outcomes, letters=(*verdict.letters, newer)))
+        known, later = verdict_of(parcel, dead=2).letters
+        newer = later.model_copy(update={"format": 2})
+        ledger.finish(claim, replace(verdict_of(parcel, dead=2), letters=(known, newer)))
         assert [letter.id for letter in ledger.dead_letters(10)] == [f"{parcel.id}-0"]
         with pytest.raises(NewerFormat, match="dead letter"):
             ledger.dead_letter(newer.id)

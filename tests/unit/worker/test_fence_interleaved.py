@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from qdrant_client import models
 
-from gristmill_schemas import Deletion, Document, PointSystem
+from gristmill_schemas import Deletion, Document, JobReport, PointSystem
 from interleaving import CHUNK_WORDS, Order, Stage, play
 from places import PLACES, store_of
 from services import QdrantServer
@@ -87,6 +87,20 @@ def check(stage: Stage, plan: list[Parcel]) -> None:
     for report, parcel in zip(stage.reports(), plan, strict=True):
         assert report.accepted == report.finished == len(parcel)
         assert report.dead == 0
+        counters_agree(report, parcel)
+
+
+def counters_agree(report: JobReport, parcel: Parcel) -> None:
+    """However often it was delivered, and whoever was killed over it."""
+    chunks = [each.chunks for each in parcel if isinstance(each, Write)]
+    assert report.chunks >= report.stored
+    assert report.chunks <= sum(chunks)
+    if report.stored == len(parcel):
+        assert report.chunks == sum(chunks)
+    assert report.tokens % CHUNK_WORDS == 0
+    assert report.tokens <= CHUNK_WORDS * report.chunks
+    assert report.truncated == 0
+    assert bool(report.deleted + report.absent) <= (not chunks)
 
 
 def agrees_with_the_model(
@@ -204,7 +218,7 @@ def test_the_intents_of_a_collection_that_is_gone_are_forgotten(stage: Stage) ->
 def test_a_deletion_and_a_write_that_comes_late_say_what_became_of_each(stage: Stage) -> None:
     write, delete = Write("a", 1, "x", 1, 0), Delete("a", 2)
     late = stage.take(write.item).stop_before("upsert")
-    deleter = stage.take(delete.item).stop_before("retrieve")
+    deleter = stage.take(delete.item).stop_before("retrieve", times=2)
     late.step()
     deleter.finish()
     late.finish()

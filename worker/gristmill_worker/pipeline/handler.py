@@ -42,7 +42,7 @@ from gristmill_schemas.errors import (
     Unavailable,
 )
 from gristmill_worker.pipeline.commons import Commons
-from gristmill_worker.pipeline.pipeline import AnotherModel, Pipeline
+from gristmill_worker.pipeline.pipeline import AnotherModel, Pipeline, TakenOver
 from gristmill_worker.pipeline.tally import all_dead
 from gristmill_worker.waiting.fuse import Fuse
 from gristmill_worker.waiting.notices import Notices
@@ -109,6 +109,9 @@ class Handler:
             return self._give_back(claim)
         except DeviceFailed as error:
             return self._give_back(claim, refund=not error.suspect, error=_line(error))
+        except TakenOver:
+            log.info("parcel %s: another worker took it over", claim.parcel.id)
+            return Handled.DONE
         except CollectionNotFound as error:
             return self._not_found(claim, error)
         except AnotherModel as error:
@@ -137,11 +140,11 @@ class Handler:
         """Finish, unless the deaths in the verdict are too many of a kind to be the documents' own."""
         self._missing.found(claim.parcel.collection)
         # What was skipped says nothing about writing, and what was not encoded nothing about the model.
-        if verdict.outcomes[Outcome.STORED] or verdict.outcomes[Outcome.DELETED]:
+        if any(verdict.outcomes[each] for each in (Outcome.STORED, Outcome.DELETED, Outcome.ABSENT)):
             self._rests.over(claim.parcel.collection)
             self.pause.over()
             self._notices.drop(self)
-        if verdict.chunks:
+        if verdict.written:
             self._fuse.stored()
         elif not self._stands(verdict):
             return self._give_back(claim, delay_s=_FIRST_REST_S)

@@ -10,7 +10,7 @@ accelerator's work hides everything else.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gristmill.ledger import Claim, Verdict
@@ -31,6 +31,10 @@ class AnotherModel(GristmillError):
     def __init__(self, space: VectorSpace) -> None:
         self.space = space
         super().__init__(f"the collection now wants {space.describe()}")
+
+
+class TakenOver(Exception):
+    """Another worker holds the parcel by now, and looks for itself."""
 
 
 #: A document overtaken this often in one go is left for a later attempt.
@@ -103,13 +107,23 @@ class Pipeline:
             key = point_id(item.id, item.tenant)
             buried[key] = max(parcel.version_of(item), buried.get(key, 0))
         self._ledger.bury(spec.key, buried)
+        found = self._find(spec, buried, tally.claim)
         self._sink.delete_through(spec, [(item.id, item.tenant, parcel.version_of(item)) for item in parcel.deletions])
         held = self._sink.stored(spec, list(buried))
         for item in parcel.deletions:
             # Something as old may be there again already, written late by somebody who will take it away.
             left = held.get(point_id(item.id, item.tenant))
             newer = left is not None and left.version > parcel.version_of(item)
-            tally.outcomes[Outcome.SUPERSEDED if newer else Outcome.DELETED] += 1
+            there = left is not None or point_id(item.id, item.tenant) in found
+            tally.outcomes[Outcome.SUPERSEDED if newer else Outcome.DELETED if there else Outcome.ABSENT] += 1
+
+    def _find(self, spec: CollectionSpec, buried: Mapping[str, int], claim: Claim) -> frozenset[str]:
+        """Which of the documents are there to be deleted, or were when an earlier delivery of the parcel came for them."""
+        held = self._sink.stored(spec, list(buried))
+        found = claim.found.union(key for key, system in held.items() if system.version <= buried[key])
+        if found != claim.found and not self._ledger.note_found(claim, found):
+            raise TakenOver
+        return found
 
     def _survey(self, spec: CollectionSpec, tasks: Sequence[Task], tally: Tally) -> list[_Plan]:
         """Read what is there, and decide; documents whose place is taken go to the dead letters."""
@@ -190,11 +204,12 @@ class Pipeline:
             if became is None:
                 again.append(plan.task)
                 continue
-            tally.outcomes[became] += 1
-            if became is Outcome.STORED and (item := prepared.get(plan.task.key)):
-                tally.tokens += item.tokens
-                tally.chunks += len(item.points)
-                tally.truncated += item.truncated
+            if became is not Outcome.STORED or held.stored is None:
+                tally.outcomes[became] += 1
+                continue
+            tally.store(held.stored)
+            if item := prepared.get(plan.task.key):
+                tally.written += len(item.points)
         self._clean_up(spec, list(zip(open_plans, after, strict=True)))
         return again
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from gristmill.ledger import Claim, Ledger, Verdict
 from gristmill_schemas import Intent, Parcel
@@ -23,6 +23,10 @@ class PatientLedger:
     def begin(self, claim: Claim) -> bool:
         """See `Ledger.begin`."""
         return self._patience.call(lambda: self._ledger.begin(claim))
+
+    def note_found(self, claim: Claim, keys: Iterable[str]) -> bool:
+        """See `Ledger.note_found`."""
+        return self._patience.call(lambda: self._ledger.note_found(claim, keys))
 
     def finish(self, claim: Claim, verdict: Verdict) -> bool:
         """See `Ledger.finish`."""

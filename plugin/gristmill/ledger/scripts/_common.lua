@@ -1,12 +1,12 @@
 -- Put in front of every script. All keys share the prefix {P} and with it one hash slot, so a script may touch any.
 --
 --   {P}:job:<id>      hash    collection model created_at finished_at closed next_seq open rejected
---                             accepted stored skipped superseded deleted dead gone tokens chunks truncated
+--                             accepted stored skipped superseded deleted absent dead gone tokens chunks truncated
 --                             encoded encoded_tokens: those of its parcels that are held, together
 --   {P}:jobs          zset    job id       -> created_at                                (microseconds, as all below)
 --   {P}:open          zset    job id       -> its producer's last sign of life, until the job is closed
 --   {P}:finished      zset    job id       -> finished_at; the oldest make room for new ones
---   {P}:parcel:<id>   hash    body job model collection items bytes attempts token accepted_at error
+--   {P}:parcel:<id>   hash    body job model collection items bytes attempts token accepted_at error found
 --                             encoded encoded_tokens: what its holder has said, and a new one has not
 --   {P}:turns:<model>           zset    collection -> when one of its parcels can be claimed next
 --   {P}:waiting:<model>:<coll>  zset    parcel id  -> when it is due: accepted, or end of its delay

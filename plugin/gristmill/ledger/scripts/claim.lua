@@ -1,11 +1,12 @@
--- ARGV: model, token, lease in microseconds. Returns {parcel id, body, attempts spent, last error}, or nothing where none is due.
+-- ARGV: model, token, lease in microseconds. Returns {parcel id, body, attempts spent, last error, found},
+--       or nothing where none is due.
 also_when_memory_is_full()
 local model, token, now = ARGV[1], ARGV[2], now_us()
 local held, turns, memo = P .. ':held:' .. model, P .. ':turns:' .. model, P .. ':claim:' .. token
 
 local function answer(id)
-  local kept = redis.call('HMGET', P .. ':parcel:' .. id, 'body', 'attempts', 'error')
-  return {id, kept[1], kept[2], kept[3] or ''}
+  local kept = redis.call('HMGET', P .. ':parcel:' .. id, 'body', 'attempts', 'error', 'found')
+  return {id, kept[1], kept[2], kept[3] or '', kept[4] or ''}
 end
 
 -- The answer to a first try may have been lost on the way: the same token gets the same answer.
