@@ -5,18 +5,31 @@ Workers extend this class (`gristmill_worker.settings`). Nothing else in the cod
 
 from __future__ import annotations
 
+import difflib
+import functools
+import logging
+import os
 import re
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from gristmill.addresses import QdrantAddress, RedisAddress
-from gristmill.options import check_names
+from gristmill.options import ClientOptions, EmbeddedOptions, check_names, names_of
 from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.validation import RaisesInvalidInput
+
+log = logging.getLogger(__name__)
 
 S = TypeVar("S", bound="ClientSettings")
 
@@ -35,12 +48,55 @@ class _KnownNames(RaisesInvalidInput):
             return super().__call__(*args, **values)
 
 
+class _EnvFile(DotEnvSettingsSource):
+    """The `.env` file. One that is there and cannot be read is refused: settings that somebody wrote are not passed over."""
+
+    def _read_env_files(self) -> Mapping[str, str | None]:
+        if isinstance(self.env_file, str | Path) and Path(self.env_file).is_dir():
+            raise _unreadable(self.env_file, "a folder")
+        return super()._read_env_files()
+
+    def _read_env_file(self, file_path: Path) -> Mapping[str, str | None]:
+        try:
+            return super()._read_env_file(file_path)
+        except UnicodeDecodeError:
+            raise _unreadable(file_path, f"{_encoding(file_path)}; save it as UTF-8") from None
+        except OSError as error:
+            raise _unreadable(file_path, f"one that cannot be read: {error.strerror}") from None
+
+
+def _encoding(path: Path) -> str:
+    # What Windows writes: PowerShell's `>`, and Notepad's "Unicode".
+    return "UTF-16" if path.read_bytes()[:2] in (b"\xff\xfe", b"\xfe\xff") else "another encoding"
+
+
+def _unreadable(path: str | Path, got: str) -> InvalidInput:
+    return InvalidInput(f".env: expected a text file in UTF-8 at {Path(path).resolve()}, got {got}", field=".env")
+
+
 class ClientSettings(BaseSettings, metaclass=_KnownNames):
     """What an application needs to enqueue and to search. Wrong values raise InvalidInput."""
 
     model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX, env_file=".env", frozen=True, extra="ignore", env_ignore_empty=True
+        env_prefix=ENV_PREFIX,
+        env_file=".env",
+        env_file_encoding="utf-8-sig",
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Where values come from, the strongest first."""
+        return init_settings, env_settings, _EnvFile(settings_cls)
 
     redis_url: str = Field(
         "redis://localhost:6379/0",
@@ -144,7 +200,23 @@ def load_settings(cls: type[S], **overrides: Any) -> S:
     Raises:
         InvalidInput: naming every setting that is wrong, what came and what was expected.
     """
+    for sentence in mistyped():
+        _warn_once(sentence)
     return cls(**_given(overrides))
+
+
+@functools.cache
+def _warn_once(sentence: str) -> None:
+    log.warning("%s", sentence)
+
+
+def mistyped() -> list[str]:
+    """A sentence for each variable of the environment and of `.env` that is almost one of ours."""
+    known = [variable(name) for name in {*names_of(ClientOptions), *names_of(EmbeddedOptions)}]
+    given = {name.upper() for name in (*os.environ, *_EnvFile(ClientSettings).env_vars)}
+    strange = sorted(name for name in given if name.startswith(ENV_PREFIX) and name not in known)
+    close = ((name, difflib.get_close_matches(name, known, n=1, cutoff=0.9)) for name in strange)
+    return [f"{name} is no setting and has no effect; did you mean {meant[0]}?" for name, meant in close if meant]
 
 
 def combine(settings: ClientSettings | None, overrides: Mapping[str, Any]) -> ClientSettings:
@@ -193,7 +265,7 @@ def provenance(settings: ClientSettings, overridden: Collection[str] = ()) -> li
     sources = [
         ("option", set(overridden)),
         ("environment", set(EnvSettingsSource(cls)())),
-        (".env", set(DotEnvSettingsSource(cls)())),
+        (".env", set(_EnvFile(cls)())),
     ]
     rows = []
     for name, field in cls.model_fields.items():

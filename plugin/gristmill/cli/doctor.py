@@ -22,7 +22,7 @@ from gristmill.ingest.hearing import require_hearing
 from gristmill.ledger import Ledger, RedisLedger
 from gristmill.ledger.connection import connect
 from gristmill.ledger.reading import MAX_REFUSED, RedisEvidence
-from gristmill.settings import hide_password, load_settings, provenance
+from gristmill.settings import hide_password, load_settings, mistyped, provenance
 from gristmill.store.connection import describe_transport, open_store, require_server
 from gristmill_schemas.errors import GristmillError, NotInstalled
 
@@ -104,6 +104,7 @@ def _settings() -> ClientSettings:
 
 
 def _checks(settings: ClientSettings, model: str | None) -> Iterator[Check]:
+    yield from (Check("variables", False, sentence) for sentence in mistyped())
     with closing(connect(settings)) as client:
         ledger = RedisLedger(settings, client)
         yield _guarded("redis", lambda: _redis(settings, ledger))
