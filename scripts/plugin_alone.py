@@ -21,7 +21,7 @@ PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 MINORS = (11, 12, 13, 14)
 TOOLS = ("pytest", "pytest-timeout", "hypothesis", "jsonschema")
 #: What the base install lacks, and the test helpers that import it.
-ABSENT = {"gristmill_worker", "torch", "transformers", "tokenizers", "pyarrow", "frontmatter", "yaml", "hatchling"}
+ABSENT = {"gristmill_worker", "torch", "transformers", "tokenizers", "pyarrow", "yaml", "hatchling"}
 HELPERS = {"models", "interleaving"}
 FAST = "not server and not model and not chaos"
 

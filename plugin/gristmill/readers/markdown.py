@@ -8,12 +8,11 @@
     ## From source               id `guide.md#from-source`, text "Install › From source", blank line, the section's text
 
 Headings are found by markdown-it-py, a CommonMark parser (Rich brings it along), so a `#` inside a code block is none.
-Front matter is read by python-frontmatter.
+Only its rules for blocks run, which takes a time linear in the file's length.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,18 +20,19 @@ from itertools import pairwise
 from typing import Any
 
 from markdown_it import MarkdownIt
+from markdown_it.rules_block import StateBlock
+from markdown_it.token import Token
 
-from gristmill.readers.base import Item, Options
+from gristmill.readers.base import Item, Options, record_of
 from gristmill.readers.files.lines import BadLine, whole_text
 from gristmill.readers.files.source import Source
-from gristmill.readers.records import plain, to_document
+from gristmill.readers.front_matter import split_front_matter
+from gristmill.readers.records import to_document
 
 #: Largest file: it is parsed as a whole.
-MAX_FILE_BYTES = 32 * 1024 * 1024
+MAX_FILE_BYTES = 8 * 1024 * 1024
 #: Characters of a heading that go into its anchor.
 _MAX_SLUG_CHARS = 80
-
-_FRONT_MATTER = re.compile(r"---[ \t]*\n(?:.*\n)*?---[ \t]*(?:\n|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def read_markdown(source: Source, options: Options) -> Iterator[Item]:
     try:
         with source.open_text() as text:
             content = whole_text(text, MAX_FILE_BYTES)
-        front, skipped, body = _front_matter(content)
+        front, skipped, body = split_front_matter(content)
     except BadLine as error:
         yield source.reject(error.line, str(error), source.key)
         return
@@ -63,10 +63,14 @@ def read_markdown(source: Source, options: Options) -> Iterator[Item]:
     metadata = {"source": source.key, **front}
     found = list(split_sections(body)) if options.sections else []
     if not found:
-        yield to_document({**base, "text": body, "metadata": metadata}, source, 1, Options())
+        yield _item({**base, "text": body, "metadata": metadata}, source, 1)
     for section in found:
         anchor = source.anchor(_slug(section.headings[-1])) if section.headings else ""
-        yield to_document(_record(base, metadata, anchor, section), source, skipped + section.line + 1, Options())
+        yield _item(_record(base, metadata, anchor, section), source, skipped + section.line + 1)
+
+
+def _item(record: dict[str, Any], source: Source, line: int) -> Item:
+    return record_of(source, line, lambda: to_document(record, source, line, Options()))
 
 
 def _record(base: dict[str, Any], metadata: dict[str, Any], anchor: str, section: Section) -> dict[str, Any]:
@@ -81,51 +85,43 @@ def _record(base: dict[str, Any], metadata: dict[str, Any], anchor: str, section
 _OWN = ("id", "tenant", "version")
 
 
-def _front_matter(content: str) -> tuple[dict[str, Any], int, str]:
-    """Front matter, how many lines it takes, and what follows it."""
-    found = _FRONT_MATTER.match(content)
-    if found is None:
-        return {}, 0, content
-    if importlib.util.find_spec("frontmatter") is None:
-        raise BadLine(
-            "front matter: reading it needs python-frontmatter, which is not installed; "
-            "run: pip install 'gristmill[files]'",
-            line=1,
-        )
-    import frontmatter
-    import yaml
-
-    try:
-        front, _ = frontmatter.parse(found[0])
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise BadLine(f"front matter: expected YAML: {_problem(error)}", line=mark.line + 1 if mark else 1) from None
-    if not front:
-        # Between the two rules is prose, or a list, or nothing: that is the file's own.
-        return {}, 0, content
-    return plain(front), found[0].count("\n"), content[found.end() :]
-
-
-def _problem(error: Exception) -> str:
-    return getattr(error, "problem", None) or str(error).splitlines()[0]
-
-
 def split_sections(text: str) -> Iterator[Section]:
     """Cut Markdown at its top-level headings, of whatever depth; nothing but headings is left out."""
     # Not splitlines: the parser counts line feeds, and only them.
     lines = text.split("\n")
-    tokens = MarkdownIt("commonmark").parse(text)
-    starts = [
-        (token.map[0], token.map[1], int(token.tag[1:]), inline.content)
-        for token, inline in pairwise(tokens)
-        if token.type == "heading_open" and token.level == 0 and token.map
-    ]
+    starts = headings(text)
     first = starts[0][0] if starts else len(lines)
     yield from _non_empty(Section((), 0, "\n".join(lines[:first])))
     path: list[tuple[int, str]] = []
     for (start, body, depth, title), (end, *_) in pairwise([*starts, (len(lines), 0, 0, "")]):
         path = [*(above for above in path if above[0] < depth), (depth, title)]
         yield from _non_empty(Section(tuple(name for _, name in path), start, "\n".join(lines[body:end])))
+
+
+def headings(text: str) -> list[tuple[int, int, int, str]]:
+    """Of each heading at top level: its first line, the line after it, its depth and its title."""
+    found: list[tuple[int, int, int, str]] = []
+
+    def harvest(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+        """A rule that matches nothing: before each block it takes the headings so far and drops all other tokens.
+
+        Kept, they would take 500 bytes for each line of a list.
+        """
+        if not silent:
+            found.extend(_top_level(state.tokens))
+            state.tokens.clear()
+        return False
+
+    # What is inside a paragraph takes most of the time, and is of no interest here.
+    parser = MarkdownIt("commonmark").disable("inline")
+    parser.block.ruler.before("code", "harvest", harvest)
+    return found + list(_top_level(parser.parse(text)))
+
+
+def _top_level(tokens: list[Token]) -> Iterator[tuple[int, int, int, str]]:
+    for token, inline in pairwise(tokens):
+        if token.type == "heading_open" and token.level == 0 and token.map:
+            yield token.map[0], token.map[1], int(token.tag[1:]), inline.content
 
 
 def _non_empty(section: Section) -> Iterator[Section]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TextIO
 
-from gristmill.readers.base import Item, Options
+from gristmill.readers.base import Item, Options, record_of
 from gristmill.readers.files.lines import BadLine, TooLong, numbered_lines, whole_text
 from gristmill.readers.files.source import Source
 from gristmill.readers.records import to_document
@@ -39,7 +39,8 @@ def _paragraphs(source: Source) -> Iterator[Item]:
 
 
 def _document(source: Source, line: int, id: str, text: str) -> Item:
-    return to_document({"id": id, "text": text, "metadata": {"source": source.key}}, source, line, Options())
+    record = {"id": id, "text": text, "metadata": {"source": source.key}}
+    return record_of(source, line, lambda: to_document(record, source, line, Options()))
 
 
 def _grouped(text: TextIO) -> Iterator[tuple[int, str | BadLine]]:

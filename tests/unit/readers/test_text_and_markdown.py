@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
-from gristmill.readers.markdown import split_sections
+from gristmill.readers.markdown import headings, split_sections
 from gristmill_schemas import Document, Rejection
 from gristmill_schemas.limits import MAX_TEXT_BYTES
 
@@ -116,7 +121,7 @@ def test_markdown_of_headings_alone_is_one_document_and_an_empty_file_a_rejectio
 
 
 def test_front_matter_becomes_metadata(read_bytes: Read) -> None:
-    pytest.importorskip("frontmatter")
+    pytest.importorskip("yaml")
     documents, rejections = read_bytes(
         "guide.md", "---\nid: g\nversion: 4\ntags: [a, b]\ndate: 2026-11-24\n---\nintro\n# One\nbody\n"
     )
@@ -129,7 +134,7 @@ def test_front_matter_becomes_metadata(read_bytes: Read) -> None:
 
 
 def test_broken_front_matter_is_named_by_line(read_bytes: Read) -> None:
-    pytest.importorskip("frontmatter")
+    pytest.importorskip("yaml")
     documents, rejections = read_bytes("guide.md", "---\na: 1\nb: \tc: 2\n---\nbody\n")
     assert documents == []
     assert rejections[0].position == 3
@@ -138,7 +143,7 @@ def test_broken_front_matter_is_named_by_line(read_bytes: Read) -> None:
 
 @pytest.mark.parametrize("between", ["- a\n- b\n", "just text\n", "", "\n"])
 def test_what_is_no_front_matter_stays_in_the_text(read_bytes: Read, between: str) -> None:
-    pytest.importorskip("frontmatter")
+    pytest.importorskip("yaml")
     content = f"---\n{between}---\nbody"
     documents, rejections = read_bytes("guide.md", content, sections=False)
     assert rejections == []
@@ -164,3 +169,82 @@ def test_without_its_library_front_matter_is_refused_with_the_way_out(
 def test_a_bad_byte_in_markdown_is_named_by_line(read_bytes: Read) -> None:
     _, rejections = read_bytes("guide.md", b"# a\n\nb\xff\n")
     assert [(r.position, r.id) for r in rejections] == [(3, "guide.md")]
+
+
+def _nested_aliases(shape: str) -> str:
+    """Each line holds the one before nine times."""
+    lines = (
+        f"{name}: &{name} {shape.format(', '.join([f'*{before}'] * 9))}" for before, name in pairwise("abcdefghij")
+    )
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("front", "line", "reason"),
+    [
+        ("a: 1\ndate: 2024-02-30", 3, "expected a value, got '2024-02-30': day is out of range for month"),
+        ("a: 1\n\nat: 2024-01-01 25:00:00", 4, "hour must be in 0..23"),
+        ("a: 1\na: 2", 2, "expected the key 'a' once, got it more than once"),
+        ("a: &a [*a]", 1, "expected shallow nesting"),
+        ("a: " + "[" * 5000 + "]" * 5000, 1, "expected shallow nesting"),
+        ("a: !!python/object:os.system x", 2, "could not determine a constructor"),
+        ("n: " + "9" * 6000, 2, "limit (4300 digits)"),
+        ("a: " + "x" * 70_000, 1, "expected at most 65536 characters, got 70004"),
+        ("a: &a [x, x, x]\n" + _nested_aliases("[{}]"), 6, "at most 131072 characters once aliases are replaced"),
+        ("a: &a {k: v}\n" + _nested_aliases("{{<<: [{}]}}"), 6, "once aliases are replaced"),
+        ('a: &a "' + "x" * 30_000 + '"\nb: [' + "*a, " * 3000 + "]", 2, "once aliases are replaced"),
+    ],
+)
+def test_front_matter_that_cannot_be_is_its_files_failure_named_by_line(
+    read_bytes: Read, front: str, line: int, reason: str
+) -> None:
+    pytest.importorskip("yaml")
+    documents, (rejection,) = read_bytes("guide.md", f"---\n{front.rstrip()}\n---\nbody\n")
+    assert documents == []
+    assert rejection.position == line
+    assert rejection.reason.startswith("front matter: expected ")
+    assert reason in rejection.reason
+
+
+blocks = st.lists(
+    st.sampled_from(
+        [
+            *("# a", "## b", "c\n===", "d\n---", "> # e", "- # f", "  # g", "    # h", "```\n# i\n```", "- j\n\n  # k"),
+            *("1. l", "m", "", "<div>\n# n\n</div>", "```", "- o\n  - p\n\n# q", "<!--\n# r\n-->", "[s]: t", "***"),
+        ]
+    ),
+    max_size=12,
+).map("\n".join)
+
+
+@settings(deadline=None, max_examples=200)
+@given(blocks)
+def test_headings_are_those_that_a_whole_parse_finds(text: str) -> None:
+    tokens = MarkdownIt("commonmark").parse(text)
+    expected = [
+        (token.map[0] if token.map else 0, inline.content)
+        for token, inline in pairwise(tokens)
+        if token.type == "heading_open" and token.level == 0
+    ]
+    assert [heading[0::3] for heading in headings(text)] == expected
+
+
+@pytest.mark.parametrize("block", ["- a\n", "# a\nb\n", "> - ", "[a]: b\n", "*a_[", "- a\nb\n", "> a\n\n", "[a\n"])
+def test_markdown_costs_time_in_proportion_to_its_length_and_little_memory(block: str) -> None:
+    def cost(length: int) -> int:
+        """Calls of Python functions: what a machine's mood does not change."""
+        calls = 0
+
+        def count(frame: object, event: str, argument: object) -> None:
+            nonlocal calls
+            calls += 1
+
+        text = block * (length // len(block))
+        sys.setprofile(count)
+        try:
+            headings(text)
+        finally:
+            sys.setprofile(None)
+        return calls
+
+    assert cost(16_384) < 2.5 * cost(8_192)
