@@ -166,6 +166,10 @@ BOMBS = {
 }
 
 
+#: Kept: what was allocated from one may outlive the test.
+POOLS: list[Any] = []
+
+
 @pytest.mark.parametrize("kind", BOMBS)
 def test_a_small_file_that_says_much_is_refused_by_name_in_little_memory(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "bomb.parquet"
@@ -174,6 +178,7 @@ def test_a_small_file_that_says_much_is_refused_by_name_in_little_memory(tmp_pat
     assert path.stat().st_size < 20_000
     default = pyarrow.default_memory_pool()
     pool = pyarrow.proxy_memory_pool(default)
+    POOLS.append(pool)
     pyarrow.set_memory_pool(pool)
     tracemalloc.start()
     try:
