@@ -30,7 +30,7 @@ from gristmill.readers.records import plain, to_document
 if TYPE_CHECKING:
     import pyarrow as pa
 
-#: Most rows held as Python objects at a time, and about as many bytes of them.
+#: Most rows decoded at a time, and about how many bytes of them.
 BATCH_ROWS: Final = 256
 _BATCH_BYTES: Final = 16 * 1024 * 1024
 #: Largest row: the largest text and metadata, with room.
@@ -129,7 +129,7 @@ def _records(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | BadLine]:
     size = sum(_decoded_bytes(column) for column in batch.columns)
     if batch.num_rows == 1:
         yield _single(batch, size)
-    elif size <= _BATCH_BYTES and (rows := _together(batch)) is not None:
+    elif size <= MAX_ROW_BYTES and (rows := _together(batch)) is not None:
         yield from rows
     else:
         half = batch.num_rows // 2

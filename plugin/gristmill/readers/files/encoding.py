@@ -42,7 +42,11 @@ _MARKS: Final = (
 )
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 #: Signatures that could be text, but never are.
-_WORDY: Final = ((b"%PDF-", "a PDF document"), (b"{\\rtf", "an RTF document"), (b"PAR1", "a Parquet file"))
+_WORDY: Final = (
+    (re.compile(rb"%PDF-\d\.\d"), "a PDF document"),
+    (re.compile(rb"\{\\rtf1?\\"), "an RTF document"),
+    (re.compile(rb"PAR1\x15"), "a Parquet file"),
+)
 
 
 def known_encoding(name: str) -> str:
@@ -110,7 +114,7 @@ def _plain(chunk: bytes) -> bool:
 
 def refuse_binary(head: bytes) -> None:
     """Raise BadLine, with the name of what it looks like, for bytes that are no text."""
-    kind = next((name for mark, name in _WORDY if head.startswith(mark)), None) or _signature(head)
+    kind = next((name for mark, name in _WORDY if mark.match(head)), None) or _signature(head)
     if kind is None and (len(head) < _MIN_BINARY_BYTES or head.count(0) <= len(head) * _MAX_ZEROS or _utf16(head)):
         return
     raise BadLine(f"file: expected text, got {kind or 'bytes that are no text'}")
