@@ -113,6 +113,7 @@ class AsyncJob(_Threaded[Job]):
     """`Job`, awaited."""
 
     report = _awaited(Job.report)
+    behind = _awaited(Job.behind)
 
     @property
     def id(self) -> str:

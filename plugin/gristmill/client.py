@@ -131,7 +131,8 @@ class Client:
         self.models = Models(parts.ledger, parts.settings)
         self.jobs = Jobs(parts.ledger)
         producer = Producer(parts.ledger, parts.dispatcher, parts.high_water)
-        self._intake = Intake(parts.ledger, producer, self._collections, self._check_server)
+        lives_on = parts.settings.embedded_path is None
+        self._intake = Intake(parts.ledger, producer, self._collections, self._check_server, lives_on)
         self.dead = DeadLetters(parts.ledger, parts.evidence, self._intake, parts.settings.dead_max_bytes)
         self.refused = RefusedMessages(parts.evidence)
         self._searcher = Searcher(parts.store, self._collections, parts.queries)

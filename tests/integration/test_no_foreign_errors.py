@@ -52,6 +52,7 @@ RIGHT: dict[str, dict[str, Any]] = {
     "refused.drop": {},
     "refused.unreadable": {},
     "job.report": {},
+    "job.behind": {},
     "job.wait": {"timeout_s": 0},
 }
 

@@ -53,7 +53,9 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
-            raise Interrupted(str(interrupt)) from interrupt
+            noted = getattr(interrupt, "__notes__", ())
+            words = "; ".join(("interrupted", *noted)) if noted else str(interrupt)
+            raise Interrupted(words) from interrupt
         except Exception as error:
             if type(error).__name__ != "NoArgsIsHelpError":  # of Typer's own click, which has no public name
                 raise

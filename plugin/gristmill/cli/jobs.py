@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated
 
 import typer
 
-from gristmill import Client, Job, JobReport
-from gristmill.cli.layout import age, listing
-from gristmill.cli.output import JsonFlag, print_json, progress_bar, say
+from gristmill import Client, ClientSettings, Job, JobReport, JobState
+from gristmill.cli.layout import age, counted, duration, listing
+from gristmill.cli.output import JsonFlag, notes, print_json, progress_bar, said, say
 from gristmill.cli.reports import as_record, print_report, sentence
+from gristmill.settings import load_settings
 
 app = typer.Typer()
 commands = typer.Typer(help="What became of what was handed over.", no_args_is_help=True)
@@ -56,14 +58,115 @@ def watch(
         print_report(watch_job(client.jobs.get(job_id), hidden=as_json, timeout_s=timeout_s), as_json)
 
 
-def watch_job(job: Job, *, hidden: bool, timeout_s: float | None = None) -> JobReport:
-    """Wait for a job under a progress bar."""
-    with progress_bar(hidden=hidden) as bar:
-        line = bar.add_task("storing", total=None, note="")
+def watch_job(job: Job, *, hidden: bool, timeout_s: float | None = None, lives_on: bool | None = None) -> JobReport:
+    """Wait for a job, and show how it moves: as a bar on a terminal, elsewhere as a line now and then.
 
-        def show_progress(report: JobReport) -> None:
-            rate = report.finished / report.seconds if report.seconds else 0.0
-            dead = f" · {report.dead} dead" if report.dead else ""
-            bar.update(line, total=report.accepted, completed=report.finished, note=f"{rate:,.0f} docs/s{dead}")
+    Args:
+        job: which.
+        hidden: show nothing.
+        timeout_s: longest wait.
+        lives_on: whether the job goes on without this process; None goes by the settings.
 
-        return job.wait(timeout_s, progress=show_progress)
+    Raises:
+        WaitTimeout: the time is over.
+        KeyboardInterrupt: Ctrl-C; it says where the job stands and how to see it again.
+    """
+    pace = Pace()
+    try:
+        with progress_bar(hidden=hidden, left=False) as bar:
+            line = bar.add_task("waiting", total=None, note="")
+            told = _Lines(hidden=hidden or notes.is_terminal)
+
+            def look(report: JobReport) -> None:
+                pace.look(report, time.monotonic(), job.behind)
+                bar.update(line, description=pace.stage, total=report.accepted, completed=pace.done, note=pace.note)
+                told.look(pace)
+
+            return job.wait(timeout_s, progress=look)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_left_alone(job, pace, _lives_on() if lives_on is None else lives_on)) from None
+
+
+def _lives_on() -> bool:
+    return load_settings(ClientSettings).embedded_path is None
+
+
+def _left_alone(job: Job, pace: Pace, lives_on: bool) -> str:
+    far = f"{pace.done:,} of {counted(pace.accepted, 'document')} done"
+    if lives_on:
+        return f"interrupted; job {job.id} goes on, {far}: `gristmill jobs watch {job.id}` follows it"
+    return f"interrupted, {far}; the rest ends with this process: the same command goes on where it stopped"
+
+
+class Pace:
+    """How far a job is, how fast it goes and how long it still takes, out of one report after the other.
+
+    Attributes:
+        accepted: documents in all.
+        done: those that are finished, or encoded and being stored; never falls back, and never runs ahead of the job.
+        stage: what is going on, in a word.
+        note: rates, what is left, what stands before it.
+    """
+
+    #: Seconds that a rate is taken over, the shortest for one, and for the time that is left.
+    _WINDOW_S, _RATE_S, _LEFT_S = 20.0, 1.0, 3.0
+
+    def __init__(self) -> None:
+        self.accepted = self.done = 0
+        self.stage, self.note = "waiting", ""
+        self._seen: deque[tuple[float, int, int]] = deque()
+
+    def look(self, report: JobReport, now: float, behind: Callable[[], int] = lambda: 0) -> None:
+        """Take a report into account.
+
+        Args:
+            report: the newest.
+            now: seconds, by any clock that only goes forward.
+            behind: documents of other jobs; asked for only while nothing of this one moves.
+        """
+        self.accepted = report.accepted
+        over = report.state is JobState.DONE
+        self.done = report.finished if over else max(self.done, min(report.accepted, report.finished + report.encoded))
+        self._seen.append((now, self.done, report.tokens + report.encoded_tokens))
+        while now - self._seen[0][0] > self._WINDOW_S:
+            self._seen.popleft()
+        self.stage = self._stage(over)
+        self.note = " · ".join(self._notes(report, behind))
+
+    def _stage(self, over: bool) -> str:
+        if over:
+            return "stored"
+        return "waiting" if not self.done else "storing" if self.done == self.accepted else "embedding"
+
+    def _notes(self, report: JobReport, behind: Callable[[], int]) -> Iterator[str]:
+        if self.stage == "waiting" and (others := behind()):
+            yield f"behind {counted(others, 'document')} of other jobs"
+        (since, done, tokens), (now, done_now, tokens_now) = self._seen[0], self._seen[-1]
+        passed = now - since
+        if passed >= self._RATE_S and tokens_now > tokens:
+            yield f"{(tokens_now - tokens) / passed:,.0f} tokens/s"
+        if passed >= self._LEFT_S and done_now > done and self.stage == "embedding":
+            yield f"{duration((self.accepted - done_now) * passed / (done_now - done))} left"
+        if report.dead:
+            yield f"{report.dead:,} dead"
+
+    def __str__(self) -> str:
+        told = f"{self.stage}: {self.done:,} of {counted(self.accepted, 'document')}"
+        return f"{told}, {self.note.replace(' · ', ', ')}" if self.note else told
+
+
+class _Lines:
+    """Where there is no terminal: a line every few seconds, later every half minute."""
+
+    _OFTEN_S, _LATER_S, _LATER_FROM_S = 4.0, 30.0, 60.0
+
+    def __init__(self, *, hidden: bool) -> None:
+        self._hidden = hidden
+        self._began = self._last = time.monotonic()
+
+    def look(self, pace: Pace) -> None:
+        now = time.monotonic()
+        every_s = self._OFTEN_S if now - self._began < self._LATER_FROM_S else self._LATER_S
+        if not self._hidden and now - self._last >= every_s:
+            self._last = now
+            say(f"[dim]{said(pace)}[/]", notes)

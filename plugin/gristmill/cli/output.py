@@ -91,16 +91,23 @@ def _plain(value: Any) -> Any:
 
 
 @contextmanager
-def progress_bar(*, hidden: bool, count: ProgressColumn | None = None) -> Iterator[Progress]:
-    """A progress display on stderr; it disappears where nobody looks (`--json`, pipes)."""
+def progress_bar(*, hidden: bool, count: ProgressColumn | None = None, left: bool = True) -> Iterator[Progress]:
+    """A progress display on stderr; it disappears where nobody looks (`--json`, pipes).
+
+    Args:
+        hidden: show nothing.
+        count: how far it is; how many of how many by default.
+        left: show the time that is left, by the rate of the bar itself.
+    """
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=None),
         count or MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
+        *([TimeRemainingColumn()] if left else []),
         console=notes,
+        expand=True,
         disable=hidden or not notes.is_terminal,
         transient=False,
     ) as progress:

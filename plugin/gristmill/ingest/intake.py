@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -11,6 +12,7 @@ from gristmill.ingest.producer import Producer
 from gristmill.ledger import Ledger, new_job_id
 from gristmill.store.collections import Collections
 from gristmill_schemas import CollectionSpec, Deletion, Document, Rejection
+from gristmill_schemas.errors import GristmillError
 
 log = logging.getLogger(__name__)
 
@@ -21,9 +23,23 @@ class Intake:
     """Takes what applications hand over."""
 
     def __init__(
-        self, ledger: Ledger, producer: Producer, collections: Collections, check_server: Callable[[], None]
+        self,
+        ledger: Ledger,
+        producer: Producer,
+        collections: Collections,
+        check_server: Callable[[], None],
+        lives_on: bool = True,
     ) -> None:
-        """`check_server` is asked before the first write whether the server keeps what we promise."""
+        """Nothing is opened yet.
+
+        Args:
+            ledger: what is owed.
+            producer: feeds it.
+            collections: of the store.
+            check_server: asked before the first write whether the server keeps what we promise.
+            lives_on: whether what is accepted outlives this process.
+        """
+        self._lives_on = lives_on
         self._ledger = ledger
         self._producer = producer
         self._collections = collections
@@ -50,6 +66,10 @@ class Intake:
         try:
             ticket = self._ledger.open_job(collection, job_id)
             self._producer.feed(spec, ticket, sound, **how)  # type: ignore[type-var]  # a parcel may hold both kinds
+        except BaseException as error:
+            if self._lives_on:
+                error.add_note(self._whereabouts(job_id))
+            raise
         finally:
             # Also on errors of the caller's own iterable and on Ctrl-C, be it while the answer to `open_job` is on its
             # way: a job that nobody closes never ends.
@@ -57,6 +77,13 @@ class Intake:
         if rejections:
             log.warning("job %s: %d documents rejected, the first: %s", job_id, len(rejections), rejections[0])
         return Job(self._ledger, job_id, rejections)
+
+    def _whereabouts(self, job_id: str) -> str:
+        """For whoever is interrupted: what was accepted, and how to see it again."""
+        with contextlib.suppress(GristmillError):
+            if report := self._ledger.report(job_id):
+                return f"{report.accepted} documents of job {job_id} go on: `gristmill jobs watch {job_id}` follows it"
+        return f"what job {job_id} has accepted goes on: `gristmill jobs watch {job_id}` follows it"
 
 
 def _sound(spec: CollectionSpec, items: Iterable[Item], rejections: list[Rejection]) -> Iterator[Document | Deletion]:

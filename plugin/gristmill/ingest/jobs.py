@@ -65,6 +65,10 @@ class Job:
             field="job_id",
         )
 
+    def behind(self) -> int:
+        """Unfinished documents of other jobs that wait for the same model; collections take turns, each in its own order."""
+        return self._ledger.others(self.id)
+
     def _reasons(self, report: JobReport) -> tuple[str, ...]:
         letters = self._ledger.dead_letters(_REASONS, job_id=self.id) if report.dead else []
         return (*(str(each) for each in self.rejections[:_REASONS]), *map(_reason, letters))
