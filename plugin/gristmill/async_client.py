@@ -21,6 +21,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, cast, 
 from pydantic import BaseModel
 
 from gristmill.client import Client, Item
+from gristmill.habits import answers_habits
 from gristmill.ingest.jobs import Job, Jobs
 from gristmill.maintenance.collection_group import CollectionGroup
 from gristmill.maintenance.dead_letters import DeadLetters, RefusedMessages
@@ -109,6 +110,7 @@ def _as(method: Callable[..., Any]) -> Callable[[F], F]:
     return describe
 
 
+@answers_habits
 class AsyncJob(_Threaded[Job]):
     """`Job`, awaited."""
 
@@ -147,6 +149,7 @@ def _next(looks: Generator[float, None, JobReport]) -> float | JobReport:
         return report
 
 
+@answers_habits
 class AsyncJobs(_Threaded[Jobs]):
     """`client.jobs`, awaited."""
 
@@ -158,6 +161,7 @@ class AsyncJobs(_Threaded[Jobs]):
         return AsyncJob(self._threads, await self._ask(self._wrapped.get, job_id))
 
 
+@answers_habits
 class AsyncDeadLetters(_Threaded[DeadLetters]):
     """`client.dead`, awaited."""
 
@@ -196,6 +200,7 @@ def _some(letters: Iterator[DeadLetter]) -> builtins.list[DeadLetter]:
     return builtins.list(islice(letters, _HOP))
 
 
+@answers_habits
 class AsyncRefusedMessages(_Threaded[RefusedMessages]):
     """`client.refused`, awaited."""
 
@@ -205,6 +210,7 @@ class AsyncRefusedMessages(_Threaded[RefusedMessages]):
     drop = _awaited(RefusedMessages.drop)
 
 
+@answers_habits
 class AsyncCollectionGroup(_Threaded[CollectionGroup]):
     """`client.collections`, awaited."""
 
@@ -214,6 +220,7 @@ class AsyncCollectionGroup(_Threaded[CollectionGroup]):
     delete = _awaited(CollectionGroup.delete)
 
 
+@answers_habits
 class AsyncModels(_Threaded[Models]):
     """`client.models`, awaited."""
 
@@ -222,6 +229,7 @@ class AsyncModels(_Threaded[Models]):
     served = _awaited(Models.served)
 
 
+@answers_habits
 class AsyncClient(_Threaded[Client]):
     """`Client` for asyncio, method by method. Callbacks such as `progress` are called in a thread.
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 from gristmill.arguments import number, refuse
+from gristmill.habits import Group, answers_habits
 from gristmill.ledger import Ledger
 from gristmill.settings import ClientSettings
 from gristmill_schemas import EncoderInfo
@@ -27,7 +28,8 @@ def is_served(ledger: Ledger, model_digest: str) -> bool:
     return any(engine.get("model_digest") == model_digest for engine in engines(ledger))
 
 
-class Models:
+@answers_habits
+class Models(Group):
     """`client.models`: what workers have announced."""
 
     def __init__(self, ledger: Ledger, settings: ClientSettings) -> None:

@@ -31,11 +31,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gristmill_schemas.redaction import redact
-
 
 class GristmillError(Exception):
-    """Base of every error that Gristmill raises on purpose. Its message holds no secret, whatever was put into it.
+    """Base of every error that Gristmill raises on purpose.
 
     Attributes:
         field: the argument, setting or field of a record that it is about, where it is about one.
@@ -49,7 +47,7 @@ class GristmillError(Exception):
         self.field = field
         self.collection = collection
         self.model = model
-        super().__init__(redact(message))
+        super().__init__(message)
 
 
 class InvalidInput(GristmillError, ValueError):

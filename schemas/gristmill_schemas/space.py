@@ -99,7 +99,8 @@ class EncoderInfo(Stored):
         if size != self.dimensions and not force and not self._declares(size):
             raise DimensionsNotSupported(
                 f"dimensions: {self.model} declares {self._declared()}, got {size}; "
-                "cutting undeclared sizes costs quality: pass force_dimensions=True if you measured that it is good enough",
+                "cutting undeclared sizes costs quality: pass force_dimensions=True (--force-dimensions) if you measured "
+                "that it is good enough",
                 field="dimensions",
                 model=self.model,
             )

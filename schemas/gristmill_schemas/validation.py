@@ -14,18 +14,17 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.limits import (
     MAX_ID_CHARS,
-    MAX_KEY_CHARS,
     MAX_METADATA_BYTES,
     MAX_TEXT_BYTES,
 )
 from gristmill_schemas.plain import clean_text as clean_text
 from gristmill_schemas.plain import plain
-from gristmill_schemas.redaction import redact
 
 #: The one payload key that belongs to Gristmill; all other keys are the user's.
 SYSTEM_KEY = "_gristmill"
@@ -64,9 +63,15 @@ class Record(BaseModel, metaclass=RaisesInvalidInput):
         """The error for values that this record cannot be made of."""
         return InvalidInput(f"{cls.__name__}: {explain(error)}", field=field_of(error))
 
+    def __str__(self) -> str:
+        return repr(self)
+
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        fields = type(self).model_fields
         # A text may have a mebibyte; a traceback or a log line must not.
         for name, value in super().__repr_args__():
+            if name in fields and value == fields[name].default:
+                continue  # says nothing, and a report has many zeros
             yield name, _Shown(_SHORT.repr(value))
 
 
@@ -112,33 +117,6 @@ def _id_text(value: Any) -> Any:
         return value
 
 
-def clean_key(value: str) -> str:
-    """Return a key without the blanks around it; ValueError says what else is in it that no header can carry.
-
-    The message says what came in kind and where, never the key itself.
-    """
-    key = value.strip()
-    if not key:
-        raise ValueError("expected a key, got only blanks")
-    if len(key) > MAX_KEY_CHARS:
-        raise ValueError(f"expected a key of at most {MAX_KEY_CHARS} characters, got {len(key)}")
-    if key[0] == key[-1] and key[0] in "\"'`":
-        raise ValueError("expected a key, got one in quotation marks: leave them out")
-    for at, character in enumerate(key, start=len(value) - len(value.lstrip())):
-        if not "!" <= character <= "~":
-            raise ValueError(f"expected visible ASCII characters only, got {_kind(character)} at position {at}")
-    return key
-
-
-def _kind(character: str) -> str:
-    """What a character is, in words that show nothing else of a key."""
-    if character in "\r\n":
-        return "a line end"
-    if character.isspace():
-        return "a blank (is something in front of the key, such as `Bearer`?)"
-    return "a control character" if not character.isprintable() else "one that is not ASCII"
-
-
 def _document_text(value: Any) -> str:
     text = clean_text(value)
     if not text.strip():
@@ -173,27 +151,47 @@ def explain(error: ValidationError) -> str:
         if item["type"] == "default_factory_not_called":
             continue  # it would have been taken from a field that has a line of its own
         field = ".".join(str(part) for part in item["loc"]) or "input"
-        text = item["msg"].removeprefix("Value error, ")
-        needs_input = item["type"] != "value_error"
-        lines.append(f"{field}: {text}" + (f", got {_shown(item['input'])}" if needs_input else ""))
+        lines.append(f"{field}: {_problem(item, error.title)}")
     return "; ".join(lines)
 
 
-#: Enough of a value to see whether there is a secret in what is shown of it.
-_LOOKED_AT = 4_000
+#: A document's fields in LangChain, LlamaIndex, chromadb, Elasticsearch and qdrant-client, and what they are here.
+_DOCUMENTS_ELSEWHERE = {
+    **dict.fromkeys(("page_content", "content", "body", "document", "passage", "value", "txt", "title_text"), "text"),
+    **dict.fromkeys(("payload", "meta", "metadatas", "attributes", "properties", "extra", "extra_info"), "metadata"),
+    **dict.fromkeys(("_id", "id_", "doc_id", "document_id", "point_id", "key", "uuid", "pk"), "id"),
+    **dict.fromkeys(("namespace", "tenant_id", "user", "user_id", "partition"), "tenant"),
+    **dict.fromkeys(("updated_at", "timestamp", "revision", "modified"), "version"),
+}
+
+
+def _problem(item: ErrorDetails, record: str) -> str:
+    if item["type"] == "missing":
+        there = item["input"]
+        names = f"; there are {', '.join(map(repr, list(there)[:8]))}" if isinstance(there, dict) and there else ""
+        return f"expected a value, got none{names}"
+    if item["type"] == "extra_forbidden":
+        name = str(item["loc"][-1])
+        meant = _DOCUMENTS_ELSEWHERE.get(name.lower()) if record == "Document" else None
+        way = (
+            f"; did you mean `{meant}`?"
+            if meant
+            else "; what is yours belongs into `metadata`" * (record == "Document")
+        )
+        return f"expected no field of this name, got {_shown(item['input'])}{way}"
+    text = item["msg"].removeprefix("Value error, ")
+    return text if item["type"] == "value_error" else f"{text}, got {_shown(item['input'])}"
 
 
 def _shown(value: object) -> str:
     try:
-        return redact(repr(value)[:_LOOKED_AT])[:80]
+        return repr(value)[:80]
     except Exception:  # noqa: BLE001  # an integer too long to print, or a stranger's `__repr__`
         return type(value).__name__
 
 
 Identifier = Annotated[str, BeforeValidator(clean_identifier), Field(min_length=1, max_length=MAX_ID_CHARS)]
 DocumentText = Annotated[str, BeforeValidator(_document_text), Field(min_length=1)]
-#: Why something was refused or died: it may quote what a server or a library said.
-Reason = Annotated[str, AfterValidator(redact)]
 CleanText = Annotated[str, BeforeValidator(clean_text)]
 Metadata = Annotated[dict[str, Any], BeforeValidator(_metadata)]
 #: Versions order the writes of one document. 53 bits, since Qdrant's range filters compare doubles: microseconds since

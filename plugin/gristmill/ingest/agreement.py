@@ -89,7 +89,7 @@ def _conflict(name: str, there: CollectionSpec, differing: Mapping[str, Any], fi
     way_out = (
         f"{' and '.join(fixed)} cannot be changed: ask for what is there, or create another collection"
         if fixed
-        else "leave them out to take the collection as it is, or pass update=True to change it"
+        else "leave them out to take the collection as it is, or pass update=True (--update) to change it"
     )
     return CollectionConflict(
         f"collection {name!r} exists with other settings: {told}; {way_out}",

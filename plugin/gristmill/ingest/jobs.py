@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import cast
 
 from gristmill.arguments import callback, identifier, integer, seconds
+from gristmill.habits import Group, answers_habits
 from gristmill.ledger import Ledger
 from gristmill_schemas import DeadLetter, JobReport, JobState, Rejection
 from gristmill_schemas.errors import InvalidInput, WaitTimeout
@@ -21,6 +22,7 @@ _REASONS = 3
 _FIRST_LOOK_S, _LAST_LOOK_S = 0.02, 0.5
 
 
+@answers_habits
 class Job:
     """What one `enqueue` or `delete` handed over. Any process can look at it: `client.jobs.get(job_id)`."""
 
@@ -127,7 +129,8 @@ def _reason(letter: DeadLetter) -> str:
     return f"{repr(document_id) if document_id else letter.id} died: {letter.error}: {letter.reason[:200]}"
 
 
-class Jobs:
+@answers_habits
+class Jobs(Group):
     """`client.jobs`: what was handed over, by any process."""
 
     def __init__(self, ledger: Ledger) -> None:

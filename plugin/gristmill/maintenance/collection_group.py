@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import builtins
 
+from gristmill.habits import Group, answers_habits
 from gristmill.store.collections import Collections
 from gristmill_schemas import CollectionSpec
 
 
-class CollectionGroup:
+@answers_habits
+class CollectionGroup(Group):
     """`client.collections`."""
 
     def __init__(self, collections: Collections) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 
 from gristmill.arguments import callback, identifier, integer, one_or_many_ids
+from gristmill.habits import Group, answers_habits
 from gristmill.ingest.intake import Intake
 from gristmill.ingest.jobs import Job
 from gristmill.ledger import UNBOUNDED, Ledger
@@ -26,7 +27,8 @@ _REASON_CHARS = 200
 Choice = tuple[str | None, str | None, str | None]
 
 
-class DeadLetters:
+@answers_habits
+class DeadLetters(Group):
     """`client.dead`."""
 
     def __init__(self, ledger: Ledger, evidence: Evidence, intake: Intake, max_bytes: int) -> None:
@@ -315,7 +317,8 @@ def _not_both(choice: Choice) -> None:
         )
 
 
-class RefusedMessages:
+@answers_habits
+class RefusedMessages(Group):
     """`client.refused`: what lay in the queue and did not speak of work. Never executed; the newest 1,000 are kept."""
 
     def __init__(self, evidence: Evidence) -> None:

@@ -20,7 +20,6 @@ from qdrant_client.common.client_exceptions import QdrantException, ResourceExha
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 from qdrant_client.qdrant_remote import QdrantRemote
 
-from gristmill.proxies import Way, grpc_options
 from gristmill.settings import ClientSettings
 from gristmill_schemas.errors import (
     CollectionNotFound,
@@ -31,7 +30,6 @@ from gristmill_schemas.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from gristmill_schemas.redaction import clean_causes
 
 #: First server with conditional upserts and collection metadata. Older ones silently ignore both: no fence at all.
 MIN_SERVER = (1, 16)
@@ -72,7 +70,6 @@ def open_store(settings: ClientSettings) -> QdrantClient:
     only warns.
     """
     key, address = settings.qdrant_api_key, settings.qdrant_address
-    place = "https" if address.tls else "http", address.host
     return QdrantClient(
         # Not as a URL, of which the client ignores some parts.
         host=address.host,
@@ -85,8 +82,6 @@ def open_store(settings: ClientSettings) -> QdrantClient:
         api_key=key.get_secret_value() if key else None,
         timeout=settings.qdrant_timeout_s,
         check_compatibility=False,
-        grpc_options=grpc_options(*place, settings.qdrant_grpc_port),
-        transport=Way(*place, address.port),
     )
 
 
@@ -138,7 +133,6 @@ def speaks_grpc(store: QdrantClient) -> bool:
     return isinstance(remote, QdrantRemote) and bool(remote._prefer_grpc)
 
 
-@clean_causes
 @contextmanager
 def store_errors(collection: str | None = None) -> Iterator[None]:
     """Translate whatever the client raises: `StoreUnavailable` where waiting may help, `StoreRefused` where not."""

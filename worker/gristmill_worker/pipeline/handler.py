@@ -41,7 +41,6 @@ from gristmill_schemas.errors import (
     StoreUnfit,
     Unavailable,
 )
-from gristmill_schemas.redaction import redact
 from gristmill_worker.pipeline.commons import Commons
 from gristmill_worker.pipeline.pipeline import AnotherModel, Pipeline, TakenOver
 from gristmill_worker.pipeline.tally import all_dead
@@ -292,4 +291,4 @@ def _for_everybody(error: Unavailable | StoreUnfit) -> bool:
 
 
 def _line(error: BaseException) -> str:
-    return redact(f"{type(error).__name__}: {error}")
+    return f"{type(error).__name__}: {error}"

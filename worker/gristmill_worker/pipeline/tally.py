@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from gristmill.ledger import Claim, Verdict
 from gristmill.ledger.clock import LedgerClock
 from gristmill_schemas import DeadLetter, Deletion, Document, Outcome, PointSystem
-from gristmill_schemas.redaction import redact
 
 #: Characters of a reason that are kept.
 _REASON_CHARS = 2000
@@ -55,7 +54,7 @@ class Tally:
                 deletion=item if isinstance(item, Deletion) else None,
                 version=version,
                 error=error,
-                reason=redact(reason)[:_REASON_CHARS],
+                reason=reason[:_REASON_CHARS],
                 attempts=self.claim.attempts,
                 enqueued_at=parcel.enqueued_at,
                 died_at=self.clock.now(),

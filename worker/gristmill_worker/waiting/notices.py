@@ -7,8 +7,6 @@ import math
 import threading
 import time
 
-from gristmill_schemas.redaction import redact
-
 log = logging.getLogger(__name__)
 
 
@@ -21,7 +19,6 @@ class Notices:
 
     def put(self, cause: object, text: str, for_s: float = math.inf) -> None:
         """Say it, until it is dropped, but no longer than `for_s`; logged where this cause is new."""
-        text = redact(text)
         with self._lock:
             new = cause not in self._texts
             self._texts[cause] = text, time.monotonic() + for_s

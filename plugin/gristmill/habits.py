@@ -1,0 +1,133 @@
+"""Names that users of other libraries would write, of calls and of their parameters, answered with ours.
+
+`@answers_habits` on a class: an unknown keyword argument raises Python's own TypeError, and an unknown method its own
+AttributeError, each with the name that is probably meant. Costs one set difference per call.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T", bound=type[Any])
+
+#: Parameters of qdrant-client, chromadb, LangChain, LlamaIndex, pinecone, faiss and sentence-transformers.
+_PARAMETERS: Final = {
+    "collection": ("collection_name", "index", "index_name", "table", "collection_id"),
+    "name": ("collection_name", "collection", "index_name", "model_name", "id"),
+    "documents": ("docs", "points", "items", "records", "data", "texts", "document", "nodes"),
+    "ids": ("id", "points", "point_ids", "doc_ids", "document_ids", "points_selector", "keys"),
+    "document_id": ("id", "doc_id", "point_id"),
+    "letter_id": ("id", "letter"),
+    "letter_ids": ("ids", "letters", "id"),
+    "job_id": ("id", "job"),
+    "changes": ("payload", "metadata", "set_payload", "values"),
+    "query": ("query_text", "text", "q", "query_vector", "vector", "query_texts", "question"),
+    "queries": ("query", "query_texts", "texts", "requests"),
+    "texts": ("text", "input", "inputs", "sentences", "documents", "queries"),
+    "instruction": ("prompt", "task", "prompt_name", "query_instruction", "task_description"),
+    "where": ("query_filter", "filter", "filters", "scroll_filter", "count_filter", "expr", "metadata_filter"),
+    "limit": ("top_k", "topk", "k", "n", "n_results", "size", "top", "num_results", "similarity_top_k"),
+    "offset": ("skip", "start", "from_"),
+    "score_threshold": ("threshold", "min_score", "similarity_cutoff", "relevance_threshold"),
+    "group_by_document": ("group", "group_by", "unique"),
+    "tenant": ("namespace", "user", "partition", "tenant_id", "shard_key_selector"),
+    "model": ("model_name", "embedding_model", "encoder", "embedding_function", "embeddings"),
+    "dimensions": ("size", "vector_size", "dim", "dimension", "vectors_config", "truncate_dim"),
+    "distance": ("metric", "space_type", "similarity"),
+    "kind": ("input_type", "task_type", "type"),
+    "timeout_s": ("timeout", "wait_s"),
+    "wait_s": ("timeout", "timeout_s"),
+    "progress": ("callback", "on_progress", "show_progress", "show_progress_bar"),
+}
+_METHODS: Final = {
+    "enqueue": (
+        "add", "add_documents", "add_texts", "upsert", "insert", "upload", "index", "ingest", "upload_points",
+        "upload_collection", "upload_documents", "from_documents", "put", "submit", "send",
+    ),
+    "search": ("query", "query_points", "similarity_search", "find", "recommend", "search_points"),
+    "search_many": ("search_batch", "query_batch", "query_batch_points", "batch_search"),
+    "get": ("retrieve", "fetch", "get_documents", "get_by_ids", "get_document"),
+    "update_metadata": ("set_payload", "overwrite_payload", "update", "update_payload"),
+    "delete_where": ("delete_by_filter", "delete_by_query"),
+    "delete": ("remove", "delete_points", "delete_documents"),
+    "embed": ("encode", "embed_query", "embed_documents", "embeddings", "get_embeddings"),
+    "create_collection": ("recreate_collection", "create_index", "create", "get_or_create_collection"),
+    "collections.list": ("get_collections", "list_collections"),
+    "collections.get": ("get_collection", "collection", "describe_collection", "collection_exists", "collection_info"),
+    "collections.delete": ("delete_collection", "drop_collection", "drop"),
+    "jobs.get": ("job", "get_job", "status", "result"),
+    "jobs.list": ("list_jobs", "get_jobs"),
+    "dead.list": ("dead_letters", "failed", "failures"),
+    "models.list": ("list_models", "get_models"),
+    "close": ("disconnect", "shutdown"),
+}  # fmt: skip
+#: How alike two names must be for one to be a mistyping of the other.
+_ALIKE = 0.7
+
+
+def answers_habits(cls: T) -> T:
+    """Class decorator: see the module."""
+    for name, method in list(vars(cls).items()):
+        if not name.startswith("_") and inspect.isfunction(method) and not inspect.isasyncgenfunction(method):
+            setattr(cls, name, _answering(cls.__name__, method))
+    cls.__getattr__ = _missing  # for Python alone: a type checker shall see what there is
+    return cls
+
+
+def _answering(owner: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    known = [each for each in inspect.signature(method).parameters if each != "self"]
+    names = frozenset(known)
+
+    def check(given: Mapping[str, object]) -> None:
+        for name in given:
+            if name not in names:
+                caller = f"{owner}.{method.__name__}()"
+                raise TypeError(
+                    f"{caller} got an unexpected keyword argument {name!r}{_hint(name, known, _PARAMETERS)}"
+                )
+
+    if inspect.iscoroutinefunction(method):
+
+        @functools.wraps(method)
+        async def awaited(*args: Any, **given: Any) -> Any:
+            check(given)
+            return await method(*args, **given)
+
+        return awaited
+
+    @functools.wraps(method)
+    def call(*args: Any, **given: Any) -> Any:
+        check(given)
+        return method(*args, **given)
+
+    return call
+
+
+def _missing(self: object, name: str) -> Any:
+    told = f"{type(self).__name__!r} object has no attribute {name!r}"
+    if name.startswith("_"):  # Python itself asks for these, before there is an object to ask
+        raise AttributeError(told)
+    have = [each for each in (*dir(type(self)), *vars(self)) if not each.startswith("_")]
+    groups = {each.partition(".")[0] for each in _METHODS} & set(have)
+    ours = [each for each in _METHODS if each.partition(".")[0] in groups] + have
+    raise AttributeError(told + _hint(name, ours, _METHODS))
+
+
+def _hint(name: str, known: list[str], table: Mapping[str, tuple[str, ...]]) -> str:
+    meant = [ours for ours in known if name.lower() in table.get(ours, ())]
+    meant = meant or difflib.get_close_matches(name.lower(), known, n=1, cutoff=_ALIKE)
+    if meant:
+        return f"; did you mean `{meant[0]}`?"
+    return f"; expected one of {', '.join(sorted(known))}" if table is _PARAMETERS else ""
+
+
+class Group:
+    """Base of what a client has beside its own calls: `client.jobs`, `client.dead`. Its repr says what can be done."""
+
+    def __repr__(self) -> str:
+        calls = (name for name, each in vars(type(self)).items() if inspect.isfunction(each) and name[0] != "_")
+        return f"<{type(self).__name__}: {', '.join(sorted(calls))}>"
