@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numbers
 import operator
-import reprlib
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -12,14 +11,14 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from gristmill_schemas.errors import InvalidInput
-from gristmill_schemas.validation import clean_identifier, clean_text
+from gristmill_schemas.validation import clean_identifier, clean_text, shown
 
 T = TypeVar("T")
 
 
 def refuse(field: str, expected: str, got: object) -> InvalidInput:
     """The error for an argument that is not what was expected."""
-    return InvalidInput(f"{field}: expected {expected}, got {reprlib.repr(got)}", field=field)
+    return InvalidInput(f"{field}: expected {expected}, got {shown(got, 200)}", field=field)
 
 
 def identifier(field: str, value: object) -> str:

@@ -49,6 +49,7 @@ from gristmill.options import ClientOptions, EmbeddedOptions, check_names, names
 from gristmill.search.embedding import Embedder, Kind
 from gristmill.search.filters import Where, compile_filter
 from gristmill.search.searcher import Searcher
+from gristmill.search.unmatched import Unmatched
 from gristmill.settings import ClientSettings, combine, hide_password
 from gristmill.store.collections import check_space
 from gristmill.store.connection import require_server
@@ -137,7 +138,8 @@ class Client:
         self._intake = Intake(parts.ledger, producer, self._collections, self._check_server, lives_on)
         self.dead = DeadLetters(parts.ledger, parts.evidence, self._intake, parts.settings.dead_max_bytes)
         self.refused = RefusedMessages(parts.evidence)
-        self._searcher = Searcher(parts.store, self._collections, parts.queries)
+        self._unmatched = Unmatched(parts.store, self._collections)
+        self._searcher = Searcher(parts.store, self._collections, parts.queries, self._unmatched)
         self._embedder = Embedder(self._collections, self.models, parts.queries)
 
     def __enter__(self) -> Client:
@@ -364,7 +366,8 @@ class Client:
             InvalidInput: an argument is wrong, or there is no condition: to delete everything, delete the collection.
             CollectionNotFound, BrokerUnavailable, BrokerRefused, StoreUnavailable, StoreRefused, ServerTooOld.
         """
-        conditions = compile_filter(where, tenant_name(tenant))
+        owner = tenant_name(tenant)
+        conditions = compile_filter(where, owner)
         if job is not None:
             written = models.FieldCondition(key=JOB_PATH, match=models.MatchValue(value=identifier("job", job)))
             conditions = models.Filter(must=[written, conditions] if conditions else [written])
@@ -372,7 +375,15 @@ class Client:
             raise InvalidInput(
                 "where: expected at least one condition; to delete everything, delete the collection", field="where"
             )
-        return self._take(collection, lambda spec: self._matching(spec, conditions))
+
+        def deletions(spec: CollectionSpec) -> Iterator[Deletion]:
+            found = self._matching(spec, conditions)
+            if (first := next(found, None)) is None:
+                return self._unmatched.tell(spec.name, where, owner)
+            yield first
+            yield from found
+
+        return self._take(collection, deletions)
 
     def _matching(self, spec: CollectionSpec, conditions: models.Filter) -> Iterator[Deletion]:
         # By chunk 0 alone, so that each document comes once. Deleting behind the scroll does not disturb it: pages go by id.
@@ -425,8 +436,13 @@ class Client:
             InvalidInput: an argument is wrong.
             CollectionNotFound, StoreUnavailable, StoreRefused.
         """
-        conditions = compile_filter(where, tenant_name(tenant))
-        return count(self._parts.store, identifier("collection", collection), conditions)
+        owner = tenant_name(tenant)
+        conditions = compile_filter(where, owner)
+        name = identifier("collection", collection)
+        found = count(self._parts.store, name, conditions)
+        if not found:
+            self._unmatched.tell(name, where, owner)
+        return found
 
     def search(
         self,
@@ -456,7 +472,8 @@ class Client:
             group_by_document: at most one hit per document, its best chunk.
 
         Returns:
-            Hits, best first; an empty list where nothing matches.
+            Hits, best first; an empty list where nothing matches. Where a filter found nothing, the log says once why: a key
+            that no document has, with the nearest that there is, or a value of another type.
 
         Raises:
             InvalidInput: an argument is wrong; the message names it. A single word as instruction is taken for a name.

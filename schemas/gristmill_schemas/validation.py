@@ -178,16 +178,19 @@ def _problem(item: ErrorDetails, record: str) -> str:
             if meant
             else "; what is yours belongs into `metadata`" * (record == "Document")
         )
-        return f"expected no field of this name, got {_shown(item['input'])}{way}"
+        return f"expected no field of this name, got {shown(item['input'])}{way}"
     text = item["msg"].removeprefix("Value error, ")
-    return text if item["type"] == "value_error" else f"{text}, got {_shown(item['input'])}"
+    return text if item["type"] == "value_error" else f"{text}, got {shown(item['input'])}"
 
 
-def _shown(value: object) -> str:
+def shown(value: object, most_chars: int = 80) -> str:
+    """What came, short and on one line, for messages; whatever it is."""
     try:
-        return repr(value)[:80]
+        text = " ".join(_SHORT.repr(value).split())
     except Exception:  # noqa: BLE001  # an integer too long to print, or a stranger's `__repr__`
-        return type(value).__name__
+        text = f"a {type(value).__name__} that cannot be shown"
+    text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    return text if len(text) <= most_chars else f"{text[: most_chars - 1]}…"
 
 
 Identifier = Annotated[str, BeforeValidator(clean_identifier), Field(min_length=1, max_length=MAX_ID_CHARS)]

@@ -107,5 +107,5 @@ def test_joining_conditions_is_explained(where: dict[str, Any]) -> None:
 
 
 def test_a_key_that_no_filter_can_name_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="expected a key without double quotes inside"):
+    with pytest.raises(InvalidInput, match="expected a key that Qdrant can name, got one with double quotes"):
         compile_filter({'say "hi" now': 1})

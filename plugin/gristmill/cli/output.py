@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,6 +83,31 @@ def confirm(question: str) -> None:
 def print_json(value: Any) -> None:
     """One JSON object, alone on stdout, whatever its encoding."""
     sys.stdout.write(json_text(value, sys.stdout.encoding, default=_plain) + "\n")
+
+
+class _Said(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sentences: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.sentences.append(record.getMessage())
+
+
+@contextmanager
+def logged_by(name: str) -> Iterator[list[str]]:
+    """What one logger says, INFO included, for a command that shows it in its own way; the log does not get it."""
+    logger, handler = logging.getLogger(name), _Said()
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.level, logger.propagate = logging.INFO, False
+    try:
+        yield handler.sentences
+    finally:
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before
 
 
 def _plain(value: Any) -> Any:

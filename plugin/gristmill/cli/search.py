@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import json
+import math
+import re
 import time
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -12,7 +16,7 @@ from rich.padding import Padding
 
 from gristmill import Client, InvalidInput, SearchHit
 from gristmill.cli.layout import counted
-from gristmill.cli.output import JsonFlag, console, notes, print_json, said, say
+from gristmill.cli.output import JsonFlag, console, logged_by, notes, print_json, said, say
 
 app = typer.Typer()
 
@@ -25,7 +29,8 @@ def search(
         str | None, typer.Option("--instruction", "-i", help="What the search is for, or a registered name.")
     ] = None,
     where: Annotated[
-        list[str] | None, typer.Option("--where", "-w", help="key=value that must match; value may be JSON.")
+        list[str] | None,
+        typer.Option("--where", "-w", help="key=value, key!=value, 'key>=value' …; value may be JSON; repeatable."),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Most hits.")] = 5,
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's documents.")] = None,
@@ -34,7 +39,7 @@ def search(
 ) -> None:
     """Search a collection, with an instruction if you like."""
     started = time.perf_counter()
-    with Client() as client:
+    with Client() as client, logged_by("gristmill.search.unmatched") as logged:
         hits = client.search(
             name,
             query,
@@ -47,24 +52,74 @@ def search(
     took_ms = (time.perf_counter() - started) * 1000
     if as_json:
         found = [hit.model_dump(mode="json") for hit in hits]
-        print_json({"query": query, "instruction": instruction, "milliseconds": round(took_ms, 1), "hits": found})
+        print_json(
+            {
+                "query": query,
+                "instruction": instruction,
+                "milliseconds": round(took_ms, 1),
+                "hits": found,
+                "notes": logged,
+            }
+        )
         return
     show_hits(hits)
+    for sentence in logged:
+        say(said(sentence), notes)
     say(f"[dim]{counted(len(hits), 'hit')} in {took_ms:.0f} ms[/]", notes)
 
 
-def parse_where(pairs: Sequence[str]) -> dict[str, Any] | None:
-    """`key=value` pairs into a filter; a value that is JSON (a number, a list, bounds) is taken as such."""
+_CONDITION = re.compile(r"(?P<key>[^=<>!]+)(?P<sign>>=|<=|!=|=|>|<)(?P<value>.*)", re.DOTALL)
+_BOUNDS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
+
+
+def parse_where(conditions: Sequence[str]) -> dict[str, Any] | None:
+    """`key=value`, `key!=value`, `key>=value` and the like into one filter; all of them must hold."""
     where: dict[str, Any] = {}
-    for pair in pairs:
-        key, separator, value = pair.partition("=")
-        if not separator or not key:
-            raise InvalidInput(f"where: expected key=value, got {pair!r}")
-        try:
-            where[key] = json.loads(value)
-        except ValueError:
-            where[key] = value
+    for condition in conditions:
+        found = _CONDITION.fullmatch(condition)
+        if found is None:
+            raise InvalidInput(f"where: expected key=value, key!=value or key>=value, got {condition!r}", field="where")
+        key, sign, value = found["key"].strip(), found["sign"], found["value"]
+        told = {_BOUNDS[sign]: parse_value(value)} if sign in _BOUNDS else _any_of(value)
+        if sign == "!=":
+            told = {"not": told}
+        if key in where and not (
+            sign in _BOUNDS and isinstance(where[key], dict) and told.keys().isdisjoint(where[key])
+        ):
+            hint = "; several values of which any may match are a list: key='[1, 2]'"
+            raise InvalidInput(
+                f"where.{key}: expected each condition once, got it a second time{hint}", field=f"where.{key}"
+            )
+        where[key] = {**where[key], **told} if key in where else told
     return where or None
+
+
+def parse_value(value: str) -> Any:
+    """A value that is JSON (a number, a list, quoted text) as that, any other as text."""
+    try:
+        found = json.loads(value, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return value
+    return value if isinstance(found, float) and math.isinf(found) else found
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is a word, and no number")
+
+
+def _any_of(value: str) -> Any:
+    """The value, whichever way it is stored: nobody who types `year=2024` knows whether it is a number or text there."""
+    found = parse_value(value)
+    if isinstance(found, bool | int | float):
+        return [found, value]
+    if found == value and _DATE.match(value):
+        with contextlib.suppress(ValueError):
+            moment = datetime.datetime.fromisoformat(value)
+            return [value, moment if len(value) > len("2024-02-29") else moment.date()]
+    return found
+
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def show_hits(hits: Sequence[SearchHit], *, width: int = 220) -> None:

@@ -9,7 +9,6 @@ import datetime
 import difflib
 import math
 import re
-import reprlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -18,7 +17,7 @@ from qdrant_client import models
 from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.plain import native, plain, with_zone
 from gristmill_schemas.point import TENANT_PATH
-from gristmill_schemas.validation import clean_identifier
+from gristmill_schemas.validation import clean_identifier, shown
 
 #: What an application may pass as `where`.
 Where = Mapping[str, Any] | models.Filter
@@ -45,8 +44,8 @@ _ELSEWHERE = {
 _JOINING = frozenset({"and", "or", "nor", "should", "must", "must_not", "filter", "not"})
 
 #: A path as Qdrant reads it. Other letters than these are quoted, since its parsers differ in what they take for a letter.
-_PART = r'(?:[A-Za-z0-9_-]+|"[^"]*")(?:\[\d*\])*'
-_PATH = re.compile(rf"{_PART}(?:\.{_PART})*")
+PATH_PART = r'(?:[A-Za-z0-9_-]+|"[^"\\]*")(?:\[\d*\])*'
+_PATH = re.compile(rf"{PATH_PART}(?:\.{PATH_PART})*")
 
 
 def compile_filter(where: Where | None, tenant: str | None = None) -> models.Filter | None:
@@ -81,7 +80,7 @@ def condition(key: object, value: Any) -> models.Condition:
     try:
         return _condition(payload_path(name), value)
     except ValueError as error:
-        field = f"where.{name}"
+        field = f"where.{name if name.isprintable() and len(name) <= 80 else shown(name)}"
         raise InvalidInput(f"{field}: {error}{_joined(name, value)}", field=field) from None
 
 
@@ -100,8 +99,8 @@ def payload_path(key: str) -> str:
     """
     if _PATH.fullmatch(key):
         return key
-    if '"' in key:
-        raise ValueError("expected a key without double quotes inside, which no filter of Qdrant can name")
+    if '"' in key or "\\" in key:
+        raise ValueError("expected a key that Qdrant can name, got one with double quotes or backslashes inside")
     parts = key.split(".")
     if not all(part.strip() for part in parts):  # such as `No.`: nothing stands behind the dot, so it is the name's own
         parts = [key]
@@ -167,7 +166,7 @@ def _any(path: str, values: list[Any]) -> models.Condition:
     if not values:
         raise ValueError("expected a list with at least one item, got an empty one")
     if any(isinstance(value, Mapping | list | tuple | set) for value in values):
-        raise ValueError(f"expected a list of strings, numbers, dates or null, got {reprlib.repr(values)}")
+        raise ValueError(f"expected a list of strings, numbers, dates or null, got {shown(values, 200)}")
     kinds = {type(value) for value in values}
     if kinds in ({str}, {int}):  # MatchAny wants one type
         return models.FieldCondition(key=path, match=models.MatchAny(any=[_plain(value) for value in values]))
@@ -179,7 +178,7 @@ def _operation(path: str, value: Mapping[Any, Any]) -> models.Condition:
         return models.Filter(must_not=[_condition(path, value["not"])])
     if value and set(value) <= _BOUNDS:
         return _range(path, {name: native(bound, name) for name, bound in value.items()})
-    raise ValueError(f"expected {_EXPECTED}, got {reprlib.repr(dict(value))}{_meant(path, value)}")
+    raise ValueError(f"expected {_EXPECTED}, got {shown(dict(value), 200)}{_meant(path, value)}")
 
 
 def _meant(path: str, value: Mapping[Any, Any]) -> str:
@@ -192,8 +191,8 @@ def _meant(path: str, value: Mapping[Any, Any]) -> str:
         plain_name = name.strip().lstrip("$").lower()
         close = difflib.get_close_matches(plain_name, _OPERATORS, n=1, cutoff=0.7)
         if meant := _ELSEWHERE.get(plain_name) or (f"{close[0]!r}" if close else None):
-            return f"; instead of {name!r} say {meant}"
-        return f"; a nested key is written with a dot, as in {{'{path}.{name}': …}}"
+            return f"; instead of {shown(name)} say {meant}"
+        return f"; a nested key is written with a dot, as in {{{shown(f'{path}.{name}')}: …}}"
     return ""
 
 
@@ -201,7 +200,7 @@ def _joined(name: str, value: Any) -> str:
     if name.lstrip("$").lower() not in _JOINING or not isinstance(value, list | tuple | Mapping):
         return ""
     return (
-        f"; if {name!r} shall join conditions: a mapping means all of its keys, a list any of its values, and for more "
+        f"; if {shown(name)} shall join conditions: a mapping means all of its keys, a list any of its values, and for more "
         "there is qdrant_client.models.Filter"
     )
 
@@ -214,9 +213,7 @@ def _range(path: str, bounds: dict[str, Any]) -> models.FieldCondition:
     moments = {name: moment for name, bound in bounds.items() if (moment := _moment(bound)) is not None}
     if len(moments) == len(bounds):
         return models.FieldCondition(key=path, range=models.DatetimeRange(**moments))
-    raise ValueError(
-        f"expected bounds that are all numbers or all dates, got {reprlib.repr(bounds)}{_bad_bound(bounds)}"
-    )
+    raise ValueError(f"expected bounds that are all numbers or all dates, got {shown(bounds, 200)}{_bad_bound(bounds)}")
 
 
 def _below(number: float) -> float:
@@ -262,9 +259,9 @@ def _bad_bound(bounds: Mapping[str, Any]) -> str:
     for name, bound in bounds.items():
         if isinstance(bound, str):
             return (
-                f"; {name}: {bound!r} is no date such as '2024-02-29' or '2024-02-29T08:30:00+08:00', and a number has no "
-                "quotes"
+                f"; {name}: {shown(bound)} is no date such as '2024-02-29' or '2024-02-29T08:30:00+08:00', and a number "
+                "has no quotes"
             )
         if _number(bound) is None and _moment(bound) is None:
-            return f"; {name}: {reprlib.repr(bound)} is neither"
+            return f"; {name}: {shown(bound, 200)} is neither"
     return ""

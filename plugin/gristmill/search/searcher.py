@@ -17,6 +17,7 @@ from gristmill.search.descriptions import Descriptions
 from gristmill.search.filters import Where, compile_filter
 from gristmill.search.instructions import resolve_instruction
 from gristmill.search.query_vectors import QueryEncoder
+from gristmill.search.unmatched import Unmatched
 from gristmill.store.collections import Collections
 from gristmill.store.connection import store_errors
 from gristmill.store.points import Foreign, read_content, read_point
@@ -33,8 +34,11 @@ _Points = Sequence[models.ScoredPoint]
 class Searcher:
     """Searches collections; remembers their descriptions for a while and checks them against every hit."""
 
-    def __init__(self, store: QdrantClient, collections: Collections, queries: QueryEncoder) -> None:
+    def __init__(
+        self, store: QdrantClient, collections: Collections, queries: QueryEncoder, unmatched: Unmatched
+    ) -> None:
         self._store = store
+        self._unmatched = unmatched
         self._queries = queries
         self._descriptions = Descriptions(collections)
         #: Keys of the collections that hold points which are not ours; searches there ask for ours alone.
@@ -65,9 +69,10 @@ class Searcher:
         name = identifier("collection", collection)
         many = one_or_many("queries", queries, str, "a query or an iterable of queries")
         asked = [text(f"queries[{position}]", each, MAX_QUERY_BYTES) for position, each in enumerate(many)]
+        owner = tenant_name(tenant)
         how = _How(
             instruction,
-            compile_filter(where, tenant_name(tenant)),
+            compile_filter(where, owner),
             integer("limit", limit, 1),
             integer("offset", offset, 0),
             None if score_threshold is None else number("score_threshold", score_threshold),
@@ -76,7 +81,10 @@ class Searcher:
         if group_by_document and offset:
             raise refuse("offset", "0, since grouped searches start at the best document", offset)
         parts = [asked[start : start + MAX_QUERY_TEXTS] for start in range(0, len(asked), MAX_QUERY_TEXTS)]
-        return [hits for part in parts for hits in self._healed(name, part, how)]
+        found = [hits for part in parts for hits in self._healed(name, part, how)]
+        if how.conditions and not all(found):
+            self._unmatched.tell(name, where, owner)
+        return found
 
     def forget(self, collection: str) -> None:
         """Forget what is remembered of a collection: it has been changed."""
