@@ -38,7 +38,7 @@ class Document(Record):
     @cached_property
     def metadata_hash(self) -> str:
         """128 bits of the canonical metadata's SHA-256, in hex."""
-        return hashlib.sha256(canonical_json(self.metadata)).hexdigest()[:32]
+        return metadata_hash(self.metadata)
 
 
 class Deletion(Record):
@@ -53,6 +53,11 @@ class Deletion(Record):
 def text_hash(text: str) -> str:
     """128 bits of a text's SHA-256, in hex."""
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def metadata_hash(metadata: dict[str, Any]) -> str:
+    """128 bits of the SHA-256 of metadata in its canonical form, in hex."""
+    return hashlib.sha256(canonical_json(metadata)).hexdigest()[:32]
 
 
 def canonical_json(value: Any) -> bytes:

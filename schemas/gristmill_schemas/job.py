@@ -229,7 +229,6 @@ class Receipt(Record):
     #: Version that Qdrant holds; an older one may still be searched while a newer one is pending or dead.
     stored_version: int | None = None
     fingerprint: str | None = None
-    tokens: int | None = None
     truncated: bool = False
     #: Points that it was cut into.
     chunks: int | None = None

@@ -136,7 +136,11 @@ def _is(chunks: Mapping[int, tuple[PointSystem, str]], text: str) -> bool:
     systems = [system for system, _ in chunks.values()]
     whole = sorted(chunks) == list(range(systems[0].chunks))
     one_content = len({system.etag for system in systems}) == 1
-    return whole and one_content and all(text[slice(*system.span)] == part for system, part in chunks.values())
+    return (
+        whole
+        and one_content
+        and all(text[slice(*(system.span or (None,)))] == part for system, part in chunks.values())
+    )
 
 
 def add_up(verdict: Verdict, reports: Iterable[JobReport], done: Counter[str], started: float) -> Verdict:

@@ -51,14 +51,11 @@ LETTER = DeadLetter(
 POINT = PointSystem(
     id="a",
     version=1,
-    span=(0, 1),
+    chunk=0,
     text_hash="t",
-    metadata_hash="m",
     etag="e",
     space="s",
-    tokens=1,
     job="j",
-    enqueued_at=1,
     stored_at=1,
 )
 QUERY = QueryRequest(token="0" * 32, model_digest="d", dimensions=8, texts=("t",))

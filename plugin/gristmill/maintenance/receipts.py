@@ -80,12 +80,10 @@ def _pending(
 def _stored(held: PointSystem, spec: CollectionSpec) -> dict[str, Any]:
     return {
         "fingerprint": held.space,
-        "tokens": held.tokens,
         "truncated": held.truncated,
         "chunks": held.chunks,
         "attempts": held.attempts,
         "job_id": held.job,
-        "enqueued_at": held.enqueued_at,
         "stored_at": held.stored_at,
         "point_ids": tuple(chunk_ids(held)),
     }

@@ -20,7 +20,7 @@ from gristmill.search.query_vectors import QueryEncoder
 from gristmill.search.unmatched import Unmatched
 from gristmill.store.collections import Collections
 from gristmill.store.connection import store_errors
-from gristmill.store.points import Foreign, read_content, read_point
+from gristmill.store.points import Foreign, read_content, read_point, span_of
 from gristmill_schemas import CollectionSpec, PointSystem, SearchHit
 from gristmill_schemas.errors import GristmillError, InvalidInput, SpaceMismatch
 from gristmill_schemas.limits import MAX_QUERY_BYTES, MAX_QUERY_TEXTS
@@ -196,7 +196,8 @@ def _texts_there(spec: CollectionSpec, read: Sequence[tuple[models.ScoredPoint, 
 
 
 def _hit(spec: CollectionSpec, point: models.ScoredPoint, system: PointSystem, instruction: str | None) -> SearchHit:
-    content, metadata = read_content(spec, point.payload or {})
+    payload = point.payload or {}
+    content, metadata = read_content(spec, payload)
     return SearchHit(
         id=system.id,
         score=point.score,
@@ -206,7 +207,7 @@ def _hit(spec: CollectionSpec, point: models.ScoredPoint, system: PointSystem, i
         version=system.version,
         chunk=system.chunk,
         chunks=system.chunks,
-        span=system.span,
+        span=span_of(spec, system, payload),
         instruction=instruction,
         point_id=str(point.id),
     )

@@ -14,9 +14,9 @@ from typing import Any
 from qdrant_client import QdrantClient, models
 
 from gristmill.store.connection import store_errors
-from gristmill.store.points import read_content, read_system
+from gristmill.store.points import read_content, read_system, span_of
 from gristmill_schemas import CollectionSpec, PointSystem, StoredDocument, point_id
-from gristmill_schemas.document import text_hash
+from gristmill_schemas.document import metadata_hash, text_hash
 from gristmill_schemas.point import CHUNK_PATH, etag_of
 
 #: Points per request, texts included.
@@ -28,6 +28,7 @@ _LOOKS, _PAUSE_S = 3, 0.05
 @dataclass(frozen=True, slots=True)
 class _Chunk:
     system: PointSystem
+    span: tuple[int, int]
     text: str
     metadata: dict[str, Any] = field(default_factory=dict)
 
@@ -73,15 +74,16 @@ def _chunks(store: QdrantClient, spec: CollectionSpec, ids: Sequence[str]) -> di
         for point in points:
             system = read_system(point.payload)
             if isinstance(system, PointSystem):  # anything else is another tool's
-                found[str(point.id)] = _Chunk(system, *read_content(spec, point.payload or {}))
+                payload = point.payload or {}
+                found[str(point.id)] = _Chunk(system, span_of(spec, system, payload), *read_content(spec, payload))
     return found
 
 
 def _assemble(key: str, first: _Chunk, others: Sequence[_Chunk]) -> StoredDocument:
     system = first.system
     text = ""
-    for chunk in sorted((first, *others), key=lambda each: each.system.span[0]):
-        start, end = chunk.system.span
+    for chunk in sorted((first, *others), key=lambda each: each.span):
+        start, end = chunk.span
         if chunk.system.etag == system.etag and start <= len(text) < end:
             text += chunk.text[len(text) - start :]
     return StoredDocument(
@@ -91,8 +93,14 @@ def _assemble(key: str, first: _Chunk, others: Sequence[_Chunk]) -> StoredDocume
         tenant=system.tenant,
         version=system.version,
         chunks=system.chunks,
-        whole=etag_of(key, text_hash(text), system.metadata_hash) == system.etag,
+        whole=_is_of(text, first.metadata, key, system),
     )
+
+
+def _is_of(text: str, metadata: dict[str, Any], key: str, system: PointSystem) -> bool:
+    """Whether this is the text that was stored. Metadata may have been added since, and a repair takes the hash away."""
+    found = text_hash(text)
+    return found == system.text_hash or etag_of(key, found, metadata_hash(metadata)) == system.etag
 
 
 def count(store: QdrantClient, collection: str, where: models.Filter | None) -> int:

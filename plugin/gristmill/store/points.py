@@ -78,13 +78,18 @@ def read_content(spec: CollectionSpec, payload: Mapping[str, Any]) -> tuple[str,
     return str(payload.get(spec.text_key) or ""), rest
 
 
+def span_of(spec: CollectionSpec, system: PointSystem, payload: Mapping[str, Any]) -> tuple[int, int]:
+    """Characters [start, end) of its document's text that a chunk covers."""
+    return system.span or (0, len(str(payload.get(spec.text_key) or "")))
+
+
 def payload_of(spec: CollectionSpec, document: Document, system: PointSystem) -> dict[str, Any]:
     """The whole payload of one chunk: metadata at the top, the chunk's text, and our part under its own key."""
-    start, end = system.span
+    start, end = system.span or (0, len(document.text))
     return {
         **document.metadata,
         spec.text_key: document.text[start:end],
-        SYSTEM_KEY: system.model_dump(mode="json", exclude_none=True),
+        SYSTEM_KEY: system.model_dump(mode="json", exclude_defaults=True),
     }
 
 

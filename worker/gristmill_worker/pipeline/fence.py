@@ -11,25 +11,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 from gristmill_schemas import Document, Outcome, PointSystem, point_id
 from gristmill_schemas.point import etag_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Task:
-    """One document on its way, with its version settled."""
+    """One document on its way, with its version settled. What is derived from it is derived once."""
 
     document: Document
     version: int
     job_id: str
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The document's identity within its collection: the point id of its chunk 0."""
         return point_id(self.document.id, self.document.tenant)
 
-    @property
+    @cached_property
     def etag(self) -> str:
         """The document's identity and content in one value."""
         return etag_of(self.key, self.document.text_hash, self.document.metadata_hash)
@@ -97,7 +98,7 @@ def decide(task: Task, held: Held, fingerprint: str) -> Action:
     if held.newest > task.version:
         return Action.YIELD
     same_text = stored.text_hash == task.document.text_hash and stored.space == fingerprint
-    same = same_text and stored.metadata_hash == task.document.metadata_hash
+    same = same_text and stored.etag == task.etag
     if stored.version == task.version and not same:
         return Action.YIELD
     if not held.whole or not same_text:

@@ -222,17 +222,14 @@ def _points(
             version=task.version,
             chunk=chunk,
             chunks=len(each.spans),
-            span=span,
+            span=span if len(each.spans) > 1 else None,
             text_hash=document.text_hash,
-            metadata_hash=document.metadata_hash,
             etag=task.etag,
             space=spec.space.fingerprint,
-            tokens=tokens,
-            truncated=truncated,
             job=task.job_id,
-            attempts=claim.attempts,
-            enqueued_at=claim.parcel.enqueued_at,
             stored_at=stored_at,
+            truncated=truncated,
+            attempts=claim.attempts,
         )
         point = point_id(document.id, document.tenant, chunk)
         points.append(Point(point, vector, payload_of(spec, document, system), task.version, chunk))

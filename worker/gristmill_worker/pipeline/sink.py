@@ -235,7 +235,6 @@ class Sink:
         ids = [point_id(before.id, before.tenant, chunk) for chunk in range(before.chunks)]
         new = {
             "version": task.version,
-            "metadata_hash": task.document.metadata_hash,
             "etag": task.etag,
             "job": task.job_id,
         }

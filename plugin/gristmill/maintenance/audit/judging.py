@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from gristmill.store.points import Seen
 from gristmill_schemas import Document, Gap, PointSystem, point_id
+from gristmill_schemas.point import etag_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def _wrong_content(subject: Subject, held: PointSystem) -> tuple[Gap, str] | Non
             return None  # a newer one is there, and the newest wins
         return Gap.STALE, f"expected version {subject.version} or newer, got {held.version}"
     document = subject.document
-    if document is None or (held.text_hash, held.metadata_hash) == (document.text_hash, document.metadata_hash):
+    if document is None or held.etag == etag_of(subject.key, document.text_hash, document.metadata_hash):
         return None
     what = "text" if held.text_hash != document.text_hash else "metadata"
     return Gap.STALE, f"version {held.version} has another {what} than the document that was given"

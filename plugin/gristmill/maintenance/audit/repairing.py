@@ -17,7 +17,7 @@ from qdrant_client import QdrantClient, models
 
 from gristmill.maintenance.audit.judging import Problem, chunk_ids
 from gristmill.store.connection import store_errors
-from gristmill.store.points import Foreign, read_content, read_system
+from gristmill.store.points import Foreign, read_content, read_system, span_of
 from gristmill_schemas import CollectionSpec, Document, PointSystem, point_id
 from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.point import ETAG_PATH, VERSION_PATH, etag_of
@@ -47,10 +47,10 @@ class Repairer:
             points = self._store.retrieve(self._spec.physical, ids=chunk_ids(held), with_payload=True)
         text = ""
         metadata: dict[str, Any] = {}
-        for span, payload in sorted(_parts(points), key=lambda part: part[0]):
+        for (start, end), payload in sorted(self._parts(points), key=lambda part: part[0]):
             part, metadata = read_content(self._spec, payload)
-            if span[0] <= len(text) < span[1]:
-                text += part[len(text) - span[0] :]
+            if start <= len(text) < end:
+                text += part[len(text) - start :]
         try:
             found = Document(id=held.id, tenant=held.tenant, text=text, metadata=metadata, version=held.version)
         except InvalidInput:
@@ -58,6 +58,14 @@ class Repairer:
         key = point_id(held.id, held.tenant)
         # The etag and not the text hash, which an earlier, interrupted repair may have taken away.
         return found if etag_of(key, found.text_hash, found.metadata_hash) == held.etag else None
+
+    def _parts(self, points: Iterable[models.Record]) -> Iterator[tuple[tuple[int, int], Mapping[str, Any]]]:
+        """Characters that each chunk covers, and its payload; what is not ours belongs to no document."""
+        for point in points:
+            payload = point.payload or {}
+            system = read_system(payload)
+            if not isinstance(system, Foreign):
+                yield span_of(self._spec, system, payload), payload
 
     def make_way(self, problems: Iterable[Problem]) -> None:
         """Let the same version of these documents pass the fence once more."""
@@ -90,14 +98,6 @@ class Repairer:
         if operations:
             with store_errors(self._spec.physical):
                 self._store.batch_update_points(self._spec.physical, operations, wait=True)
-
-
-def _parts(points: Iterable[models.Record]) -> Iterator[tuple[tuple[int, int], Mapping[str, Any]]]:
-    """Characters that each chunk covers, and its payload; what is not ours belongs to no document."""
-    for point in points:
-        system = read_system(point.payload)
-        if not isinstance(system, Foreign):
-            yield system.span, point.payload or {}
 
 
 def _still(ids: Sequence[str], *conditions: models.Condition) -> models.Filter:
