@@ -7,6 +7,7 @@ succeeds, its time is over or this process drains. What it waits for is visible 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -56,6 +57,14 @@ class Patience:
             ShuttingDown: this process drains and the server is still away.
             Unavailable: the time is over and the server is still away.
         """
+        started = time.monotonic()
+        try:
+            return function()  # nearly every time; the rest is for when it does not
+        except Unavailable as away:
+            left_s = None if at_most_s is None else max(0.0, at_most_s - (time.monotonic() - started))
+            return self._repeat(function, away, left_s)
+
+    def _repeat(self, function: Callable[[], T], first: Unavailable, at_most_s: float | None) -> T:
         draining = tenacity.stop_when_event_set(self.draining)
         stop = draining if at_most_s is None else draining | tenacity.stop_before_delay(at_most_s)
         cause = (threading.get_ident(), id(function))
@@ -66,8 +75,15 @@ class Patience:
             sleep=tenacity.sleep_using_event(self.draining),
             before_sleep=lambda state: self.notices.put(cause, str(state.outcome and state.outcome.exception())),
         )
+        failed = [first]
+
+        def attempt() -> T:
+            if failed:
+                raise failed.pop()
+            return function()
+
         try:
-            return retrying(function)
+            return retrying(attempt)
         except tenacity.RetryError as error:
             away = error.last_attempt.exception()
             if self.draining.is_set() or not isinstance(away, Unavailable):
