@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from gristmill.ingest.broker import CeleryDispatcher
+from gristmill.ingest.broker import CeleryDispatcher, messages_for
 from gristmill.ledger import Claim, HighWater, RedisLedger
 from gristmill.ledger.connection import connect
 from gristmill.settings import ClientSettings, load_settings
@@ -121,10 +121,10 @@ def test_a_parcel_in_work_is_left_alone_until_its_holder_falls_silent(yard: Yard
 
 def test_what_a_killed_worker_held_gets_a_message_beside_a_backlog(yard: Yard) -> None:
     yard.accept(50)
-    yard.dispatcher.publish("m", 50)
+    yard.dispatcher.publish("m", messages_for(50))
     yard.take()
     yard.claim(lease_s=0.0)
-    assert yard.look(4) == 50
+    assert yard.look(4) == messages_for(50)
 
 
 def test_what_is_delayed_or_rests_is_missed_when_it_is_due_and_not_before(yard: Yard) -> None:

@@ -19,11 +19,23 @@ WORK_TASK = "gristmill.work"
 _CONNECTIONS = 10
 
 
+#: A task handles up to so many parcels, one after the other, while there are any: Celery and kombu spend some 4 ms of CPU
+#: on a message, four times what the ledger spends on a parcel.
+PARCELS_PER_MESSAGE = 4
+#: The first parcels get a message each, so that a short job has as many threads as it has parcels.
+_EAGER = 16
+
+
+def messages_for(parcels: int) -> int:
+    """Messages that so many waiting parcels want."""
+    return min(parcels, _EAGER) + -(-max(0, parcels - _EAGER) // PARCELS_PER_MESSAGE)
+
+
 class Dispatcher(Protocol):
     """Tells workers that there is work for a model. Telling twice is harmless, and what gets lost is told again."""
 
     def publish(self, model_digest: str, count: int = 1) -> None:
-        """Send `count` messages, one per parcel that waits, to the queue of that model.
+        """Send `count` messages to the queue of that model; `messages_for` says how many.
 
         Raises:
             BrokerUnavailable: not all of them were sent; the reconciler will send the rest.

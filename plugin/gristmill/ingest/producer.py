@@ -1,4 +1,4 @@
-"""Handing work over: a stream of documents or deletions becomes parcels in the ledger and as many messages in the queue.
+"""Handing work over: a stream of documents or deletions becomes parcels in the ledger, and messages in the queue.
 
 Order matters: first the ledger, then the broker. What the ledger has accepted is owed; a message that gets lost on the
 way is replaced by the reconciler.
@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from gristmill.ingest.broker import Dispatcher
+from gristmill.ingest.broker import Dispatcher, messages_for
 from gristmill.ingest.packing import group
 from gristmill.ledger import Accepted, HighWater, Ledger, Ticket
 from gristmill_schemas import CollectionSpec, Deletion, Document, Parcel
@@ -71,7 +71,8 @@ class Producer:
             count += len(parcel)
             if accepted is not None:
                 accepted(batch)
-            self._publish(parcel)
+            if messages_for(sequence + 1) > messages_for(sequence):
+                self._publish(parcel)
             if progress is not None:
                 progress(count)
         return count

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gristmill.ingest.broker import PARCELS_PER_MESSAGE
 from gristmill_schemas import VectorSpace
 from gristmill_schemas.errors import EncodingFailed, SpaceMismatch
 from gristmill_worker.batching.batcher import Batcher, Lane, stacked
@@ -70,6 +71,7 @@ class Engine:
             commons.leases.encoded,
         )
         self._handler = Handler(self.digest, commons, Pipeline(commons, preparer, sink), self._fuse)
+        self._draining = commons.patience.draining
         self._busy = 0
         self._lock = threading.Lock()
 
@@ -89,11 +91,20 @@ class Engine:
         return self.batcher.sick is None and not self._fuse.resting and not self._handler.pause.lasts
 
     def process(self) -> Handled:
-        """Bring one parcel of this model to its end, if one waits."""
+        """Bring parcels of this model to their ends, as many as a message stands for, while any wait.
+
+        Returns:
+            LATER: the message is needed again, since a parcel was put back or this process takes no more.
+        """
         with self._lock:
             self._busy += 1
         try:
-            return self._handler.process()
+            for _ in range(PARCELS_PER_MESSAGE):
+                if (handled := self._handler.process()) is not Handled.DONE:
+                    return handled
+                if self._draining.is_set() or not self.willing:
+                    return Handled.LATER
+            return Handled.DONE
         finally:
             with self._lock:
                 self._busy -= 1

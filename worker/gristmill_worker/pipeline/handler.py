@@ -29,6 +29,7 @@ import time
 from collections import Counter
 from enum import StrEnum
 
+from gristmill.ingest.broker import messages_for
 from gristmill.ledger import Claim, UnreadableParcel, Verdict
 from gristmill_schemas import Outcome
 from gristmill_schemas.errors import (
@@ -61,10 +62,11 @@ _MISSING_REST_S = 1.5
 
 
 class Handled(StrEnum):
-    """What to do with the message."""
+    """What became of the parcel, and with it of the message."""
 
-    DONE = "done"  #: acknowledge it
-    LATER = "later"  #: put it back: the parcel still waits
+    DONE = "done"  #: it is answered for
+    NONE = "none"  #: none waits: a message too many
+    LATER = "later"  #: it still waits, and wants a message
 
 
 class Handler:
@@ -98,7 +100,7 @@ class Handler:
             log.error("parked an unreadable parcel: %s", error)
             return Handled.DONE
         if claim is None:
-            return Handled.DONE  # a message too many
+            return Handled.NONE
         with self._leases.holding(claim):
             return self._hold(claim)
 
@@ -192,7 +194,7 @@ class Handler:
     def _split(self, claim: Claim, attempts: int) -> Handled:
         parts = claim.parcel.split()
         if self._ledger.split(claim, parts, attempts):
-            self._publish(self._model_digest, len(parts))
+            self._publish(self._model_digest, messages_for(len(parts)))
         return Handled.DONE
 
     def _reroute(self, claim: Claim, error: AnotherModel) -> Handled:

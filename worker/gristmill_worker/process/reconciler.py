@@ -1,8 +1,8 @@
 """The reconciler: keeps the number of messages up with the number of parcels that could be claimed.
 
 A message only says that there is work, so nothing needs to be known about which one was lost, doubled or forged: where
-fewer wait in the queue than parcels are due, the difference is sent. That covers a kill between taking a message and
-claiming, a flushed broker, a publish that failed, a holder that fell silent, and a delay or a rest that has ended.
+fewer wait in the queue than the parcels that are due want, the difference is sent. That covers a kill between taking a
+message and claiming, a flushed broker, a publish that failed, a holder that fell silent, and a delay or a rest that has ended.
 
 Runs in every worker; a turn in the ledger makes one of each model's workers act.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
-from gristmill.ingest.broker import Dispatcher
+from gristmill.ingest.broker import Dispatcher, messages_for
 from gristmill.ledger import Ledger
 
 log = logging.getLogger(__name__)
@@ -54,11 +54,12 @@ class Reconciler:
             self._lacked_before = 0
             return
         # The ledger first: what is accepted and published between the two looks then counts as a message only.
-        lacks = max(0, self._ledger.backlog(self._model_digest) - self._queue.length())
+        wanted = messages_for(self._ledger.backlog(self._model_digest))
+        lacks = max(0, wanted - self._queue.length())
         # Messages on their way, from a producer or to a claim, are missing at one look, but not the same at two.
         sent = min(lacks, self._lacked_before, _MOST_AT_ONCE)
         if sent:
-            log.warning("%d parcels are due that no message speaks of: sending as many", sent)
+            log.warning("parcels are due that no message speaks of: sending %d", sent)
             self._dispatcher.publish(self._model_digest, sent)
         self._lacked_before = lacks - sent
         self._ledger.forget_expired()
