@@ -38,7 +38,12 @@ class Document(Record):
     @cached_property
     def metadata_hash(self) -> str:
         """128 bits of the canonical metadata's SHA-256, in hex."""
-        return metadata_hash(self.metadata)
+        return hash_of(self.metadata_json)
+
+    @cached_property
+    def metadata_json(self) -> bytes:
+        """The metadata in their canonical form."""
+        return canonical_json(self.metadata)
 
 
 class Deletion(Record):
@@ -52,12 +57,12 @@ class Deletion(Record):
 
 def text_hash(text: str) -> str:
     """128 bits of a text's SHA-256, in hex."""
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hash_of(text.encode())
 
 
-def metadata_hash(metadata: dict[str, Any]) -> str:
-    """128 bits of the SHA-256 of metadata in its canonical form, in hex."""
-    return hashlib.sha256(canonical_json(metadata)).hexdigest()[:32]
+def hash_of(content: bytes) -> str:
+    """128 bits of the SHA-256, in hex."""
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def canonical_json(value: Any) -> bytes:

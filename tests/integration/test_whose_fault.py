@@ -133,7 +133,7 @@ def test_a_limited_collection_rests_as_long_as_it_was_asked_to(make_stage: Calla
         stage.accept([Document(id=str(number), text=f"text {number}")])
     handler.process()
     assert stage.ledger.backlog(stage.encoder.info.digest) == 0, "its other parcels rest too"
-    assert handler.process() is Handled.DONE
+    assert handler.process() is Handled.NONE
     assert ends(stage) == [(0, 0, 1)] * 3
 
 

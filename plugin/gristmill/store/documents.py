@@ -16,7 +16,7 @@ from qdrant_client import QdrantClient, models
 from gristmill.store.connection import store_errors
 from gristmill.store.points import read_content, read_system, span_of
 from gristmill_schemas import CollectionSpec, PointSystem, StoredDocument, point_id
-from gristmill_schemas.document import metadata_hash, text_hash
+from gristmill_schemas.document import canonical_json, hash_of, text_hash
 from gristmill_schemas.point import CHUNK_PATH, etag_of
 
 #: Points per request, texts included.
@@ -100,7 +100,7 @@ def _assemble(key: str, first: _Chunk, others: Sequence[_Chunk]) -> StoredDocume
 def _is_of(text: str, metadata: dict[str, Any], key: str, system: PointSystem) -> bool:
     """Whether this is the text that was stored. Metadata may have been added since, and a repair takes the hash away."""
     found = text_hash(text)
-    return found == system.text_hash or etag_of(key, found, metadata_hash(metadata)) == system.etag
+    return found == system.text_hash or etag_of(key, found, hash_of(canonical_json(metadata))) == system.etag
 
 
 def count(store: QdrantClient, collection: str, where: models.Filter | None) -> int:

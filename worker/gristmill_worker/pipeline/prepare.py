@@ -232,5 +232,7 @@ def _points(
             attempts=claim.attempts,
         )
         point = point_id(document.id, document.tenant, chunk)
-        points.append(Point(point, vector, payload_of(spec, document, system), task.version, chunk))
+        payload = payload_of(spec, document, system)
+        size = len(document.metadata_json) + len(payload[spec.text_key].encode())
+        points.append(Point(point, vector, payload, task.version, chunk, size))
     return Prepared(task, tuple(points), tokens, truncated)

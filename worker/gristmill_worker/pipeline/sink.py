@@ -6,6 +6,7 @@ Every write is conditional on `stored version < mine`, in Qdrant itself, and ret
 
 from __future__ import annotations
 
+import functools
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,9 +19,8 @@ from google.protobuf.message import Error as ProtobufError
 from qdrant_client import QdrantClient, models
 
 from gristmill.store.connection import store_errors
-from gristmill.store.points import Foreign, number_bytes, payload_of, read_system, upsert
+from gristmill.store.points import Foreign, number_bytes, payload_of, read_systems, upsert
 from gristmill_schemas import CollectionSpec, Document, PointSystem, point_id
-from gristmill_schemas.document import canonical_json
 from gristmill_schemas.errors import RequestTooLarge, StoreRefused, StoreUnfit
 from gristmill_schemas.point import ETAG_PATH, ID_PATH, POINT_NAMESPACE, TENANT_PATH, VERSION_PATH
 from gristmill_schemas.validation import SYSTEM_KEY
@@ -39,6 +39,8 @@ MAX_REQUEST_POINTS = 256
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
 #: Requests do not become smaller than this, however small a proxy wants them.
 _LEAST_REQUEST_BYTES = 16 * 1024
+#: Bytes of a point beside its vector and the user's part of its payload: our part, and the names of fields.
+_POINT_BYTES = 512
 #: Bytes that name one point in a filter: its id, quoted, and its content's tag.
 _NAME_BYTES = 80
 #: Bound of one read of system payloads: about half a megabyte of answer.
@@ -70,6 +72,8 @@ class Point:
     version: int
     #: Chunk number; chunk 0 is written last.
     chunk: int
+    #: Of the user's part of the payload, text and metadata.
+    content_bytes: int
 
     @property
     def etag(self) -> str:
@@ -114,16 +118,10 @@ class Sink:
         found: dict[str, PointSystem | Foreign] = {}
         for start in range(0, len(ids), _READ_POINTS):
             page = list(ids[start : start + _READ_POINTS])
-            points = self._ask(
-                spec,
-                lambda page=page: self._store.retrieve(  # type: ignore[misc]  # the lambda's default
-                    spec.physical, ids=page, with_payload=[SYSTEM_KEY], with_vectors=False
-                ),
-            )
-            for point in points:
-                found[str(point.id)] = system = read_system(point.payload)
-                if isinstance(system, Foreign) and system.newer is not None:
-                    raise system.newer
+            found |= self._ask(spec, functools.partial(read_systems, self._store, spec.physical, page))
+        for system in found.values():
+            if isinstance(system, Foreign) and system.newer is not None:
+                raise system.newer
         return found
 
     def look(self, spec: CollectionSpec, documents: Sequence[Document], *, leftovers: bool) -> list[Sighting]:
@@ -188,7 +186,7 @@ class Sink:
         return {}
 
     def _size_of(self, point: Point) -> int:
-        return point.vector.size * self._number_bytes + len(canonical_json(point.payload)) + 64
+        return point.vector.size * self._number_bytes + point.content_bytes + _POINT_BYTES
 
     def _send_less_than(self, refused_bytes: int) -> None:
         """From now on: what was refused for its size would be refused again."""
@@ -209,7 +207,9 @@ class Sink:
             StoreUnfit: it refuses even that, so it is not the documents that are at fault.
         """
         vector = np.full(spec.space.dimensions, spec.space.dimensions**-0.5, dtype=np.float32)
-        probe = Point(_PROBE_ID, vector, {spec.text_key: "", SYSTEM_KEY: {"probe": True}}, version=0, chunk=0)
+        probe = Point(
+            _PROBE_ID, vector, {spec.text_key: "", SYSTEM_KEY: {"probe": True}}, version=0, chunk=0, content_bytes=0
+        )
         if reason := self._upload(spec, [probe], version=0).get(_PROBE_ID):
             raise StoreUnfit(
                 f"Qdrant refuses even a plain point in collection {spec.name!r} ({reason}): were its vectors or its "

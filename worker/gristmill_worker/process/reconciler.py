@@ -2,7 +2,7 @@
 
 A message only says that there is work, so nothing needs to be known about which one was lost, doubled or forged: where
 fewer wait in the queue than the parcels that are due want, the difference is sent. That covers a kill between taking a
-message and claiming, a flushed broker, a publish that failed, a holder that fell silent, and a delay or a rest that has ended.
+message and claiming, a flushed broker, a publish that failed, a holder that fell silent, the end of a delay or a rest.
 
 Runs in every worker; a turn in the ledger makes one of each model's workers act.
 """
