@@ -41,6 +41,8 @@ def clean_text(value: Any) -> str:
     """Return `value` if it is a string without NUL bytes and lone surrogates; ValueError names the place if not."""
     if not isinstance(value, str):
         raise ValueError(f"expected a string, got {type(value).__name__}")
+    if is_clean(value):
+        return value
     if (at := value.find("\0")) >= 0:
         raise ValueError(f"expected text without NUL bytes, got one at character {at}")
     try:
@@ -50,6 +52,19 @@ def clean_text(value: Any) -> str:
             f"expected valid Unicode, got the lone surrogate {value[error.start]!r} at character {error.start}"
         ) from None
     return value
+
+
+def is_clean(text: str) -> bool:
+    """Whether a text is without NUL bytes and lone surrogates."""
+    if "\0" in text:
+        return False
+    if text.isascii():
+        return True
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @singledispatch
