@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import cached_property
 from typing import Any
 
 from pydantic import Field
@@ -30,20 +29,15 @@ class Document(Record):
     #: Orders the writes of one document: the highest wins. None means the time of enqueueing, in microseconds.
     version: Version | None = None
 
-    @cached_property
+    @property
     def text_hash(self) -> str:
         """128 bits of the text's SHA-256, in hex: equal hash means the text need not be encoded again."""
         return text_hash(self.text)
 
-    @cached_property
+    @property
     def metadata_hash(self) -> str:
         """128 bits of the canonical metadata's SHA-256, in hex."""
-        return hash_of(self.metadata_json)
-
-    @cached_property
-    def metadata_json(self) -> bytes:
-        """The metadata in their canonical form."""
-        return canonical_json(self.metadata)
+        return hash_of(canonical_json(self.metadata))
 
 
 class Deletion(Record):

@@ -9,31 +9,36 @@ afterwards, what became of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import cached_property
 
 from gristmill_schemas import Document, Outcome, PointSystem, point_id
+from gristmill_schemas.document import canonical_json, hash_of
 from gristmill_schemas.point import etag_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Task:
-    """One document on its way, with its version settled. What is derived from it is derived once."""
+    """One document on its way, with its version settled."""
 
     document: Document
     version: int
     job_id: str
+    #: The document's identity within its collection: the point id of its chunk 0.
+    key: str = field(init=False)
+    text_hash: str = field(init=False)
+    #: The document's identity and content in one value.
+    etag: str = field(init=False)
+    metadata_bytes: int = field(init=False)
 
-    @cached_property
-    def key(self) -> str:
-        """The document's identity within its collection: the point id of its chunk 0."""
-        return point_id(self.document.id, self.document.tenant)
-
-    @cached_property
-    def etag(self) -> str:
-        """The document's identity and content in one value."""
-        return etag_of(self.key, self.document.text_hash, self.document.metadata_hash)
+    def __post_init__(self) -> None:
+        # At once and not by `cached_property`, whose one lock per class all task threads would queue at (before Python 3.12).
+        document, set_field = self.document, object.__setattr__
+        set_field(self, "key", point_id(document.id, document.tenant))
+        set_field(self, "text_hash", document.text_hash)
+        metadata = canonical_json(document.metadata)
+        set_field(self, "etag", etag_of(self.key, self.text_hash, hash_of(metadata)))
+        set_field(self, "metadata_bytes", len(metadata))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,7 @@ def decide(task: Task, held: Held, fingerprint: str) -> Action:
         return Action.ENCODE
     if held.newest > task.version:
         return Action.YIELD
-    same_text = stored.text_hash == task.document.text_hash and stored.space == fingerprint
+    same_text = stored.text_hash == task.text_hash and stored.space == fingerprint
     same = same_text and stored.etag == task.etag
     if stored.version == task.version and not same:
         return Action.YIELD

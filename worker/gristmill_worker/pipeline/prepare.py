@@ -223,7 +223,7 @@ def _points(
             chunk=chunk,
             chunks=len(each.spans),
             span=span if len(each.spans) > 1 else None,
-            text_hash=document.text_hash,
+            text_hash=task.text_hash,
             etag=task.etag,
             space=spec.space.fingerprint,
             job=task.job_id,
@@ -233,6 +233,6 @@ def _points(
         )
         point = point_id(document.id, document.tenant, chunk)
         payload = payload_of(spec, document, system)
-        size = len(document.metadata_json) + len(payload[spec.text_key].encode())
+        size = task.metadata_bytes + len(payload[spec.text_key].encode())
         points.append(Point(point, vector, payload, task.version, chunk, size))
     return Prepared(task, tuple(points), tokens, truncated)
