@@ -32,13 +32,17 @@ class Task:
     metadata_bytes: int = field(init=False)
 
     def __post_init__(self) -> None:
-        # At once and not by `cached_property`, whose one lock per class all task threads would queue at (before Python 3.12).
+        # At once: `cached_property` has one lock per class before Python 3.12, at which all task threads would queue.
         document, set_field = self.document, object.__setattr__
         set_field(self, "key", point_id(document.id, document.tenant))
         set_field(self, "text_hash", document.text_hash)
         metadata = canonical_json(document.metadata)
         set_field(self, "etag", etag_of(self.key, self.text_hash, hash_of(metadata)))
         set_field(self, "metadata_bytes", len(metadata))
+
+    def point_id(self, chunk: int) -> str:
+        """The id of one of its chunks."""
+        return point_id(self.document.id, self.document.tenant, chunk)
 
 
 @dataclass(frozen=True, slots=True)

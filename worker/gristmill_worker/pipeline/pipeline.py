@@ -137,7 +137,7 @@ class Pipeline:
 
     def _look(self, spec: CollectionSpec, tasks: Sequence[Task], *, leftovers: bool) -> list[Held]:
         keys = [task.key for task in tasks]
-        sightings = self._sink.look(spec, [task.document for task in tasks], leftovers=leftovers)
+        sightings = self._sink.look(spec, tasks, leftovers=leftovers)
         tombs = self._ledger.tombstones(spec.key, keys)
         return [
             Held(each.stored, tombs.get(key), each.others, each.squatter)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from gristmill.ledger import Claim
 from gristmill.ledger.clock import LedgerClock
 from gristmill.store.points import payload_of
-from gristmill_schemas import CollectionSpec, LongTexts, PointSystem, point_id
+from gristmill_schemas import CollectionSpec, LongTexts, PointSystem
 from gristmill_schemas.errors import EncodingFailed, Unavailable
 from gristmill_schemas.limits import MAX_CHUNKS
 from gristmill_worker.batching.batcher import Batcher, Row, stacked
@@ -231,7 +231,7 @@ def _points(
             truncated=truncated,
             attempts=claim.attempts,
         )
-        point = point_id(document.id, document.tenant, chunk)
+        point = task.point_id(chunk) if chunk else task.key
         payload = payload_of(spec, document, system)
         size = task.metadata_bytes + len(payload[spec.text_key].encode())
         points.append(Point(point, vector, payload, task.version, chunk, size))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from qdrant_client import QdrantClient, models
 
 from gristmill.store.connection import store_errors
 from gristmill.store.points import Foreign, number_bytes, payload_of, read_systems, upsert
-from gristmill_schemas import CollectionSpec, Document, PointSystem, point_id
+from gristmill_schemas import CollectionSpec, PointSystem, point_id
 from gristmill_schemas.errors import RequestTooLarge, StoreRefused, StoreUnfit
 from gristmill_schemas.point import ETAG_PATH, ID_PATH, POINT_NAMESPACE, TENANT_PATH, VERSION_PATH
 from gristmill_schemas.validation import SYSTEM_KEY
@@ -124,28 +124,27 @@ class Sink:
                 raise system.newer
         return found
 
-    def look(self, spec: CollectionSpec, documents: Sequence[Document], *, leftovers: bool) -> list[Sighting]:
+    def look(self, spec: CollectionSpec, tasks: Sequence[Task], *, leftovers: bool) -> list[Sighting]:
         """What is there of each document: chunk 0, and those of its other chunks that exist.
 
         One read for documents of one chunk; a second one for the further chunks of longer documents.
 
         Args:
             spec: the collection.
-            documents: at most a parcel's.
+            tasks: at most a parcel's.
             leftovers: look one chunk beyond each document's end as well; whatever is there belongs to no version that
                 is in force.
         """
-        names = [(document.id, document.tenant) for document in documents]
         # Most documents have one chunk, so the one beyond it is read along.
-        near = (0, 1) if leftovers else (0,)
-        found = self._read(spec, [point_id(*name, chunk) for name in names for chunk in near])
-        ends: dict[_Name, int] = {}
-        for name in names:
-            first = found.get(point_id(*name))
-            ends[name] = first.chunks + leftovers if isinstance(first, PointSystem) else len(near)
-        more = [point_id(*name, chunk) for name, end in ends.items() for chunk in range(len(near), end)]
-        found |= self._read(spec, more)
-        return [_sighting(name, found, ends[name]) for name in names]
+        ids = [[task.key, task.point_id(1)] if leftovers else [task.key] for task in tasks]
+        near = len(ids[0]) if ids else 0
+        found = self._read(spec, [each for theirs in ids for each in theirs])
+        for task, theirs in zip(tasks, ids, strict=True):
+            first = found.get(task.key)
+            if isinstance(first, PointSystem):
+                theirs += map(task.point_id, range(near, first.chunks + leftovers))
+        found |= self._read(spec, [each for theirs in ids for each in theirs[near:]])
+        return [_sighting([found.get(each) for each in theirs]) for theirs in ids]
 
     # writing
 
@@ -310,12 +309,12 @@ def deleting_through(doomed: Sequence[tuple[str, str | None, int]]) -> list[mode
     return operations
 
 
-def _sighting(name: _Name, found: Mapping[str, PointSystem | Foreign], end: int) -> Sighting:
-    first, *rest = (found.get(point_id(*name, chunk)) for chunk in range(max(1, end)))
-    squatter = next((each.problem for each in (first, *rest) if isinstance(each, Foreign)), None)
-    stored = first if isinstance(first, PointSystem) else None
-    others = tuple(each for each in rest if isinstance(each, PointSystem))
-    return Sighting(stored, others if stored else (), squatter)
+def _sighting(chunks: Sequence[PointSystem | Foreign | None]) -> Sighting:
+    first, *rest = chunks
+    squatter = next((each.problem for each in chunks if isinstance(each, Foreign)), None)
+    if not isinstance(first, PointSystem):
+        return Sighting(None, (), squatter)
+    return Sighting(first, tuple(each for each in rest if isinstance(each, PointSystem)), squatter)
 
 
 def slices(
