@@ -103,7 +103,7 @@ AUDIT = AuditReport(
 )  # fmt: skip
 RECEIPT = Receipt(
     collection=ENGLISH, id="orders/2026/0000042", state=ReceiptState.STORED, version=1_779_000_000_000_000,
-    stored_version=1_779_000_000_000_000, fingerprint="f" * 32, tokens=812, chunks=2, attempts=1,
+    stored_version=1_779_000_000_000_000, fingerprint="f" * 32, chunks=2, attempts=1,
     enqueued_at=NOW - 60, stored_at=NOW - 58,
     point_ids=("6b1c7f3e-0000-5000-8000-000000000001", "6b1c7f3e-0000-5000-8000-000000000002"),
 )  # fmt: skip
