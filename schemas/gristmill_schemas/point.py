@@ -71,6 +71,8 @@ class PointSystem(Stored):
     stored_at: float
     #: Whether the text was cut at the model's window. Read by receipts.
     truncated: bool = False
+    #: Tokens that the job has encoded for the document; none where only its metadata changed. Read by the job's counters.
+    tokens: int = 0
     #: Times its parcel was tried until it was stored. Read by receipts.
     attempts: int = 1
 

@@ -229,6 +229,7 @@ def _points(
             job=task.job_id,
             stored_at=stored_at,
             truncated=truncated,
+            tokens=tokens,
             attempts=claim.attempts,
         )
         point = task.point_id(chunk) if chunk else task.key

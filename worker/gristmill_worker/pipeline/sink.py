@@ -236,6 +236,7 @@ class Sink:
             "version": task.version,
             "etag": task.etag,
             "job": task.job_id,
+            "tokens": 0,
         }
         older_and_same = _conditions(_unchanged([before], task.version))
         operations: list[models.UpdateOperation] = []

@@ -11,8 +11,6 @@ from gristmill_schemas import DeadLetter, Deletion, Document, Outcome, PointSyst
 
 #: Characters of a reason that are kept.
 _REASON_CHARS = 2000
-#: Two jobs are opened further apart than this; a time that went through JSON comes back nearer than this.
-_SAME_TIME_S = 5e-7
 
 
 @dataclass
@@ -35,9 +33,7 @@ class Tally:
         self.outcomes[Outcome.STORED] += 1
         self.chunks += stored.chunks
         self.truncated += stored.truncated
-        # Where only metadata changed, the points keep the time of the job that has encoded the text.
-        if abs(stored.enqueued_at - self.claim.parcel.enqueued_at) < _SAME_TIME_S:
-            self.tokens += stored.tokens
+        self.tokens += stored.tokens
 
     def bury(self, item: Document | Deletion, version: int, error: str, reason: str) -> None:
         """Count an item as dead, and write its letter: everything needed to understand it and to try again."""
