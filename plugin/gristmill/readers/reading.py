@@ -6,6 +6,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from gristmill.arguments import one_or_many
 from gristmill.readers.base import Item, Options, describe
 from gristmill.readers.files import compression
 from gristmill.readers.files.encoding import known_encoding
@@ -14,6 +15,7 @@ from gristmill.readers.files.lines import BadLine
 from gristmill.readers.files.notes import Notes
 from gristmill.readers.files.source import STDIN, Meter, Source
 from gristmill.readers.formats import KINDS, Format, format_named, format_of, require, unknown_suffix
+from gristmill.seen_keys import SeenKeys
 from gristmill_schemas.errors import InvalidInput
 
 
@@ -109,14 +111,23 @@ def total_bytes(
 
 
 def _places(paths: Iterable[str | Path] | str | Path) -> list[Place]:
-    given = [paths] if isinstance(paths, str | Path) else paths
+    given = one_or_many("paths", paths, (str, Path), "a path or an iterable of paths")
     return [place for argument in given for place in places(argument)]
 
 
+def _found(among: list[Place], search: Search, notes: Notes) -> Iterator[Path | Unreadable]:
+    """Every file at or below the places, once, however many of them lead to it."""
+    seen = SeenKeys()
+    for path in (path for place in among for path in files(place, search, notes)):
+        if isinstance(path, Unreadable) or seen.add(search.key(path)):
+            yield path
+
+
 def _total(found: list[Place], search: Search) -> int | None:
-    every = (path for place in found for path in files(place, search, Notes()) if isinstance(path, Path))
     total = 0
-    for path in every:
+    for path in _found(found, search, Notes()):
+        if isinstance(path, Unreadable):
+            continue
         size = None if path == STDIN else size_bytes(path)
         if size is None:
             return None
@@ -173,7 +184,7 @@ def _read_all(
     notes: Notes,
     encoding: str | None,
 ) -> Iterator[Item]:
-    for path in (path for place in found for path in files(place, search, notes)):
+    for path in _found(found, search, notes):
         if isinstance(path, Unreadable):
             yield Source(path.path, "").reject(0, f"folder: expected a readable one, got {describe(path.error)}")
             continue

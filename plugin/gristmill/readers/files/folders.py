@@ -22,6 +22,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gristmill.arguments import refuse
 from gristmill.readers.files.notes import Notes, Passed
 from gristmill.readers.files.source import STDIN
 from gristmill_schemas.errors import InvalidInput
@@ -131,10 +132,12 @@ def places(argument: str | Path) -> list[Place]:
     Raises:
         InvalidInput: it is an address, it does not exist, or nothing matches it.
     """
+    if not isinstance(argument, str | Path) or not str(argument):
+        raise refuse("path", "a file or folder", argument)
     text = str(argument)
     _refuse_url(text)
     path = Path(argument)
-    if path == STDIN or os.path.lexists(path):
+    if path == STDIN or _is_there(path):
         return [Place(path)]
     if not glob.has_magic(text):
         raise InvalidInput(f"path: expected a file or folder, got {text!r}, which does not exist", field="path")
@@ -143,6 +146,14 @@ def places(argument: str | Path) -> list[Place]:
         expected = f"path: expected a pattern that something matches, got {text!r}, which nothing does"
         raise InvalidInput(expected, field="path")
     return found
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return os.path.lexists(path)
+    except ValueError:
+        # A name with a zero byte.
+        return False
 
 
 def _matching(pattern: Path) -> list[Path]:

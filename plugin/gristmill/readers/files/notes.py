@@ -13,6 +13,7 @@ from pathlib import Path
 _SUFFIXES_SHOWN = 4
 #: Sentences of readers that are kept; the rest is counted.
 _SENTENCES_KEPT = 100
+_NOUNS = {"image": ("image", "images"), "audio": ("sound", "sounds"), "video": ("video", "videos")}
 
 
 class Passed(StrEnum):
@@ -39,6 +40,7 @@ class Notes:
     def pass_over(self, path: Path, why: Passed) -> None:
         """Count an entry that is not read."""
         kind = (mimetypes.guess_type(path.name)[0] or "").partition("/")[0] if why is Passed.UNKNOWN else ""
+        kind = kind if kind in _NOUNS else ""
         suffix = path.suffix.lower() if why is Passed.UNKNOWN else ""
         self.passed[why, f"{kind}\0{suffix}"] += 1
 
@@ -86,9 +88,6 @@ class Notes:
             more = ", …" if len(suffixes) > _SUFFIXES_SHOWN else ""
             yield f"{suffixes.total():,} {_noun(kind, suffixes.total())} ({shown}{more})"
         yield from (f"{count:,} {why}" for why, count in rest.most_common())
-
-
-_NOUNS = {"image": ("image", "images"), "audio": ("sound", "sounds"), "video": ("video", "videos")}
 
 
 def _noun(kind: str, count: int) -> str:
