@@ -84,7 +84,10 @@ class Notes:
             else:
                 rest[why] += count
         for kind, suffixes in sorted(unknown.items(), key=lambda item: -item[1].total()):
-            shown = ", ".join(suffix or "no suffix" for suffix, _ in suffixes.most_common(_SUFFIXES_SHOWN))
+            shown = ", ".join(
+                suffix or "no suffix"
+                for suffix in sorted(suffixes, key=lambda suffix: (-suffixes[suffix], suffix))[:_SUFFIXES_SHOWN]
+            )
             more = ", …" if len(suffixes) > _SUFFIXES_SHOWN else ""
             yield f"{suffixes.total():,} {_noun(kind, suffixes.total())} ({shown}{more})"
         yield from (f"{count:,} {why}" for why, count in rest.most_common())
