@@ -12,10 +12,10 @@ import csv
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, TextIO
+from typing import Any
 
 from gristmill.readers.base import Item, Options, record_of
-from gristmill.readers.files.lines import MAX_LINE_CHARS, BadLine, TooLong, skip_line, undecoded
+from gristmill.readers.files.lines import MAX_LINE_CHARS, BadLine, Text, TooLong, skip_line, undecoded
 from gristmill.readers.files.source import Source
 from gristmill.readers.jsonl import parse_object
 from gristmill.readers.records import shown_id, to_document
@@ -47,7 +47,7 @@ class _Lines(Iterator[str]):
     Bytes that cannot be decoded pass, so that one bad cell does not hide where its row ends.
     """
 
-    def __init__(self, text: TextIO) -> None:
+    def __init__(self, text: Text) -> None:
         self._text = text
         self.encoding = text.encoding
         self.number = 0
@@ -60,7 +60,7 @@ class _Lines(Iterator[str]):
         self.number += 1
         self._row_chars += len(line)
         if self._row_chars > MAX_LINE_CHARS:
-            size = self._row_chars + (0 if line.endswith("\n") else skip_line(self._text))
+            size = self._row_chars + (0 if line.endswith(self._text.line_end) else skip_line(self._text))
             raise TooLong(f"row: expected at most {MAX_LINE_CHARS} characters, got {size}")
         return line
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TextIO
 
 from gristmill.readers.base import Item, Options, record_of
-from gristmill.readers.files.lines import BadLine, TooLong, numbered_lines, whole_text
+from gristmill.readers.files.lines import BadLine, Text, TooLong, numbered_lines, whole_text
 from gristmill.readers.files.source import Source
 from gristmill.readers.records import to_document
 from gristmill_schemas.limits import MAX_TEXT_BYTES
@@ -43,7 +42,7 @@ def _document(source: Source, line: int, id: str, text: str) -> Item:
     return record_of(source, line, lambda: to_document(record, source, line, Options()))
 
 
-def _grouped(text: TextIO) -> Iterator[tuple[int, str | BadLine]]:
+def _grouped(text: Text) -> Iterator[tuple[int, str | BadLine]]:
     """Paragraphs with the number of their first line; one with an unreadable line is that line's error."""
     gathered = _Paragraph(1)
     for number, line in numbered_lines(text):

@@ -10,27 +10,33 @@ from __future__ import annotations
 
 import codecs
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 #: Bytes that are looked at.
 _SAMPLE_BYTES: Final = 64 * 1024
 #: Fewer bytes that are not ASCII would make it chance: for two bytes a character, for Western letters, for the rest.
-_MIN_FOREIGN_BYTES: Final = (4, 2, 8)
+_MIN_FOREIGN_BYTES: Final = (4, 2, 12)
 #: Share of common characters from which on a text is what it is taken for.
 _MIN_COMMON: Final = 0.85
 #: More kana than Chinese ever has; fewer late rows than Chinese ever has.
 _MIN_KANA: Final = 0.15
 _MIN_LATE_ROWS: Final = 0.08
+#: Share of control characters that a text may have, and of accents that a Western one may have.
+_MAX_CONTROL: Final = 0.01
+_MAX_ACCENTS: Final = 0.4
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 #: Share of mess, by its own measure, that charset-normalizer's best may have.
 _MAX_CHAOS: Final = 0.1
 
 #: Letters and marks of Western Europe, as Windows-1252 has them.
 _WESTERN: Final = re.compile(
-    "[ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜßàáâãäåæçèéêëìíîïñòóôõöøùúûüÿŒœŠšŽž€‚„…‘’“”•–—™¡¢£§©ª«®°±²³´µ·º»¼½¾¿×\xa0]"
+    "[ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜßàáâãäåæçèéêëìíîïñòóôõöøùúûüŒœŠšŽž€‚„…‘’“”•–—™¡¢£§©ª«®°±²³´µ·º»¼½¾¿×\xa0]"
 )
-_LETTER_ALONE: Final = re.compile(r"(?<![^\W\d_])[ß-ÿ](?![^\W\d_])")
+_LETTER_ALONE: Final = re.compile(r"(?<![^\W\d_])[ß-þ](?![^\W\d_])")
 #: Letters that stand alone in Western languages: à, and é, è, o in Italian, y in Spanish, å and ø in Danish.
 _ALONE: Final = frozenset("àéèêôòóáåøö")
 #: What charset-normalizer may choose from: encodings that people have files in.
@@ -67,6 +73,8 @@ _SCRIPTS: Final = (
 def guess(sample: bytes) -> str | None:
     """The encoding of bytes that are not UTF-8; None where none is likely enough."""
     sample = sample[:_SAMPLE_BYTES]
+    if len(_CONTROL.findall(sample)) > len(sample) * _MAX_CONTROL:
+        return None
     foreign = sum(byte >= 0x80 for byte in sample)
     for least, recognise in zip(_MIN_FOREIGN_BYTES, (_double_byte, _western, _single_byte), strict=True):
         if foreign >= least and (found := recognise(sample)):
@@ -86,7 +94,7 @@ def _common_share(sample: bytes, script: _Script) -> float:
     characters = _foreign(sample, script.encoding)
     if not characters:
         return 0.0
-    return sum(script.common(each.encode(script.encoding)) for each in characters) / len(characters)
+    return sum(script.common(each.encode(script.encoding, "ignore")) for each in characters) / len(characters)
 
 
 def _foreign(sample: bytes, encoding: str) -> str:
@@ -115,7 +123,7 @@ def _share(pairs: list[bytes], first: int, last: int) -> float:
 
 def _western(sample: bytes) -> str | None:
     foreign = _foreign(sample, "cp1252")
-    if not foreign or len(_WESTERN.findall(foreign)) < len(foreign):
+    if not foreign or len(foreign) > len(sample) * _MAX_ACCENTS or len(_WESTERN.findall(foreign)) < len(foreign):
         return None
     alone = [each for each in _LETTER_ALONE.findall(sample.decode("cp1252", "replace")) if each not in _ALONE]
     # Words have letters around an accent; in other alphabets whole words are made of such bytes.
@@ -127,4 +135,12 @@ def _single_byte(sample: bytes) -> str | None:
     from charset_normalizer import from_bytes
 
     best = from_bytes(sample, cp_isolation=_SINGLE_BYTE).best()
-    return None if best is None or best.chaos > _MAX_CHAOS else best.encoding
+    return best.encoding if best and best.chaos <= _MAX_CHAOS and _are_words(_foreign(sample, best.encoding)) else None
+
+
+def _are_words(foreign: str) -> bool:
+    """Letters, and no capital after a small one: what bytes that mean nothing look like in any alphabet."""
+    # Thai writes its vowels as marks.
+    letters = sum(each.isalpha() or unicodedata.category(each) == "Mn" for each in foreign)
+    flips = sum(before.islower() and after.isupper() for before, after in pairwise(foreign))
+    return letters >= len(foreign) * 0.9 and flips <= len(foreign) * 0.05

@@ -40,7 +40,10 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_FOREIGN: Final = re.compile(rb"[\x00\x80-\xff]")
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+_ESCAPED: Final = re.compile("[\udc80-\udcff]")
+_NOT_ASCII: Final = re.compile("[^\x00-\x7f]")
 #: Signatures that could be text, but never are.
 _WORDY: Final = (
     (re.compile(rb"%PDF-\d\.\d"), "a PDF document"),
@@ -87,6 +90,20 @@ def settle(stream: BinaryIO, *, seekable: bool) -> str:
     return _utf16(head) or _utf8(sample, whole) or _detected(sample)
 
 
+def marked(stream: BinaryIO, named: str) -> str:
+    """The named encoding, without its byte order mark where the stream begins with one."""
+    head = stream.peek(4)[:4]  # type: ignore[attr-defined]  # a BufferedReader
+    own = named.replace("_", "-").lower()
+    found = (encoding for mark, encoding in _MARKS if head.startswith(mark))
+    return next((encoding for encoding in found if own.startswith(encoding.removesuffix("-sig"))), named)
+
+
+def line_end(stream: BinaryIO, encoding: str) -> str:
+    """What ends a line: `\\r` in files of the classic Mac and of some Excels, else `\\n`."""
+    text = stream.peek(SAMPLE_BYTES)[:SAMPLE_BYTES].decode(encoding, "replace")  # type: ignore[attr-defined]
+    return "\r" if "\r" in text[:-1] and "\n" not in text else "\n"
+
+
 def _peeked(stream: BinaryIO) -> tuple[bytes, bytes, bool]:
     sample = stream.peek(SAMPLE_BYTES)[:SAMPLE_BYTES]  # type: ignore[attr-defined]  # a BufferedReader
     return sample, sample, False
@@ -95,14 +112,15 @@ def _peeked(stream: BinaryIO) -> tuple[bytes, bytes, bool]:
 def _searched(stream: BinaryIO) -> tuple[bytes, bytes, bool]:
     """The file's beginning, the sample, and whether the sample reaches the file's end."""
     head = chunk = stream.read(SAMPLE_BYTES)
-    line_start = seen = 0
+    seen = 0
     while chunk and _plain(chunk) and seen < _SEARCH_BYTES:
         seen += len(chunk)
         chunk = stream.read(SAMPLE_BYTES)
     if not chunk or _plain(chunk):
         return head, b"", True
-    foreign = next(at for at, byte in enumerate(chunk) if byte >= 0x80 or not byte)
-    line_start = max(0, chunk.rfind(b"\n", 0, foreign) + 1, foreign - 1024)
+    foreign = _FOREIGN.search(chunk)
+    first = foreign.start() if foreign else 0
+    line_start = max(chunk.rfind(b"\n", 0, first) + 1, first - 1024)
     rest = stream.read(line_start + SAMPLE_BYTES - len(chunk) + 1) if line_start else b""
     return head, chunk[line_start:] + rest, len(chunk) + len(rest) < SAMPLE_BYTES + line_start
 
@@ -121,7 +139,7 @@ def refuse_binary(head: bytes) -> None:
 
 
 def _signature(head: bytes) -> str | None:
-    if not _CONTROL.search(head) and head[:16].isascii():
+    if not _FOREIGN.search(head) and not _CONTROL.search(head):
         return None
     import puremagic
 
@@ -129,11 +147,15 @@ def _signature(head: bytes) -> str | None:
         found = puremagic.magic_string(head[:4096])
     except (puremagic.PureError, ValueError):
         return None
-    sure = next((each for each in found if _telling(each.byte_match)), None)
+    is_text = b"\0" not in head and _decodes(head, "utf-8")
+    sure = next(
+        (each for each in found if _telling(each.byte_match) or (not is_text and len(each.byte_match) >= 3)), None
+    )
     return None if sure is None else f"what looks like: {sure.name}"
 
 
 def _telling(signature: bytes) -> bool:
+    """Whether no text begins with it."""
     return len(signature.strip(b"\0")) >= 3 and (not signature.isascii() or bool(_CONTROL.search(signature)))
 
 
@@ -158,10 +180,13 @@ def _decodes(sample: bytes, encoding: str) -> bool:
 
 
 def _utf8(sample: bytes, whole: bool) -> str | None:
-    text = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode(sample, final=whole)
-    bad = sum(1 for character in text if "\udc80" <= character <= "\udcff")
-    good = sum(1 for character in text if character >= "\x80") - bad
-    return "utf-8" if bad * _GOOD_PER_BAD <= good else None
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(sample, final=whole)
+    except UnicodeDecodeError:
+        text = sample.decode("utf-8", "surrogateescape")
+        bad = len(_ESCAPED.findall(text))
+        return "utf-8" if bad * _GOOD_PER_BAD <= len(_NOT_ASCII.findall(text)) - bad else None
+    return "utf-8"
 
 
 def _detected(sample: bytes) -> str:

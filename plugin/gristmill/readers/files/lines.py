@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import re
 from collections.abc import Iterator
-from typing import TextIO
+from typing import BinaryIO
 
 #: Longest line, in characters: the largest text (1 MiB) with every byte escaped as \\u00xx, and its metadata, with room.
 MAX_LINE_CHARS = 8 * 1024 * 1024
 #: Name of the error handler that turns each byte that cannot be decoded into one character of U+DC00 to U+DCFF.
 ESCAPED = "gristmill.undecoded"
 _ESCAPES = re.compile("[\udc00-\udcff]")
+
+
+def _escape_undecoded(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "".join(chr(0xDC00 + byte) for byte in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error(ESCAPED, _escape_undecoded)
+
+
+class Text(io.TextIOWrapper):
+    """Characters of a file. A byte that cannot be decoded is one of U+DC00 to U+DCFF; `undecoded` finds it."""
+
+    def __init__(self, stream: BinaryIO, encoding: str, line_end: str = "\n") -> None:
+        super().__init__(stream, encoding, errors=ESCAPED, newline=line_end)
+        #: What its lines end in.
+        self.line_end = line_end
 
 
 class BadLine(ValueError):
@@ -29,12 +49,12 @@ class TooLong(BadLine):
     """More than is taken at once."""
 
 
-def numbered_lines(text: TextIO) -> Iterator[tuple[int, str | BadLine]]:
+def numbered_lines(text: Text) -> Iterator[tuple[int, str | BadLine]]:
     """Lines with their numbers from 1, without line ends; what cannot be decoded or exceeds the bound is a BadLine."""
     number = 0
     while line := text.readline(MAX_LINE_CHARS + 1):
         number += 1
-        if len(line) > MAX_LINE_CHARS and not line.endswith("\n"):
+        if len(line) > MAX_LINE_CHARS and not line.endswith(text.line_end):
             yield number, too_long(len(line) + skip_line(text), number)
             continue
         yield number, undecoded(line, text.encoding, number) or line.rstrip("\r\n")
@@ -45,12 +65,12 @@ def too_long(size: int, number: int = 0) -> TooLong:
     return TooLong(f"line: expected at most {MAX_LINE_CHARS} characters, got {size}", number)
 
 
-def skip_line(text: TextIO) -> int:
+def skip_line(text: Text) -> int:
     """Read to the end of the line; how many characters that were."""
     skipped = 0
     while part := text.readline(MAX_LINE_CHARS):
         skipped += len(part)
-        if part.endswith("\n"):
+        if part.endswith(text.line_end):
             break
     return skipped
 
@@ -70,7 +90,7 @@ def undecoded(text: str, encoding: str, number: int = 0, *, of: str = "line") ->
     )
 
 
-def whole_text(text: TextIO, limit_bytes: int) -> str:
+def whole_text(text: Text, limit_bytes: int) -> str:
     """All of it, with `\\n` line ends.
 
     Raises:
@@ -88,10 +108,3 @@ def whole_text(text: TextIO, limit_bytes: int) -> str:
 def _first_bad_line(content: str, encoding: str) -> BadLine:
     lines = enumerate(content.split("\n"), 1)
     return next(bad for number, line in lines if (bad := undecoded(line, encoding, number)))
-
-
-def escape_undecoded(error: UnicodeError) -> tuple[str, int]:
-    """What stands for bytes that cannot be decoded; a handler for `codecs.register_error`."""
-    if not isinstance(error, UnicodeDecodeError):
-        raise error
-    return "".join(chr(0xDC00 + byte) for byte in error.object[error.start : error.end]), error.end

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import io
 import os
 import sys
@@ -11,11 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, TextIO, cast
+from typing import BinaryIO, cast
 
 from gristmill.readers.files.compression import COMPRESSIONS, unpack
-from gristmill.readers.files.encoding import display_name, settle
-from gristmill.readers.files.lines import ESCAPED, escape_undecoded
+from gristmill.readers.files.encoding import display_name, line_end, marked, settle
+from gristmill.readers.files.lines import Text
 from gristmill.readers.files.notes import Notes
 from gristmill.seen_keys import SeenKeys
 from gristmill_schemas import Rejection
@@ -97,7 +96,7 @@ class Source:
             yield stream
 
     @contextmanager
-    def open_text(self) -> Iterator[TextIO]:
+    def open_text(self) -> Iterator[Text]:
         """Its characters, without a byte order mark, with the line ends that it has; lines end where `\\n` is.
 
         A byte that cannot be decoded is a character from U+DC00 to U+DCFF; `lines.undecoded` finds it.
@@ -105,10 +104,9 @@ class Source:
         Raises:
             BadLine: it is no text, or in no encoding that could be told.
         """
-        codecs.register_error(ESCAPED, escape_undecoded)
         with self.open() as stream:
             encoding = self._encoding(stream)
-            text = io.TextIOWrapper(stream, encoding, errors=ESCAPED, newline="\n")
+            text = Text(stream, encoding, line_end(stream, encoding))
             try:
                 yield text
             finally:
@@ -116,7 +114,7 @@ class Source:
 
     def _encoding(self, stream: BinaryIO) -> str:
         if self.encoding is not None:
-            return _without_mark(self.encoding)
+            return marked(stream, self.encoding)
         if self.path == STDIN or not self.path.is_file():
             found = settle(stream, seekable=False)
         else:
@@ -141,10 +139,6 @@ def printable(name: str) -> str:
     """A file's name in messages: what is no UTF-8 or would steer a terminal is escaped."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
-
-
-def _without_mark(encoding: str) -> str:
-    return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
 
 
 class _Counting(io.RawIOBase):
