@@ -29,7 +29,7 @@ MAX_COLUMNS = 16_384
 def read_csv(source: Source, options: Options) -> Iterator[Item]:
     """Documents of one file. The delimiter is the one under which the header has the text column."""
     _allow_long_fields()
-    with source.open_text() as text:
+    with source.open_text(classic=True) as text:
         lines = _Lines(text)
         columns, delimiter = _columns(next(lines, ""), options.text_field)
         yield from _rows(csv.reader(lines, delimiter=delimiter, strict=True), lines, columns, source, options)

@@ -29,7 +29,7 @@ def _whole(source: Source) -> Iterator[Item]:
 
 
 def _paragraphs(source: Source) -> Iterator[Item]:
-    with source.open_text() as text:
+    with source.open_text(classic=True) as text:
         for ordinal, (line, paragraph) in enumerate(_grouped(text), 1):
             if isinstance(paragraph, BadLine):
                 yield source.reject(line, str(paragraph))

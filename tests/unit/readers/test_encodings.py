@@ -235,6 +235,6 @@ def test_text_that_begins_like_a_binary_is_text(read_bytes: Read) -> None:
 def test_classic_line_ends_are_line_ends(read_bytes: Read) -> None:
     documents, rejections = read_bytes("a.csv", b"id,text\r1,one\r2,two\r")
     assert [document.text for document in documents] == ["one", "two"]
-    documents, rejections = read_bytes("a.jsonl", b'{"text": "one"}\r{"text": "two"}\r')
+    documents, rejections = read_bytes("a.txt", b"one\r\rtwo\r", paragraphs=True)
     assert [document.text for document in documents] == ["one", "two"]
     assert rejections == []

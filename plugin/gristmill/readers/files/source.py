@@ -96,17 +96,20 @@ class Source:
             yield stream
 
     @contextmanager
-    def open_text(self) -> Iterator[Text]:
+    def open_text(self, *, classic: bool = False) -> Iterator[Text]:
         """Its characters, without a byte order mark, with the line ends that it has; lines end where `\\n` is.
 
         A byte that cannot be decoded is a character from U+DC00 to U+DCFF; `lines.undecoded` finds it.
+
+        Args:
+            classic: lines end at `\\r` in a file that has no `\\n`: so wrote the classic Mac, and some Excels do.
 
         Raises:
             BadLine: it is no text, or in no encoding that could be told.
         """
         with self.open() as stream:
             encoding = self._encoding(stream)
-            text = Text(stream, encoding, line_end(stream, encoding))
+            text = Text(stream, encoding, line_end(stream, encoding) if classic else "\n")
             try:
                 yield text
             finally:
