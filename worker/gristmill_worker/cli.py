@@ -40,17 +40,11 @@ def worker(
 
     Until SIGTERM or Ctrl-C.
     """
-    logging.basicConfig(
-        level=log_level.upper(),
-        format="%(asctime)s %(levelname)-7s %(process)d %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    if log_level.lower() != "debug":  # Celery logs two lines per parcel; the progress line says more in one
-        for noisy in ("httpx", "celery.worker.strategy", "celery.app.trace", "kombu"):
-            logging.getLogger(noisy).setLevel(logging.WARNING)
     from gristmill.settings import load_settings
+    from gristmill_worker.process.log_lines import set_up_logging
     from gristmill_worker.settings import WorkerSettings
 
+    set_up_logging(log_level)
     settings = load_settings(
         WorkerSettings,
         model=model[0] if model else None,

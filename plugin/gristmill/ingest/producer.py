@@ -32,6 +32,8 @@ class Producer:
         self._ledger = ledger
         self._dispatcher = dispatcher
         self._high_water = high_water
+        #: Workers could not be told of the last parcel, and that has been said.
+        self._unheard = False
 
     def feed(
         self,
@@ -125,8 +127,11 @@ class Producer:
     def _publish(self, parcel: Parcel) -> None:
         try:
             self._dispatcher.publish(parcel.model_digest)
+            self._unheard = False
         except BrokerUnavailable as error:
-            log.warning("parcel %s is in the ledger, but no worker has been told yet: %s", parcel.id, error)
+            if not self._unheard:  # once, however many parcels it concerns
+                log.warning("parcels are in the ledger, but no worker can be told yet: %s", error)
+            self._unheard = True
 
 
 def _nothing() -> None:

@@ -206,7 +206,7 @@ def broker_errors(url: str) -> Iterator[None]:
         ) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise BrokerUnavailable(
-            f"Redis at {hide_password(url)} cannot be used: {error}. Start one, or set GRISTMILL_REDIS_URL"
+            f"Redis at {hide_password(url)} cannot be used: {str(error).rstrip('.')}. Start one, or set GRISTMILL_REDIS_URL"
             f"{_other_scheme(url, error)}."
         ) from error
     except redis.ResponseError as error:

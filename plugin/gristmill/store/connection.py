@@ -242,11 +242,11 @@ _GRPC_WAY_OUT = (
 
 
 def _away(error: object, way_out: str = _WAY_OUT) -> str:
-    return f"Qdrant cannot be used: {error}. {way_out}"
+    return f"Qdrant cannot be used: {str(error).rstrip('.')}. {way_out}"
 
 
 def _grpc_away(error: str) -> str:
-    return f"Qdrant cannot be used over gRPC: {error}. {_GRPC_WAY_OUT}"
+    return f"Qdrant cannot be used over gRPC: {error.rstrip('.')}. {_GRPC_WAY_OUT}"
 
 
 def require_server(store: QdrantClient) -> str:

@@ -122,6 +122,9 @@ class Handler:
             return self._away(claim, error)
         except NewerFormat as error:
             return self._leave_alone(claim, error)
+        except GristmillError as error:
+            log.warning("parcel %s, attempt %d, failed: %s", claim.parcel.id, claim.attempts, error)
+            return self._give_back(claim, refund=False, error=_line(error))
         except Exception as error:
             log.exception("parcel %s, attempt %d, failed", claim.parcel.id, claim.attempts)
             return self._give_back(claim, refund=False, error=_line(error))

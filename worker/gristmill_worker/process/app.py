@@ -16,8 +16,9 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import celery.apps.worker
 from celery import signals
-from celery.exceptions import Reject, SecurityWarning
+from celery.exceptions import CPendingDeprecationWarning, Reject, SecurityWarning
 
 from gristmill.ingest.broker import WORK_TASK, CeleryDispatcher, create_celery, queue_name
 from gristmill.ingest.transport import redis_transport
@@ -178,6 +179,8 @@ def _consume(settings: WorkerSettings, host: Host, drain: Drain, transport: type
     signals.setup_logging.connect(_keep_our_logging, weak=False)
     # JSON only, so nothing in the queue can run code: that Celery dislikes root (containers!) is not worth a warning.
     warnings.filterwarnings("ignore", category=SecurityWarning)
+    # Celery writes about its shutdown past the log; `drain` says it there.
+    celery.apps.worker.safe_say = _say_nothing
     worker = app.Worker(
         pool="threads",
         concurrency=settings.threads * len(host.engines),
@@ -188,6 +191,9 @@ def _consume(settings: WorkerSettings, host: Host, drain: Drain, transport: type
         without_heartbeat=True,
         quiet=True,
     )
+    # Work is claimed from the ledger: a message that comes again after a lost connection does not bring it twice. Only now,
+    # since a worker that is made turns this warning on.
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
     try:
         worker.start()
     finally:
@@ -210,6 +216,10 @@ def register_task(app: Celery, engines: dict[str, Engine]) -> None:
             raise Reject(f"{type(error).__name__}: {error}", requeue=True) from error
         if handled is Handled.LATER:
             raise Reject("not decided yet", requeue=True)
+
+
+def _say_nothing(*_: object) -> None:
+    return
 
 
 def _keep_our_logging(**_: Any) -> None:

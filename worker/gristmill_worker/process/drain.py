@@ -46,6 +46,7 @@ class Drain:
         vital_thread("gristmill-drain", self._run, end_process).start()
 
     def _run(self) -> None:
+        log.info("draining: %d parcels in work have %.0f s to end", self._host.leases.held, self._timeout_s)
         started = time.monotonic()
         # On a thread of its own: where the ledger hangs, the time goes on.
         threading.Thread(target=self._host.leases.excuse, name="gristmill-excuse", daemon=True).start()

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from gristmill_schemas.errors import Unavailable
+from gristmill_schemas.errors import GristmillError, Unavailable
 from gristmill_worker.vital_threads import Died, end_process, vital_thread
 
 log = logging.getLogger(__name__)
@@ -52,5 +52,7 @@ class Duties:
             duty()
         except Unavailable as error:
             log.warning("%s: %s", name, error)
+        except GristmillError as error:
+            log.error("%s failed; trying again later: %s", name, error)
         except Exception:
             log.exception("%s failed; trying again later", name)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import redis
 
 from gristmill.ledger.clock import LedgerClock
+from gristmill.ledger.connection import broker_errors
 from gristmill.search.query_channel import QueryChannel, is_token
 from gristmill.settings import ClientSettings
 from gristmill_schemas import QueryRequest
@@ -58,7 +59,7 @@ class QueryLane:
         self._clock = clock
         self._notices = notices
         self._refusals = RefusalLog(f"query lane of {engine.encoder.info.model}")
-        self._away = RefusalLog("query lane: Redis")
+        self._redis_url = settings.redis_url
         self._late = 0
         self._closing = threading.Event()
         self._free = threading.Semaphore(_THREADS)
@@ -86,9 +87,10 @@ class QueryLane:
 
     def _take(self) -> bytes | None:
         try:
-            return self._channel.take(self._engine.digest, _READ_S)
-        except redis.RedisError as error:
-            self._away.add(str(error))
+            with broker_errors(self._redis_url):
+                return self._channel.take(self._engine.digest, _READ_S)
+        except GristmillError as error:
+            log.warning("query lane: %s", error)
             self._closing.wait(_READ_S)
             return None
 
@@ -140,10 +142,12 @@ class QueryLane:
 
     def _reply(self, token: str, answer: bytes, waits_s: float = _LONGEST_KEPT_S) -> None:
         try:
-            if not self._channel.answer(token, answer, min(max(waits_s, _KEPT_S), _LONGEST_KEPT_S)):
+            with broker_errors(self._redis_url):
+                taken = self._channel.answer(token, answer, min(max(waits_s, _KEPT_S), _LONGEST_KEPT_S))
+            if not taken:
                 self._refusals.add("token: expected one that was never used, got one that has an answer")
-        except redis.RedisError as error:
-            self._away.add(f"an answer was lost: {error}")
+        except GristmillError as error:
+            log.warning("query lane: an answer was lost: %s", error)
 
     def _encode(self, request: QueryRequest) -> npt.NDArray[np.float32]:
         if request.model_digest != self._engine.digest:

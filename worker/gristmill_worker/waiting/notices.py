@@ -18,9 +18,9 @@ class Notices:
         self._texts: dict[object, tuple[str, float]] = {}
 
     def put(self, cause: object, text: str, for_s: float = math.inf) -> None:
-        """Say it, until it is dropped, but no longer than `for_s`; logged where this cause is new."""
+        """Say it, until it is dropped, but no longer than `for_s`; logged where neither cause nor text is known."""
         with self._lock:
-            new = cause not in self._texts
+            new = cause not in self._texts and all(text != known for known, _ in self._texts.values())
             self._texts[cause] = text, time.monotonic() + for_s
         if new:
             log.warning("waiting: %s", text)
