@@ -246,10 +246,16 @@ class AsyncClient(_Threaded[Client]):
 
     @classmethod
     @takes(EmbeddedOptions)
-    def embedded(cls, path: str | os.PathLike[str] = ":memory:", **options: Unpack[EmbeddedOptions]) -> AsyncClient:
+    def embedded(
+        cls,
+        path: str | os.PathLike[str] = ":memory:",
+        *,
+        progress: bool | None = None,
+        **options: Unpack[EmbeddedOptions],
+    ) -> AsyncClient:
         """See `Client.embedded`. Takes as long as loading the model does."""
         client = cls.__new__(cls)
-        _Threaded.__init__(client, _Threads(), Client.embedded(path, **options))
+        _Threaded.__init__(client, _Threads(), Client.embedded(path, progress=progress, **options))
         client._group()
         return client
 

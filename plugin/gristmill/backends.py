@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from qdrant_client import QdrantClient
 
@@ -91,13 +91,21 @@ class _UntilClosed:
         return getattr(self._part, name)
 
 
-def open_parts(settings: ClientSettings, overrides: Mapping[str, Any]) -> Parts:
+class OpenEmbedded(Protocol):
+    """What the entry point of the worker gives: settings, overrides, and whether to show what the start is at."""
+
+    def __call__(self, settings: ClientSettings, overrides: Mapping[str, Any], progress: bool | None) -> Parts:
+        """Open everything in this process."""
+
+
+def open_parts(settings: ClientSettings, overrides: Mapping[str, Any], progress: bool | None = None) -> Parts:
     """Connect to the servers, or run embedded, as the settings say. Servers are first spoken to when first needed.
 
-    `overrides` may hold settings that only the worker knows; embedded mode, which is one, takes them.
+    `overrides` may hold settings that only the worker knows; embedded mode, which is one, takes them. It also takes
+    `progress`: show on stderr what the start is at, or not; None where somebody looks.
     """
     if settings.embedded_path is not None:
-        return _embedded()(settings, overrides)
+        return _embedded()(settings, overrides, progress)
     closing = ExitStack()
     client = connect(settings)
     closing.callback(client.close)
@@ -110,9 +118,9 @@ def open_parts(settings: ClientSettings, overrides: Mapping[str, Any]) -> Parts:
     return Parts(settings, ledger, dispatcher, store, queries, RedisEvidence(ledger), closing=closing)
 
 
-def _embedded() -> Callable[[ClientSettings, Mapping[str, Any]], Parts]:
+def _embedded() -> OpenEmbedded:
     """The worker package's in-process engine. Found by entry point: the plugin never imports the worker."""
     with brought_by("worker", "embedded mode"):
         (entry,) = importlib.metadata.entry_points(group="gristmill.embedded")
-        opened: Callable[[ClientSettings, Mapping[str, Any]], Parts] = entry.load()
+        opened: OpenEmbedded = entry.load()
     return opened

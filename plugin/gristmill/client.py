@@ -107,23 +107,33 @@ class Client:
 
     @classmethod
     @takes(EmbeddedOptions)
-    def embedded(cls, path: str | os.PathLike[str] = ":memory:", **options: Unpack[EmbeddedOptions]) -> Client:
+    def embedded(
+        cls,
+        path: str | os.PathLike[str] = ":memory:",
+        *,
+        progress: bool | None = None,
+        **options: Unpack[EmbeddedOptions],
+    ) -> Client:
         """The whole of Gristmill in this process, without any server: for notebooks, demos and tests.
 
         Args:
             path: folder that keeps the vectors, `:memory:`, or the URL of a Qdrant server.
+            progress: show on stderr what is being done until the model is ready, which may take a minute; None shows it
+                on a terminal and in a notebook. Either way it is logged, at level INFO.
             options: any other setting, the worker's included; `model=` is a folder or hub id, by default GRISTMILL_MODEL.
 
         Raises:
             InvalidInput: a setting is wrong; the message names it.
             ModelUnavailable: there is no such model, or it cannot be fetched.
             StoreUnavailable: another process has the folder open.
+            NotInstalled: a package that the worker needs is missing, too old or broken.
             TypeError: there is no setting of this name.
         """
         check_names(f"{cls.__name__}.embedded()", options, ("path", *names_of(EmbeddedOptions)))
         place: dict[str, Any] = {"embedded_path": os.fspath(path) if isinstance(path, os.PathLike) else path}
         client = cls.__new__(cls)
-        client._start(open_parts(combine(None, place | dict(options)), place | dict(options)))
+        asked = place | dict(options)
+        client._start(open_parts(combine(None, asked), asked, None if progress is None else flag("progress", progress)))
         return client
 
     def _start(self, opened: Parts) -> None:

@@ -30,7 +30,7 @@ from gristmill.cli.root import main
 found = {{}}
 for line in {ways}:
     sys.argv, said = ["gristmill", *line.split()], io.StringIO()
-    with contextlib.redirect_stdout(said):
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:
             main()
         except SystemExit as ended:
@@ -41,7 +41,7 @@ except gristmill.GristmillError as error:
     found["embedded"] = type(error).__name__, str(error), repr(error.__cause__)
 print(json.dumps(found))
 """
-WAYS = ["worker --json", "demo --json", "bench encoder --model demo --json"]
+WAYS = ["worker", "demo --json", "bench encoder --model demo --json"]
 
 
 def ways_in(absent: set[str], broken: str = "", ways: list[str] = WAYS) -> dict[str, list[str]]:

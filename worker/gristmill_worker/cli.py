@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gristmill_worker.bench.cli import bench_encoder
-from gristmill_worker.bench.pipeline import bench_pipeline
+from gristmill_worker.bench.cli import app as bench
 from gristmill_worker.demo.command import app as demo
 
 if TYPE_CHECKING:
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 app.add_typer(demo)
-bench = typer.Typer(help="Ratios against a ceiling or a peer, measured in the same run.", no_args_is_help=True)
-bench.command("encoder")(bench_encoder)
-bench.command("pipeline")(bench_pipeline)
 app.add_typer(bench, name="bench")
 
 
@@ -54,10 +50,12 @@ def worker(
         budget_tokens=budget_tokens,
     )
     if supervise:
-        from gristmill_worker.process.supervisor import placements
+        from gristmill_worker.process.supervisor import placements, prepare
         from gristmill_worker.process.supervisor import supervise as run
 
-        devices = placements(settings.device, model or [settings.model], processes)
+        models = model or [settings.model]
+        prepare(models, settings.revision)
+        devices = placements(settings.device, models, processes)
         raise typer.Exit(run(_arguments(sys.argv), devices))
     from gristmill_worker.process.app import run_worker
 

@@ -158,7 +158,7 @@ class Pace:
 class _Lines:
     """Where there is no terminal: a line every few seconds, later every half minute."""
 
-    _OFTEN_S, _LATER_S, _LATER_FROM_S = 4.0, 30.0, 60.0
+    _OFTEN_S, _LATER_S, _LATER_FROM_S = 4.0, 30.0, 600.0
 
     def __init__(self, *, hidden: bool) -> None:
         self._hidden = hidden

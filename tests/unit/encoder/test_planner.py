@@ -6,11 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gristmill_worker.batching.planner import cost, padding_fraction, plan
+from gristmill_worker.batching.planner import cost, padding_fraction, plan, spread
 
 lengths_of = st.lists(st.integers(0, 2_000), max_size=200)
 budgets = st.integers(1, 4_096)
 windows = st.none() | st.integers(1, 64)
+
+
+@given(st.integers(0, 200))
+def test_short_and_long_batches_are_spread_evenly_and_none_is_lost(count: int) -> None:
+    order = spread(range(count))
+    assert sorted(order) == list(range(count))
+    assert order[:1] == list(range(count))[:1], "what needs most memory goes first"
+    for done in range(4, count):
+        assert abs(sum(order[:done]) / done - (count - 1) / 2) <= 0.3 * count
 
 
 @given(lengths_of, budgets, windows, st.booleans())

@@ -42,7 +42,7 @@ from gristmill_schemas.errors import (
 from gristmill_worker.batching.budget import Budget
 from gristmill_worker.batching.canary import Canary, nonsense, same_input
 from gristmill_worker.batching.idle_clock import IdleClock
-from gristmill_worker.batching.planner import cost, plan
+from gristmill_worker.batching.planner import cost, plan, spread
 from gristmill_worker.encoder.base import REMOTE, Encoder, TokenizedText, Vectors
 
 log = logging.getLogger(__name__)
@@ -258,7 +258,7 @@ class Batcher:
     def _plan(self, entries: Sequence[_Entry]) -> list[_Batch]:
         lengths = [entry.text.n_tokens for entry in entries]
         groups = plan(lengths, self._budget.tokens, texts=self._limits.texts, padded=self._limits.padded)
-        return [[entries[index] for index in group] for group in groups]
+        return [[entries[index] for index in group] for group in spread(groups)]
 
     def _launch(self, batch: _Batch) -> bool:
         """Start a batch; False if it failed at once, and what becomes of it has been decided."""

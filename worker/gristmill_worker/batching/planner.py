@@ -8,6 +8,9 @@ than the budget goes alone. Cost: O(n log window).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def plan(
@@ -42,6 +45,16 @@ def plan(
         ordered = sorted(inside, key=lambda index: (-lengths[index], index))
         groups.extend(_cut(ordered, lengths, budget, texts or len(ordered), padded=padded))
     return groups
+
+
+def spread(groups: Sequence[T]) -> list[T]:
+    """The first group first, and short and long ones evenly after it: any stretch of them goes at the pace of the whole.
+
+    In the order of the longest first, a job would seem to take many times longer than it does, until it nearly ends. The
+    order is that of bit-reversed numbers (van der Corput's), so that every prefix is spread over all.
+    """
+    bits = len(groups).bit_length()
+    return [groups[index] for index in sorted(range(len(groups)), key=lambda index: f"{index:0{bits}b}"[::-1])]
 
 
 def _cut(

@@ -1,4 +1,4 @@
-"""`gristmill bench encoder`: the command around `run_encoder_bench`."""
+"""`gristmill bench encoder|pipeline`: the commands around the benchmarks, which are loaded when one runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import typer
 
 from gristmill.extras import brought_by
 
+app = typer.Typer(help="Ratios against a ceiling or a peer, measured in the same run.", no_args_is_help=True)
 
+
+@app.command("encoder")
 def bench_encoder(
     model: Annotated[str, typer.Option(help="Folder, hub id, or random:qwen3-0.6b[:LAYERS].")],
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
@@ -46,3 +49,21 @@ def bench_encoder(
         return
     for key, value in report.items():
         typer.echo(f"{key:>20}  {value}")
+
+
+@app.command("pipeline")
+def bench_pipeline(
+    documents: Annotated[int, typer.Option(min=64, help="How many documents.")] = 20_000,
+    dimensions: Annotated[int, typer.Option(min=2, help="Size of the vectors.")] = 1024,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False,
+) -> None:
+    """Measure everything but the model, through Redis, a worker process and Qdrant."""
+    from gristmill.cli.layout import fields
+    from gristmill.cli.output import notes, print_json
+    from gristmill_worker.bench.pipeline import run_pipeline_bench
+
+    report = run_pipeline_bench(documents, dimensions, lambda text: notes.print(f"[dim]{text}[/]"))
+    if as_json:
+        print_json(report)
+    else:
+        fields(report)

@@ -16,34 +16,18 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-import typer
 from qdrant_client import QdrantClient, models
 
 from gristmill import Client, ClientSettings, Document, JobReport
-from gristmill.cli.layout import fields
-from gristmill.cli.output import JsonFlag, notes, print_json
 from gristmill.settings import load_settings, variable
 from gristmill.store.connection import open_store
 from gristmill_schemas import point_id
 
 _RAW_THREADS = 8
 _RAW_BATCH = 64
-
-
-def bench_pipeline(
-    documents: Annotated[int, typer.Option(min=64, help="How many documents.")] = 20_000,
-    dimensions: Annotated[int, typer.Option(min=2, help="Size of the vectors.")] = 1024,
-    as_json: JsonFlag = False,
-) -> None:
-    """Measure everything but the model, through Redis, a worker process and Qdrant."""
-    report = run_pipeline_bench(documents, dimensions, lambda text: notes.print(f"[dim]{text}[/]"))
-    if as_json:
-        print_json(report)
-    else:
-        fields(report)
 
 
 def run_pipeline_bench(documents: int, dimensions: int, note: Callable[[str], None]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from gristmill_schemas import Pooling
 from gristmill_schemas.errors import InvalidInput
 from gristmill_worker.encoder.base import Encoder
 from gristmill_worker.encoder.model.recipe import Overrides
+from gristmill_worker.phases import phase
 
 
 def open_encoder(
@@ -23,7 +24,6 @@ def open_encoder(
     max_tokens: int | None = None,
     budget_tokens: int | None = None,
     packed: bool | None = None,
-    progress: bool = False,
     api_key: str | None = None,
 ) -> Encoder:
     """Load a model.
@@ -40,7 +40,6 @@ def open_encoder(
         max_tokens: a smaller window than the model's own.
         budget_tokens: most tokens per forward pass; None measures what pays off (cached per machine and model).
         packed: None packs where the start-up check allows, True insists, False pads.
-        progress: show download bars.
         api_key: sent to remote servers as a bearer token.
 
     Raises:
@@ -58,7 +57,7 @@ def open_encoder(
             from gristmill_worker.encoder.remote import open_remote
 
         return open_remote(model, overrides=chosen, api_key=api_key, budget_tokens=budget_tokens)
-    with brought_by("worker", f"encoding with {model}"):
+    with phase("importing torch and transformers"), brought_by("worker", f"encoding with {model}"):
         from gristmill_worker.encoder.local.open import open_local
 
     return open_local(
@@ -69,7 +68,6 @@ def open_encoder(
         overrides=chosen,
         budget_tokens=budget_tokens,
         packed=packed,
-        progress=progress,
     )
 
 

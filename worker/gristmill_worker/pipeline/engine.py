@@ -18,6 +18,7 @@ from gristmill_schemas.errors import EncodingFailed, SpaceMismatch
 from gristmill_worker.batching.batcher import Batcher, Lane, stacked
 from gristmill_worker.batching.idle_clock import IdleClock, Stage
 from gristmill_worker.encoder import Encoder, cut, open_encoder
+from gristmill_worker.phases import phase
 from gristmill_worker.pipeline.commons import Commons
 from gristmill_worker.pipeline.handler import Handled, Handler
 from gristmill_worker.pipeline.pipeline import Pipeline
@@ -58,7 +59,8 @@ class Engine:
     def __init__(self, encoder: Encoder, commons: Commons) -> None:
         self.encoder = encoder
         self.idle = IdleClock()
-        self.batcher = Batcher(encoder, self.idle)
+        with phase(f"warming up {encoder.info.model} on {encoder.device}"):
+            self.batcher = Batcher(encoder, self.idle)
         self._fuse = Fuse(commons.notices)
         sink = Sink(commons.store, commons.patience, self.idle, commons.server_wait_s)
         preparer = Preparer(

@@ -25,6 +25,7 @@ from gristmill.settings import ClientSettings, load_settings
 from gristmill.store.collections import Collections
 from gristmill.store.connection import open_local_store, open_store
 from gristmill_schemas import VectorSpace
+from gristmill_worker.phases import shown
 from gristmill_worker.pipeline.engine import Engine, load_encoder
 from gristmill_worker.pipeline.handler import Handled
 from gristmill_worker.pipeline.late_writes import PERIOD_S, LateWrites
@@ -40,8 +41,19 @@ _LONG_PAUSE_S = 0.5
 _RECONCILE_S = 0.5
 
 
-def open_embedded(settings: ClientSettings, overrides: Mapping[str, Any]) -> Parts:
-    """Load the model of the settings and start a host around it. Takes as long as loading the model does."""
+def open_embedded(settings: ClientSettings, overrides: Mapping[str, Any], progress: bool | None = None) -> Parts:
+    """Load the model of the settings and start a host around it. Takes as long as loading the model does.
+
+    Args:
+        settings: of the application.
+        overrides: may hold settings that only the worker knows.
+        progress: show on stderr what the start is at; None where somebody looks.
+    """
+    with shown(progress):
+        return _open(settings, overrides)
+
+
+def _open(settings: ClientSettings, overrides: Mapping[str, Any]) -> Parts:
     given = {name: getattr(settings, name) for name in settings.model_fields_set} | dict(overrides)
     worker_settings = load_settings(WorkerSettings, **given)
     encoder = load_encoder(worker_settings)

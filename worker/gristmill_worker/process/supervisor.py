@@ -6,6 +6,7 @@ hangs or a broker that confuses Celery costs one restart, not the node.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import signal
@@ -15,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from gristmill.extras import brought_by
 from gristmill_worker.vital_threads import Exit
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,27 @@ def placements(device: str, models: Sequence[str], processes: int | None) -> lis
     spread = device == "auto" and not all(model.startswith(_ELSEWHERE) for model in models)
     devices = accelerators() if spread else [None]
     return [devices[number % len(devices)] for number in range(processes or len(devices))]
+
+
+def prepare(models: Sequence[str], revision: str | None) -> None:
+    """See to it, once for all processes, that what they need is there: installed packages, and the files of each model.
+
+    Raises:
+        NotInstalled, ModelUnavailable: said once, and not by every process.
+    """
+    for model in models:
+        if not model.startswith((*_ELSEWHERE, "random:")):
+            with brought_by("worker", f"encoding with {model}"):
+                _require("torch", "transformers")
+                from gristmill_worker.encoder.model.find import locate
+            locate(model, revision)
+
+
+def _require(*names: str) -> None:
+    """Without importing them: this process loads nothing that its children could die of."""
+    for name in names:
+        if importlib.util.find_spec(name) is None:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
 class _Child:

@@ -18,6 +18,7 @@ from gristmill_worker.encoder.local import random_model
 from gristmill_worker.encoder.local.tokenizing import Tokenizer
 from gristmill_worker.encoder.model.find import locate
 from gristmill_worker.encoder.model.recipe import Overrides, read_info
+from gristmill_worker.phases import phase
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,6 @@ def load(
     device: str = "auto",
     dtype: str = "auto",
     overrides: Overrides | None = None,
-    progress: bool = False,
 ) -> Loaded:
     """Load a model that runs on this machine; arguments and errors are those of `open_encoder`."""
     chosen = overrides or Overrides()
@@ -58,10 +58,11 @@ def load(
     if model.startswith("random:"):
         weights, tokenizer, info = random_model.build(model, where, number, chosen.max_tokens)
         return Loaded(weights, tokenizer, info, where, number)
-    found = locate(model, revision, progress=progress)
+    found = locate(model, revision)
     info = read_info(found.folder, model=found.label, revision=found.revision, overrides=chosen)
-    tokenizer = Tokenizer.load(found.folder, info.max_tokens)
-    return Loaded(load_model(found.folder, where, number), tokenizer, info, where, number)
+    with phase(f"loading {found.label} onto {where}"):
+        tokenizer = Tokenizer.load(found.folder, info.max_tokens)
+        return Loaded(load_model(found.folder, where, number), tokenizer, info, where, number)
 
 
 def choose_device(wanted: str = "auto") -> torch.device:

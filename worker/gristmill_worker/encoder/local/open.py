@@ -9,6 +9,7 @@ from gristmill_worker.encoder.local.calibration import calibrate, remembered
 from gristmill_worker.encoder.local.encoder import TransformersEncoder
 from gristmill_worker.encoder.local.load import load, machine
 from gristmill_worker.encoder.model.recipe import Overrides
+from gristmill_worker.phases import phase
 
 #: Stands in the limits until something is measured.
 _FIRST_BUDGET: Final = 1_024
@@ -23,11 +24,11 @@ def open_local(
     overrides: Overrides | None = None,
     budget_tokens: int | None = None,
     packed: bool | None = None,
-    progress: bool = False,
 ) -> TransformersEncoder:
     """Open a folder, a hub id, `demo` or `random:…`; arguments and errors are those of `open_encoder`."""
-    loaded = load(model, revision=revision, device=device, dtype=dtype, overrides=overrides, progress=progress)
-    encoder = TransformersEncoder(loaded, budget_tokens or _FIRST_BUDGET, packed=packed)
+    loaded = load(model, revision=revision, device=device, dtype=dtype, overrides=overrides)
+    with phase("checking the forward pass"):
+        encoder = TransformersEncoder(loaded, budget_tokens or _FIRST_BUDGET, packed=packed)
     if budget_tokens is None:
         encoder.limits = replace(encoder.limits, tokens=_measured_budget(encoder))
     return encoder
@@ -41,4 +42,9 @@ def _measured_budget(encoder: TransformersEncoder) -> int:
         "max_tokens": encoder.info.max_tokens,
         **machine(encoder.device),
     }
-    return remembered(key, lambda: calibrate(encoder, encoder.device.partition(":")[0]))
+
+    def measure() -> int:
+        with phase("measuring how many tokens a batch should hold", once=True):
+            return calibrate(encoder, encoder.device.partition(":")[0])
+
+    return remembered(key, measure)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from gristmill_schemas.errors import ModelUnavailable
+from gristmill_worker.phases import phase
 
 #: The model that comes as a package instead of from the hub: multilingual-e5-small (`gristmill[demo]`).
 DEMO: Final = "demo"
@@ -25,13 +26,12 @@ class Located:
     revision: str | None = None
 
 
-def locate(model: str, revision: str | None = None, *, progress: bool = False) -> Located:
+def locate(model: str, revision: str | None = None) -> Located:
     """Find a model's folder, fetching it from the hub if it is a hub id and not cached yet.
 
     Args:
         model: a folder, `demo`, or a hub id such as `Qwen/Qwen3-Embedding-0.6B`. An existing folder wins.
         revision: branch, tag or commit on the hub. Pin a commit for reproducible spaces.
-        progress: show download bars.
 
     Raises:
         ModelUnavailable: no such folder, no such model, access not granted, or the hub is out of reach.
@@ -40,7 +40,8 @@ def locate(model: str, revision: str | None = None, *, progress: bool = False) -
     if model == DEMO and not path.exists():
         from gristmill_worker.encoder.model.bundled.unpack import ensure_demo_model
 
-        return Located(ensure_demo_model(), DEMO)
+        with phase("looking for the demo's model") as detail:
+            return Located(ensure_demo_model(progress=lambda stage, done: detail(f"{stage}, {done:.0%}")), DEMO)
     if path.is_dir():
         _check_folder(path)
         return Located(path, model)
@@ -53,7 +54,8 @@ def locate(model: str, revision: str | None = None, *, progress: bool = False) -
         )
     from gristmill_worker.encoder.model.hub import snapshot
 
-    folder = snapshot(model, revision, progress=progress)
+    with phase(f"fetching {model}, or finding it in the cache") as detail:
+        folder = snapshot(model, revision, detail)
     _check_folder(folder)
     return Located(folder, model, folder.name if folder.parent.name == "snapshots" else revision)
 

@@ -10,7 +10,7 @@ import difflib
 import importlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,21 +59,21 @@ _PROXIES: Final = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP
 _TO_TRY: Final = 'the model "demo" needs no hub, to try with (`--model demo`)'
 
 
-def snapshot(model: str, revision: str | None, *, progress: bool) -> Path:
+def snapshot(model: str, revision: str | None, told: Callable[[str], None]) -> Path:
     """The folder of a hub model, fetched now where it is not in the hub's cache.
 
     Args:
         model: a hub id.
         revision: branch, tag or commit; None takes the main branch.
-        progress: show download bars.
+        told: how far it is.
 
     Raises:
         ModelUnavailable: no such model or revision, access not granted, or the hub is out of reach.
     """
     try:
-        folder = _download(model, revision, _NEEDED, progress=progress)
+        folder = _download(model, revision, _NEEDED, told)
         if not weight_files(folder):
-            folder = _download(model, revision, (*_NEEDED, "pytorch_model*.bin"), progress=progress)
+            folder = _download(model, revision, (*_NEEDED, "pytorch_model*.bin"), told)
     except Exception as error:
         log.debug("%s could not be fetched", model, exc_info=True)
         # Without its causes: four tracebacks of HTTP libraries hide the one sentence that helps.
@@ -137,20 +137,25 @@ def _endpoint() -> str:
     return str(hub.ENDPOINT)
 
 
-def _download(model: str, revision: str | None, patterns: Sequence[str], *, progress: bool) -> Path:
+def _download(model: str, revision: str | None, patterns: Sequence[str], told: Callable[[str], None]) -> Path:
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(model, revision=revision, allow_patterns=list(patterns), tqdm_class=_bar(progress)))
+    return Path(snapshot_download(model, revision=revision, allow_patterns=list(patterns), tqdm_class=_bar(told)))
 
 
-def _bar(progress: bool) -> Any:
-    """The progress bar class for the hub client: its own, or one that shows nothing."""
+def _bar(told: Callable[[str], None]) -> Any:
+    """What the hub client takes for a progress bar: draws nothing, and tells how many bytes are there."""
     module: Any = importlib.import_module("huggingface_hub.utils.tqdm")
-    if progress:
-        return module.tqdm
 
-    class Silent(module.tqdm):  # type: ignore[misc]  # the client wants a class, and its own has no types
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **{**kwargs, "disable": True})
+    class Told(module.tqdm):  # type: ignore[misc]  # the client wants a class, and its own has no types
+        def __init__(self, *args: Any, **options: Any) -> None:
+            # Of the two bars that count bytes, the one for what is on the disk.
+            self._counts_bytes = options.get("unit") == "B" and "transfer" not in str(options.get("name"))
+            super().__init__(*args, **{**options, "disable": True})
 
-    return Silent
+        def update(self, n: float | None = 1) -> None:
+            self.n += n or 0
+            if self._counts_bytes and self.n:
+                told(f"{self.n / 1e6:,.0f} of {(self.total or self.n) / 1e6:,.0f} MB")
+
+    return Told
