@@ -3,6 +3,7 @@
     suffix                    format     one document per
     ------------------------  ---------  -------------------------------------------------
     .jsonl .ndjson            jsonl      line                              `-` is standard input, in this format
+    .json                     json       element of an array                lines and one object are told apart from it
     .csv .tsv                 csv        row
     .parquet                  parquet    row                               needs `gristmill[files]`
     .txt .text                text       file, or paragraph on request

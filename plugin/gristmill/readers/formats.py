@@ -11,7 +11,7 @@ from types import MappingProxyType
 from gristmill.readers.base import Reader
 from gristmill.readers.delimited import read_csv
 from gristmill.readers.files.compression import COMPRESSIONS
-from gristmill.readers.jsonl import read_jsonl
+from gristmill.readers.json_files import read_json, read_jsonl
 from gristmill.readers.markdown import read_markdown
 from gristmill.readers.parquet import read_parquet
 from gristmill.readers.text import read_text
@@ -22,6 +22,7 @@ class Format(StrEnum):
     """What a file holds, whatever its name says."""
 
     JSONL = "jsonl"
+    JSON = "json"
     CSV = "csv"
     PARQUET = "parquet"
     TEXT = "text"
@@ -43,6 +44,7 @@ class Kind:
 KINDS: MappingProxyType[Format, Kind] = MappingProxyType(
     {
         Format.JSONL: Kind(read_jsonl, (".jsonl", ".ndjson")),
+        Format.JSON: Kind(read_json, (".json",)),
         Format.CSV: Kind(read_csv, (".csv", ".tsv")),
         Format.PARQUET: Kind(read_parquet, (".parquet",), streams=False, needs=("pyarrow", "pyarrow", "files")),
         Format.TEXT: Kind(read_text, (".txt", ".text")),

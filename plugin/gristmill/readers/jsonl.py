@@ -12,36 +12,47 @@ from functools import partial
 from typing import Any, NoReturn
 
 from gristmill.readers.base import Item, Options, record_of
-from gristmill.readers.files.lines import BadLine, numbered_lines
+from gristmill.readers.files.lines import BadLine, Text, numbered_lines
 from gristmill.readers.files.source import Source
 from gristmill.readers.records import to_document
 
 #: Python's own `strip` takes more of a string for white space, and a line of it would vanish without a word.
-_BLANK = " \t\r\n\v\f"
+BLANK = " \t\r\n\v\f"
 
 
-def read_jsonl(source: Source, options: Options) -> Iterator[Item]:
-    """Documents of one file; blank lines are skipped."""
-    with source.open_text() as text:
-        for number, line in numbered_lines(text):
-            if isinstance(line, BadLine):
-                yield source.reject(number, str(line))
-            elif line.strip(_BLANK):
-                yield record_of(source, number, partial(_item, line, number, source, options))
+def read_lines(text: Text, source: Source, options: Options) -> Iterator[Item]:
+    """Documents of lines; blank ones are skipped."""
+    for number, line in numbered_lines(text):
+        if isinstance(line, BadLine):
+            yield source.reject(number, str(line))
+        elif line.strip(BLANK):
+            yield record_of(source, number, partial(_item, line, number, source, options))
 
 
 def _item(line: str, number: int, source: Source, options: Options) -> Item:
     return to_document(parse_object(line), source, number, options)
 
 
-def parse_object(text: str) -> dict[str, Any]:
+def parse_object(text: str, per: str = "line") -> dict[str, Any]:
     """One JSON object.
+
+    Args:
+        text: the JSON.
+        per: what holds one, for messages.
 
     Raises:
         BadLine: it is not JSON, not an object, nested too deeply, or names a field twice.
     """
+    record = parse(text)
+    if not isinstance(record, dict):
+        raise BadLine(f"JSON: expected an object per {per}, got {type(record).__name__}")
+    return record
+
+
+def parse(text: str) -> Any:
+    """Any JSON value. Raises as `parse_object`."""
     try:
-        record = json.loads(text, parse_constant=_not_json, object_pairs_hook=_each_once)
+        return json.loads(text, parse_constant=_not_json, object_pairs_hook=_each_once)
     except json.JSONDecodeError as error:
         near = text[max(0, error.pos - 10) : error.pos + 20]
         raise BadLine(f"JSON: {error.msg} at character {error.pos + 1}, near {near!r}") from None
@@ -49,9 +60,6 @@ def parse_object(text: str) -> dict[str, Any]:
         raise BadLine("JSON: expected shallow nesting, got one too deep to read") from None
     except ValueError as error:
         raise error if isinstance(error, BadLine) else BadLine(f"JSON: {error}") from None
-    if not isinstance(record, dict):
-        raise BadLine(f"JSON: expected an object per line, got {type(record).__name__}")
-    return record
 
 
 def _not_json(constant: str) -> NoReturn:
