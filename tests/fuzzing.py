@@ -140,7 +140,10 @@ def inputs(valid: Callable[[], Any], count: int = COUNT, seed: int = SEED) -> It
 
 
 #: What came and what was expected; and nothing of ours that only a programmer can read.
-_SENTENCE = re.compile(r"expected .*got |should .*got |Invalid JSON: |is newer than ", re.DOTALL)
+_SENTENCE = re.compile(
+    r"expected .*got |should .*got |Unable to parse .*got |Invalid JSON: |is newer than ",
+    re.DOTALL,
+)
 _LONGEST = 2_500
 
 

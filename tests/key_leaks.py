@@ -41,8 +41,6 @@ OWNERS = {
     "_kombu.binding": "one entry per model's queue",
     "_kombu.binding_permanent": "one entry per model's queue",
     "bulk": "messages, one per waiting parcel, whose cost counts them",
-    "unacked": "messages in work, a few per worker thread",
-    "unacked_index": "the same",
 }
 
 

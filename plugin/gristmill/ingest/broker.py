@@ -59,8 +59,6 @@ def celery_config(settings: ClientSettings) -> dict[str, Any]:
         "broker_transport_options": {
             # Every key of kombu's too, so that installations can share one Redis.
             "global_keyprefix": f"{settings.key_prefix}:",
-            # The ledger's lease decides when work is taken over; this only returns a lost message.
-            "visibility_timeout": 3600,
             "health_check_interval": 25,
         },
         # JSON and nothing else: a forged message must not be able to run code.

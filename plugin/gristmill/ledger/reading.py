@@ -72,8 +72,8 @@ class Evidence(Protocol):
     def forget(self, collection: str) -> None:
         """Forget the roster of a collection that is deleted."""
 
-    def refuse(self, message: RefusedMessage) -> None:
-        """Park a message that does not speak of work."""
+    def refuse(self, *messages: RefusedMessage) -> None:
+        """Park messages that do not speak of work, oldest first."""
 
     def refused(self, limit: int) -> list[RefusedMessage]:
         """Refused messages, newest first."""
@@ -220,11 +220,11 @@ class RedisEvidence:
         with broker_errors(self._url):
             self._redis.unlink(self._key("roster", collection))
 
-    def refuse(self, message: RefusedMessage) -> None:
+    def refuse(self, *messages: RefusedMessage) -> None:
         """See `Evidence.refuse`."""
         with broker_errors(self._url):
             pipe = self._redis.pipeline(transaction=True)
-            pipe.lpush(self._key("refused"), message.model_dump_json())
+            pipe.lpush(self._key("refused"), *(message.model_dump_json() for message in messages))
             pipe.ltrim(self._key("refused"), 0, MAX_REFUSED - 1)
             pipe.expire(self._key("refused"), REFUSED_TTL_S)
             pipe.execute()
@@ -307,7 +307,7 @@ class MemoryEvidence:
             if self._roster:
                 self._roster.forget(collection)
 
-    def refuse(self, message: RefusedMessage) -> None:
+    def refuse(self, *messages: RefusedMessage) -> None:
         """See `Evidence.refuse`."""
 
     def refused(self, limit: int) -> list[RefusedMessage]:

@@ -44,7 +44,7 @@ def exit_status(script: str) -> int:
     return subprocess.run([sys.executable, "-c", script], stderr=subprocess.DEVNULL, check=False).returncode
 
 
-IMPORTS = "import time; from gristmill_worker.process.watches import StallWatch, hung_watch, sick_watch; "
+IMPORTS = "import itertools, time; from gristmill_worker.process.watches import StallWatch, hung_watch, sick_watch; "
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,10 @@ IMPORTS = "import time; from gristmill_worker.process.watches import StallWatch,
         ("sick_watch(lambda: 'the canary died', lambda: None)()", Exit.SICK),
         ("sick_watch(lambda: 'the canary died', lambda: time.sleep(60), 0.1)()", Exit.SICK),
         ("sick_watch(lambda: None, lambda: None)()", 0),
-        ("w = StallWatch(lambda: 1, lambda: 0, -1.0); w()", Exit.HUNG),
-        ("w = StallWatch(lambda: 1, lambda: 1, -1.0); w()", 0),
-        ("w = StallWatch(lambda: 0, lambda: 0, -1.0); w()", 0),
+        ("w = StallWatch(lambda: 1, lambda: 0, lambda: 7, -1.0); w(); w()", Exit.HUNG),
+        ("w = StallWatch(lambda: 1, lambda: 0, itertools.count().__next__, -1.0); w(); w(); w()", 0),
+        ("w = StallWatch(lambda: 1, lambda: 1, lambda: 7, -1.0); w()", 0),
+        ("w = StallWatch(lambda: 0, lambda: 0, lambda: 7, -1.0); w()", 0),
     ],
 )
 def test_a_watch_ends_the_process_when_it_cannot_go_on_and_only_then(look: str, status: int) -> None:

@@ -36,7 +36,8 @@ from gristmill_worker.pipeline.late_writes import PERIOD_S, LateWrites
 from gristmill_worker.process.absent import LOOK_S, AbsentModels, load_present
 from gristmill_worker.process.broker_queue import BrokerQueue
 from gristmill_worker.process.drain import Drain
-from gristmill_worker.process.guard import guarded_transport, park_in
+from gristmill_worker.process.duties import Duties
+from gristmill_worker.process.guard import Guard, Parking, guarded_transport
 from gristmill_worker.process.host import Host
 from gristmill_worker.process.query_lane import QueryLane
 from gristmill_worker.process.reconciler import Reconciler
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
     from celery import Celery
 
 log = logging.getLogger(__name__)
+
+#: How often refused messages are put into their list.
+_PARKING_S = 0.5
 
 
 def run_worker(
@@ -105,7 +109,9 @@ def run_worker(
             )
             for digest, engine in host.engines.items()
         }
-        stalled = StallWatch(lambda: _takable(host, queues), lambda: host.leases.held)
+        parking = Parking(RedisEvidence(ledger), host.clock)
+        guard = Guard(host.engines, host.accepts, parking)
+        stalled = StallWatch(lambda: _takable(guard, queues), lambda: host.leases.held, lambda: guard.taken)
         again = threading.Event()
         if absent:
             chores["absent models"] = (LOOK_S, AbsentModels(absent, host.notices, lambda: _start_again(again)))
@@ -116,9 +122,11 @@ def run_worker(
             closing.callback(lane.close)
         if ready is not None:
             ready(host)
+        clerk = Duties("parking", {"refused messages": (_PARKING_S, parking.flush)})
+        closing.callback(clerk.close)
+        clerk.start()
         drain = Drain(host, settings.drain_timeout_s, lambda: Exit.AGAIN if again.is_set() else 0)
-        transport = guarded_transport(park_in(RedisEvidence(ledger)), host.accepts, redis_transport(settings))
-        _consume(settings, host, drain, transport)
+        _consume(settings, host, drain, guarded_transport(guard, redis_transport(settings)))
         if again.is_set():
             raise SystemExit(Exit.AGAIN)
 
@@ -143,9 +151,9 @@ def of_each_model(settings: WorkerSettings, models: Sequence[str]) -> list[Worke
     return [settings.model_copy(update={"model": name}) for name in names]
 
 
-def _takable(host: Host, queues: Mapping[str, BrokerQueue]) -> int:
+def _takable(guard: Guard, queues: Mapping[str, BrokerQueue]) -> int:
     """Messages that this worker would take now. One that rests on purpose has not stalled."""
-    return sum(queue.length() for digest, queue in queues.items() if host.accepts(queue_name(digest)))
+    return sum(queue.length() for digest, queue in queues.items() if guard.willing(queue_name(digest)))
 
 
 #: Settings that describe a model, and cannot be meant for two.

@@ -152,8 +152,8 @@ class QueryLane:
     def _encode(self, request: QueryRequest) -> npt.NDArray[np.float32]:
         if request.model_digest != self._engine.digest:
             raise SpaceMismatch(
-                f"this query is for the model {request.model_digest!r} and came to the lane of "
-                f"{self._engine.encoder.info.model} ({self._engine.digest}): vectors of two models cannot be compared"
+                f"model_digest: expected {self._engine.digest!r}, since it came to the lane of "
+                f"{self._engine.encoder.info.model}, got {request.model_digest!r}: vectors of two models cannot be compared"
             )
         return self._engine.encode_now(request.texts, request.dimensions, normalize=request.normalize)
 

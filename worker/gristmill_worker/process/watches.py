@@ -55,16 +55,33 @@ def sick_watch(
 class StallWatch:
     """Ends the process when work waits in the queue and this worker, though willing, pulls none of it."""
 
-    def __init__(self, waits: Callable[[], int], held: Callable[[], int], stalled_s: float = STALLED_S) -> None:
-        """`waits` says how many messages this worker could take now."""
+    def __init__(
+        self,
+        waits: Callable[[], int],
+        held: Callable[[], int],
+        taken: Callable[[], int],
+        stalled_s: float = STALLED_S,
+    ) -> None:
+        """Nothing is looked at yet.
+
+        Args:
+            waits: how many messages this worker could take now.
+            held: parcels in work.
+            taken: messages taken so far, those included that were refused or for which no work was left: whoever is busy
+                with thousands of them has not stalled.
+            stalled_s: how long is too long.
+        """
         self._waits = waits
         self._held = held
+        self._taken = taken
+        self._taken_before = -1
         self._stalled_s = stalled_s
         self._since: float | None = None
 
     def __call__(self) -> None:
         """One look."""
-        if self._held() or not self._waits():
+        before, self._taken_before = self._taken_before, self._taken()
+        if self._held() or self._taken_before != before or not self._waits():
             self._since = None
             return
         self._since = self._since or time.monotonic()
