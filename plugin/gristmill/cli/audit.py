@@ -51,6 +51,12 @@ def audit(
     root: Annotated[Path | None, typer.Option(help="As `gristmill ingest` was told.")] = None,
     id_field: Annotated[str, typer.Option(help="Field or column of the id.")] = "id",
     text_field: Annotated[str, typer.Option(help="Field or column of the text.")] = "text",
+    types: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TYPES", help="CSV: auto, or COLUMN=integer|number|boolean|date|datetime|text, repeatable."
+        ),
+    ] = None,
     paragraphs: Annotated[bool, typer.Option(help="Text files: one document per paragraph.")] = False,
     sections: Annotated[bool, typer.Option(help="Markdown: one document per section, not per file.")] = True,
     as_json: JsonFlag = False,
@@ -70,6 +76,7 @@ def audit(
             root=root,
             id_field=id_field,
             text_field=text_field,
+            types=types,
             paragraphs=paragraphs,
             sections=sections,
         )

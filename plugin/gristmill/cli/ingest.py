@@ -42,6 +42,12 @@ def ingest(
     ] = None,
     id_field: Annotated[str, typer.Option(help="Field or column of the id.")] = "id",
     text_field: Annotated[str, typer.Option(help="Field or column of the text.")] = "text",
+    types: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TYPES", help="CSV: auto, or COLUMN=integer|number|boolean|date|datetime|text, repeatable."
+        ),
+    ] = None,
     paragraphs: Annotated[bool, typer.Option(help="Text files: one document per paragraph.")] = False,
     sections: Annotated[bool, typer.Option(help="Markdown: one document per section, not per file.")] = True,
     wait: Annotated[bool, typer.Option(help="Wait until everything is stored.")] = True,
@@ -60,6 +66,7 @@ def ingest(
             root=root,
             id_field=id_field,
             text_field=text_field,
+            types=types,
             paragraphs=paragraphs,
             sections=sections,
             on_bytes=lambda done: bar.update(line, completed=done),

@@ -4,7 +4,7 @@
     ------------------------  ---------  -------------------------------------------------
     .jsonl .ndjson            jsonl      line                              `-` is standard input, in this format
     .json                     json       element of an array                lines and one object are told apart from it
-    .csv .tsv                 csv        row
+    .csv .tsv                 csv        row                               numbers and dates on request: `column_types`
     .parquet                  parquet    row                               needs `gristmill[files]`
     .txt .text                text       file, or paragraph on request
     .md .markdown             markdown   section under a heading, or file  front matter needs `gristmill[files]`

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from gristmill.readers.column_types import Types
 from gristmill.readers.files.lines import BadLine
 from gristmill.readers.files.source import Source, printable
 from gristmill_schemas import Document, Rejection
@@ -29,6 +30,8 @@ class Options:
     paragraphs: bool = False
     #: Markdown: one document per section instead of per file.
     sections: bool = True
+    #: CSV: what the columns hold.
+    types: Types = field(default_factory=Types)
 
 
 class Reader(Protocol):

@@ -1,22 +1,25 @@
 """CSV and TSV with a header row.
 
 Python's own `csv`, in its strict mode: there a quote that is never closed is an error, where other modes quietly put
-the rest of the file into one field. After an error reading resumes at the next line. Cells stay text, since what looks
-like a number may be a postcode; an empty cell is a missing value. A column `metadata` holds a JSON object, `version` an
-integer.
+the rest of the file into one field. After an error reading resumes at the next line. Cells stay text unless types are
+asked for (`column_types`), since what looks like a number may be a postcode; an empty cell is a missing value. A column
+`metadata` holds a JSON object, `version` an integer.
 """
 
 from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from gristmill.readers.base import Item, Options, record_of
+from gristmill.readers.column_types import ColumnType, Inference, convert, described
 from gristmill.readers.files.lines import MAX_LINE_CHARS, BadLine, Text, TooLong, skip_line, undecoded
-from gristmill.readers.files.source import Source
+from gristmill.readers.files.notes import Notes
+from gristmill.readers.files.source import STDIN, Meter, Source
 from gristmill.readers.jsonl import parse_object
 from gristmill.readers.records import shown_id, to_document
 from gristmill_schemas.limits import MAX_TEXT_BYTES
@@ -32,7 +35,37 @@ def read_csv(source: Source, options: Options) -> Iterator[Item]:
     with source.open_text(classic=True) as text:
         lines = _Lines(text)
         columns, delimiter = _columns(next(lines, ""), options.text_field)
-        yield from _rows(csv.reader(lines, delimiter=delimiter, strict=True), lines, columns, source, options)
+        table = _Table(columns, lines.encoding, _types(source, options, columns, delimiter))
+        yield from _items(csv.reader(lines, delimiter=delimiter, strict=True), lines, table, source, options)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """What is known of a file's rows."""
+
+    columns: list[str]
+    encoding: str
+    types: Mapping[str, ColumnType]
+
+
+def _types(source: Source, options: Options, columns: list[str], delimiter: str) -> Mapping[str, ColumnType]:
+    own = {options.id_field, options.text_field, "metadata", "tenant", "version"}
+    declared = options.types.of_columns(columns, own)
+    if not options.types.auto:
+        return declared
+    if source.path == STDIN or not source.path.is_file():
+        raise BadLine(
+            "types: expected a file for auto, which reads it twice, got a pipe; --types COLUMN=TYPE declares them"
+        )
+    inference = Inference(name for name in columns if name not in own and name not in declared)
+    with replace(source, meter=Meter(), notes=Notes()).open_text(classic=True) as text:
+        lines = _Lines(text)
+        next(lines, "")
+        for _, row, _ in _rows(csv.reader(lines, delimiter=delimiter, strict=True), lines):
+            if row is not None and len(row) == len(columns):
+                inference.look({name: cell for name, cell in zip(columns, row, strict=True) if cell})
+    source.notes.say(described(source.label, found := inference.found(), inference.rows))
+    return {**found, **declared}
 
 
 def _allow_long_fields() -> None:
@@ -95,7 +128,8 @@ def _parse_header(header: str, delimiter: str) -> list[str]:
     return [name.strip() or f"column_{number}" for number, name in enumerate(names, 1)]
 
 
-def _rows(rows: Any, lines: _Lines, columns: list[str], source: Source, options: Options) -> Iterator[Item]:
+def _rows(rows: Any, lines: _Lines) -> Iterator[tuple[int, list[str] | None, str]]:
+    """Each row with its first line; in place of one that cannot be read None and the reason."""
     while True:
         line = lines.number + 1
         lines.begin_row()
@@ -105,20 +139,29 @@ def _rows(rows: Any, lines: _Lines, columns: list[str], source: Source, options:
             return
         except (csv.Error, TooLong) as error:
             through = f" (lines {line} to {lines.number})" if lines.number > line else ""
-            yield source.reject(line, f"{'CSV: ' if isinstance(error, csv.Error) else ''}{error}{through}")
+            yield line, None, f"{'CSV: ' if isinstance(error, csv.Error) else ''}{error}{through}"
             continue
         if row:
-            yield record_of(source, line, partial(_item, row, lines.encoding, columns, line, source, options))
+            yield line, row, ""
 
 
-def _item(row: list[str], encoding: str, columns: list[str], line: int, source: Source, options: Options) -> Item:
-    if len(row) != len(columns):
-        return source.reject(line, f"row: expected {len(columns)} cells as in the header, got {len(row)}")
-    cells: dict[str, Any] = {name: cell for name, cell in zip(columns, row, strict=True) if cell}
+def _items(rows: Any, lines: _Lines, table: _Table, source: Source, options: Options) -> Iterator[Item]:
+    for line, row, problem in _rows(rows, lines):
+        if row is None:
+            yield source.reject(line, problem)
+        else:
+            yield record_of(source, line, partial(_item, row, table, line, source, options))
+
+
+def _item(row: list[str], table: _Table, line: int, source: Source, options: Options) -> Item:
+    if len(row) != len(table.columns):
+        return source.reject(line, f"row: expected {len(table.columns)} cells as in the header, got {len(row)}")
+    cells: dict[str, Any] = {name: cell for name, cell in zip(table.columns, row, strict=True) if cell}
     try:
         for name, cell in cells.items():
-            if bad := undecoded(cell, encoding, of="cell"):
+            if bad := undecoded(cell, table.encoding, of="cell"):
                 raise BadLine(f"{name!r}: {str(bad).removeprefix('encoding: ')}")
+        convert(cells, table.types)
         _convert(cells)
     except BadLine as error:
         return source.reject(line, str(error), shown_id(cells.get(options.id_field)))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gristmill.arguments import one_or_many
 from gristmill.readers.base import Item, Options, describe
+from gristmill.readers.column_types import TypesGiven, types_given
 from gristmill.readers.files import compression
 from gristmill.readers.files.encoding import known_encoding
 from gristmill.readers.files.folders import Place, Search, Unreadable, files, is_folder, places, size_bytes
@@ -58,6 +59,7 @@ def read(
     text_field: str = "text",
     paragraphs: bool = False,
     sections: bool = True,
+    types: TypesGiven | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Reading:
     """Read documents from files, folders and standard input (`-`), in the order given.
@@ -74,6 +76,7 @@ def read(
         text_field: field or column of the text.
         paragraphs: text files give one document per paragraph.
         sections: Markdown files give one document per section; off: one per file.
+        types: what the columns of CSV hold: `auto`, `year=integer,day=date` or a mapping of them (`ColumnType`); None: text.
         on_bytes: called with the bytes read so far, out of `total_bytes`.
 
     Returns:
@@ -95,7 +98,7 @@ def read(
     found = _places(paths)
     for place in found:
         _check(place, chosen, search)
-    options = Options(id_field, text_field, paragraphs, sections)
+    options = Options(id_field, text_field, paragraphs, sections, types_given(types))
     notes = Notes()
     return Reading(
         _read_all(found, chosen, search, options, Meter(on_bytes), notes, named), notes, lambda: _total(found, search)
