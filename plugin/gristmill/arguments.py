@@ -15,6 +15,9 @@ from gristmill_schemas.validation import clean_identifier, clean_text, shown
 
 T = TypeVar("T")
 
+#: Packages whose frames and columns are iterable, but not by document.
+_FRAMES = frozenset({"pandas", "polars", "pyarrow", "datasets"})
+
 
 def refuse(field: str, expected: str, got: object) -> InvalidInput:
     """The error for an argument that is not what was expected."""
@@ -52,6 +55,8 @@ def one_or_many(field: str, items: object, one: type | tuple[type, ...], expecte
     """Items as an iterable: what is an instance of `one` is a single item. Text is never a list of its characters."""
     if isinstance(items, one):
         return [items]
+    if type(items).__module__.partition(".")[0] in _FRAMES:
+        raise refuse(field, f"{expected}; `gristmill.readers.from_frame` makes them of a data frame", type(items))
     if isinstance(items, str | bytes | bytearray | Mapping | BaseModel) or not isinstance(items, Iterable):
         raise refuse(field, expected, items)
     return items

@@ -23,6 +23,7 @@ heading for Markdown, the number for paragraphs; the second one of a kind ends i
 
 from gristmill.readers.base import Item
 from gristmill.readers.formats import Format
+from gristmill.readers.frames import from_frame
 from gristmill.readers.reading import Reading, read, total_bytes
 
-__all__ = ["Format", "Item", "Reading", "read", "total_bytes"]
+__all__ = ["Format", "Item", "Reading", "from_frame", "read", "total_bytes"]
