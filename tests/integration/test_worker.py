@@ -18,7 +18,9 @@ from gristmill import Client, ClientSettings, Document, Job
 from gristmill.settings import load_settings, variable
 from gristmill_schemas import PointSystem
 from gristmill_schemas.validation import SYSTEM_KEY
-from services import QdrantServer, RedisServer
+from services import QdrantServer, RedisServer, free_port
+from services.guardian import guarded
+from services.processes import children_of, lives
 from waiting import eventually
 
 pytestmark = pytest.mark.server
@@ -53,6 +55,7 @@ class Site:
         environment = {**os.environ, **{variable(name): str(value) for name, value in chosen.items()}}
         command = [sys.executable, "-m", "gristmill", "worker", *options]
         process = subprocess.Popen(command, env=environment, stdout=self._log, stderr=self._log)
+        self._closing.enter_context(guarded(process.pid))
         self._closing.callback(_end, process)
         return process
 
@@ -189,23 +192,28 @@ def test_a_killed_worker_is_started_again_and_its_work_taken_up(site: Site) -> N
     assert supervisor.wait(timeout=60) == 0
 
 
-def children_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def test_a_worker_whose_supervisor_was_killed_drains_and_leaves(site: Site) -> None:
     supervisor = site.start("--processes", "1")
     site.create()
     (child,) = children_of(supervisor.pid)
     supervisor.kill()
-    eventually(lambda: not Path(f"/proc/{child}").exists() or "Z" in state_of(child), 60)
+    eventually(lambda: not lives(child), 60)
 
 
-def state_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
-        return "Z"
+def test_a_worker_that_still_waits_for_its_model_leaves_with_its_supervisor(site: Site) -> None:
+    supervisor = site.start("--processes", "1", "--model", f"http://127.0.0.1:{free_port()}/v1#absent")
+    (child,) = eventually(lambda: children_of(supervisor.pid), 60)
+    supervisor.kill()
+    eventually(lambda: not lives(child), 60)
+
+
+def test_a_closed_terminal_drains_the_workers(site: Site) -> None:
+    supervisor = site.start("--processes", "1")
+    site.create()
+    (child,) = children_of(supervisor.pid)
+    supervisor.send_signal(signal.SIGHUP)
+    assert supervisor.wait(timeout=60) == 0
+    assert not lives(child)
 
 
 def test_work_goes_on_after_redis_was_killed_and_started_again(open_site: Callable[..., Site]) -> None:

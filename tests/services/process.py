@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
+from services import guardian
+
 READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 20.0
 POLL_S = 0.02
@@ -103,6 +105,7 @@ class Server(ABC):
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches the tests first, and they stop their servers in order
             )
+        guardian.watch(self._process.pid)
 
     def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
         """Return once the server answers; raise `ServerError` when it dies or the time is over."""
@@ -125,6 +128,7 @@ class Server(ABC):
         if not _exited(process, within_s=STOP_TIMEOUT_S):
             self.kill()
             raise self._failure(f"did not stop within {STOP_TIMEOUT_S:g} s of SIGTERM")
+        guardian.release(process.pid)
 
     def kill(self) -> None:
         """End the server as a power cut would (SIGKILL). Does nothing when it is not running."""
@@ -132,6 +136,7 @@ class Server(ABC):
             process = self._alive()
             process.kill()
             process.wait()
+            guardian.release(process.pid)
 
     def restart(self) -> None:
         """Stop and start again: same port, same data."""

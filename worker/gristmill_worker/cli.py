@@ -31,6 +31,7 @@ def worker(
     processes: Annotated[int | None, typer.Option(min=1, help="Worker processes; default one per accelerator.")] = None,
     supervise: Annotated[bool, typer.Option(help="Start a process again when it dies.")] = True,
     log_level: Annotated[str, typer.Option(help="debug, info, warning, error")] = "info",
+    supervisor: Annotated[int | None, typer.Option(hidden=True, help="Process id of the supervisor.")] = None,
 ) -> None:
     """Serve models: encode what is queued for them and store it.
 
@@ -59,7 +60,7 @@ def worker(
         raise typer.Exit(run(_arguments(sys.argv), devices))
     from gristmill_worker.process.app import run_worker
 
-    run_worker(settings, model or (), ready=_say_ready)
+    run_worker(settings, model or (), ready=_say_ready, supervisor=supervisor)
 
 
 def _arguments(argv: list[str]) -> list[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from gristmill import Client, ClientSettings, Document, JobReport
 from gristmill.settings import load_settings, variable
 from gristmill.store.connection import open_store
 from gristmill_schemas import point_id
+from gristmill_worker.process.supervisor import supervised_worker
 
 _RAW_THREADS = 8
 _RAW_BATCH = 64
@@ -64,8 +64,8 @@ def run_pipeline_bench(documents: int, dimensions: int, note: Callable[[str], No
 @contextmanager
 def _worker(settings: ClientSettings, model: str) -> Iterator[None]:
     environment = {**os.environ, variable("key_prefix"): settings.key_prefix}
-    command = [sys.executable, "-m", "gristmill", "worker", "--no-supervise", "--model", model, "--log-level", "error"]
-    # Celery says goodbye on stdout, which belongs to the report.
+    command = [*supervised_worker(), "--model", model, "--log-level", "error"]
+    # Standard output belongs to the report.
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     try:
         yield

@@ -60,6 +60,7 @@ def run_worker(
     *,
     ready: Callable[[Host], None] | None = None,
     encoders: Sequence[Encoder] = (),
+    supervisor: int | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT.
 
@@ -68,12 +69,17 @@ def run_worker(
         models: which models; none means the settings' one.
         ready: called when all models are warm and the consumer is about to start.
         encoders: loaded encoders of your own, instead of models.
+        supervisor: process id of the parent, with which this process is to end; as it was known before this one began.
 
     Raises:
         ModelUnavailable, InvalidInput: the settings cannot work; nothing was taken.
         BrokerUnavailable, StoreUnavailable, ServerTooOld: found out before a model is loaded.
     """
     with ExitStack() as closing:
+        # From here on: loading a model, or waiting for its server, takes minutes.
+        orphaned = Duties("orphan-watch", {"orphan watch": (1.0, orphan_watch(supervisor))})
+        closing.callback(orphaned.close)
+        orphaned.start()
         client = connect(settings)
         closing.callback(client.close)
         ledger = RedisLedger(settings, client)
@@ -161,7 +167,7 @@ _OF_ONE_MODEL = ("revision", "pooling", "max_tokens", "budget_tokens")
 
 
 def _watches(settings: WorkerSettings, host: Host) -> dict[str, tuple[float, Callable[[], None]]]:
-    watches: dict[str, tuple[float, Callable[[], None]]] = {"orphan watch": (1.0, orphan_watch())}
+    watches: dict[str, tuple[float, Callable[[], None]]] = {}
     for engine in host.engines.values():
         name, batcher = engine.encoder.info.model, engine.batcher
         watches |= {

@@ -118,8 +118,13 @@ class _Child:
             self._process.send_signal(number)
 
 
+def supervised_worker() -> list[str]:
+    """The command for one worker process that ends with this one, whatever ends this one."""
+    return [sys.executable, "-m", "gristmill", "worker", "--no-supervise", "--supervisor", str(os.getpid())]
+
+
 def supervise(arguments: Sequence[str], devices: Sequence[str | None]) -> int:
-    """Run `gristmill worker --no-supervise ARGUMENTS…` once per entry of `devices` until SIGTERM or SIGINT.
+    """Run `gristmill worker --no-supervise ARGUMENTS…` once per entry of `devices` until SIGTERM, SIGINT or SIGHUP.
 
     Args:
         arguments: of `gristmill worker`.
@@ -128,7 +133,7 @@ def supervise(arguments: Sequence[str], devices: Sequence[str | None]) -> int:
     Returns:
         0 after a clean stop; else the exit code of a child that cannot work.
     """
-    command = [sys.executable, "-m", "gristmill", "worker", "--no-supervise", *arguments]
+    command = [*supervised_worker(), *arguments]
     children = []
     for number, device in enumerate(devices):
         environment = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
@@ -142,8 +147,9 @@ def supervise(arguments: Sequence[str], devices: Sequence[str | None]) -> int:
             child.signal(signal.SIGQUIT if draining else signal.SIGTERM)
         draining = True
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as SIGHUP is under nohup
+            signal.signal(number, stop)
     while any(child.exit_code is None for child in children):
         for child in children:
             child.look(draining)

@@ -89,12 +89,14 @@ class StallWatch:
             give_up(Exit.HUNG, f"work has waited for {self._stalled_s:.0f} s and nothing pulls it")
 
 
-def orphan_watch() -> Callable[[], None]:
-    """Drains this process when its supervisor is gone."""
-    parent = os.getppid()
+def orphan_watch(supervisor: int | None = None) -> Callable[[], None]:
+    """Drains this process, once, when its supervisor is gone: the process of this id, or else its parent at this moment."""
+    parent, told = supervisor or os.getppid(), False
 
     def watch() -> None:
-        if os.getppid() != parent:
+        nonlocal told
+        if os.getppid() != parent and not told:
+            told = True
             log.warning("the supervisor is gone: draining")
             os.kill(os.getpid(), signal.SIGTERM)
 
