@@ -22,6 +22,7 @@ from gristmill.store.collections import Collections
 from gristmill.store.connection import open_store
 from gristmill_schemas import CollectionSpec
 from gristmill_schemas.errors import InvalidInput
+from gristmill_schemas.redaction import clean_loggers
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def open_parts(settings: ClientSettings, overrides: Mapping[str, Any], progress:
     store = open_store(settings)
     closing.callback(store.close)
     queries = WorkerQueryEncoder(settings, client, ledger)
+    clean_loggers()
     return Parts(settings, ledger, dispatcher, store, queries, RedisEvidence(ledger), closing=closing)
 
 

@@ -50,7 +50,7 @@ from gristmill.search.embedding import Embedder, Kind
 from gristmill.search.filters import Where, compile_filter
 from gristmill.search.searcher import Searcher
 from gristmill.search.unmatched import Unmatched
-from gristmill.settings import ClientSettings, combine, hide_password
+from gristmill.settings import ClientSettings, combine
 from gristmill.store.collections import check_space
 from gristmill.store.connection import require_server
 from gristmill.store.documents import count, fetch
@@ -71,6 +71,7 @@ from gristmill_schemas import (
 )
 from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.point import CHUNK_PATH, JOB_PATH
+from gristmill_schemas.redaction import redact
 
 #: What `enqueue` and `audit` take one by one.
 Item = Document | Rejection | Mapping[str, Any]
@@ -164,8 +165,8 @@ class Client:
         settings = self._parts.settings
         closed = ", closed" if self._parts.closed.is_set() else ""
         if settings.embedded_path is not None:
-            return f"<Client embedded in {hide_password(settings.embedded_path)!r}, model {settings.model!r}{closed}>"
-        redis, qdrant = hide_password(settings.redis_url), hide_password(settings.qdrant_url)
+            return f"<Client embedded in {redact(settings.embedded_path)!r}, model {settings.model!r}{closed}>"
+        redis, qdrant = redact(settings.redis_url), redact(settings.qdrant_url)
         return f"<Client of {redis} and {qdrant}, key prefix {settings.key_prefix!r}{closed}>"
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_serializer, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -27,13 +27,21 @@ from pydantic_settings import (
 from gristmill.addresses import QdrantAddress, RedisAddress
 from gristmill.options import ClientOptions, EmbeddedOptions, check_names, names_of
 from gristmill_schemas.errors import InvalidInput
-from gristmill_schemas.validation import RaisesInvalidInput
+from gristmill_schemas.redaction import HIDDEN, Guarded, redact, remember, remember_url
+from gristmill_schemas.validation import RaisesInvalidInput, clean_key
+
+#: What of a refused key may be the key.
+_RUNS = re.compile(r"[!-~]{8,}")
 
 log = logging.getLogger(__name__)
 
 S = TypeVar("S", bound="ClientSettings")
 
 ENV_PREFIX = "GRISTMILL_"
+#: Settings that may be or hold a URL, and so a password.
+_ADDRESSES = ("redis_url", "qdrant_url", "embedded_path", "model")
+#: A wrong address that surely holds no password: scheme, host, port and database, as far as they are there.
+_INNOCENT = re.compile(r"([\w+.-]*:?/*)?[\w.-]*(:\d{1,5})?(/\d*)?")
 
 
 class _KnownNames(RaisesInvalidInput):
@@ -84,6 +92,7 @@ class ClientSettings(BaseSettings, metaclass=_KnownNames):
         frozen=True,
         extra="ignore",
         env_ignore_empty=True,
+        hide_input_in_errors=True,
     )
 
     @classmethod
@@ -159,6 +168,27 @@ class ClientSettings(BaseSettings, metaclass=_KnownNames):
         description="How long a deletion is remembered; must exceed the age of the oldest unfinished work",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _remember_secrets(cls, values: Any) -> Any:
+        """Before anything is looked at, so that no refusal tells them either."""
+        for name, value in values.items() if isinstance(values, Mapping) else ():
+            text = value.get_secret_value() if isinstance(value, SecretStr) else value
+            if not isinstance(text, str):
+                continue
+            if name.endswith("_key"):
+                for part in {text, text.strip(" \r\n\t\"'`"), *_RUNS.findall(text)}:
+                    remember(part)
+            elif name in _ADDRESSES:
+                remember_url(text)
+        return values
+
+    @field_validator("*")
+    @classmethod
+    def _clean_key(cls, value: Any) -> Any:
+        """The one kind of setting that goes into headers."""
+        return SecretStr(clean_key(value.get_secret_value())) if isinstance(value, SecretStr) else value
+
     @field_validator("redis_url")
     @classmethod
     def _redis_form(cls, value: str) -> str:
@@ -185,6 +215,15 @@ class ClientSettings(BaseSettings, metaclass=_KnownNames):
     def qdrant_address(self) -> QdrantAddress:
         """Where Qdrant is."""
         return QdrantAddress.parse(self.qdrant_url)
+
+    @field_validator(*_ADDRESSES)
+    @classmethod
+    def _guard(cls, value: str | None) -> str | None:
+        return None if value is None else Guarded(value)
+
+    @field_serializer(*_ADDRESSES, when_used="json-unless-none")
+    def _redacted(self, value: str) -> str:
+        return redact(value)
 
     @classmethod
     def refusal(cls, error: ValidationError) -> InvalidInput:
@@ -243,20 +282,26 @@ def _given(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _problem(item: ErrorDetails) -> str:
-    # A secret must not end up in a log because somebody pasted it into the wrong variable.
-    secret = str(item["loc"][0]).endswith("_key")
-    shown = "***" if secret else hide_password(repr(item["input"])[:200])
-    return f"{item['msg'].removeprefix('Value error, ')}, got {shown}"
+    name, message = str(item["loc"][0]), item["msg"].removeprefix("Value error, ")
+    if name.endswith("_key") and ", got " in message:
+        return message  # it says of what kind; what came stays secret
+    return f"{message}, got {_shown(name, item['input'])}"
+
+
+def _shown(name: str, value: Any) -> str:
+    """What came, without what may be a secret: a mistyped URL does not show where its password begins."""
+    if name.endswith("_key"):
+        return HIDDEN
+    if name in _ADDRESSES and isinstance(value, str) and not _INNOCENT.fullmatch(value):
+        scheme, found, rest = value.partition("://")
+        place = rest.rpartition("@")[2] if "@" in rest else ""
+        return repr(f"{scheme}://{HIDDEN}{'@' * bool(place)}{place}" if found else HIDDEN)
+    return redact(repr(value))[:200]
 
 
 def variable(name: str) -> str:
     """The environment variable of a setting."""
     return f"{ENV_PREFIX}{name}".upper()
-
-
-def hide_password(url: str) -> str:
-    """The URL with its password replaced by `***`."""
-    return re.sub(r"(://[^:/@]*:)[^@/]*@", r"\1***@", url)
 
 
 def provenance(settings: ClientSettings, overridden: Collection[str] = ()) -> list[dict[str, str]]:
@@ -273,7 +318,7 @@ def provenance(settings: ClientSettings, overridden: Collection[str] = ()) -> li
         rows.append(
             {
                 "name": variable(name),
-                "value": "***" if isinstance(value, SecretStr) else hide_password("" if value is None else str(value)),
+                "value": HIDDEN if isinstance(value, SecretStr) else redact("" if value is None else str(value)),
                 "source": next((source for source, names in sources if name in names), "default"),
                 "meaning": field.description or "",
             }

@@ -9,7 +9,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from gristmill_schemas.stored import Stored
-from gristmill_schemas.validation import Record
+from gristmill_schemas.validation import Reason, Record
 
 
 class Gap(StrEnum):
@@ -92,11 +92,11 @@ class RefusedMessage(Stored):
 
     KIND: ClassVar[str] = "refused message"
 
-    reason: str
+    reason: Reason
     #: Queue it came from.
     queue: str
     #: The beginning of the raw message, with unprintable bytes escaped.
-    message: str
+    message: Reason
     #: Seconds since 1970.
     refused_at: float = Field(ge=0)
 

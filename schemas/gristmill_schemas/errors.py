@@ -31,9 +31,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from gristmill_schemas.redaction import redact
+
 
 class GristmillError(Exception):
-    """Base of every error that Gristmill raises on purpose.
+    """Base of every error that Gristmill raises on purpose. Its message holds no secret, whatever was put into it.
 
     Attributes:
         field: the argument, setting or field of a record that it is about, where it is about one.
@@ -47,7 +49,7 @@ class GristmillError(Exception):
         self.field = field
         self.collection = collection
         self.model = model
-        super().__init__(message)
+        super().__init__(redact(message))
 
 
 class InvalidInput(GristmillError, ValueError):

@@ -10,7 +10,7 @@ from pydantic import Field
 from gristmill_schemas.document import Deletion, Document
 from gristmill_schemas.errors import DocumentsFailed
 from gristmill_schemas.stored import Stored
-from gristmill_schemas.validation import Record
+from gristmill_schemas.validation import Reason, Record
 
 if TYPE_CHECKING:
     from typing import Self
@@ -46,7 +46,7 @@ class Rejection(Record):
     #: File it came from.
     source: str | None = None
     #: Field, what came, what was expected.
-    reason: str
+    reason: Reason
 
     def __str__(self) -> str:
         where = f"{self.source}:{self.position}" if self.source else f"document {self.position}"
@@ -89,7 +89,7 @@ class JobReport(Record):
     #: From the start of `enqueue` to the last finished parcel, or until now while the job runs.
     seconds: float = 0.0
     #: Why the first of its documents were rejected or died, as far as the handle that made this report knows.
-    reasons: tuple[str, ...] = ()
+    reasons: tuple[Reason, ...] = ()
 
     @property
     def finished(self) -> int:
@@ -160,7 +160,7 @@ class DeadLetter(Stored):
     version: int
     #: Class of the error, such as `EncodingFailed`.
     error: str
-    reason: str
+    reason: Reason
     attempts: int = Field(ge=0)
     enqueued_at: float
     died_at: float
@@ -187,7 +187,7 @@ class DeadGroup(Record):
     letters: int = Field(ge=0)
     #: When the newest of them died, and of what; None and empty where a newer Gristmill wrote it.
     newest_died_at: float | None = None
-    reason: str = ""
+    reason: Reason = ""
 
 
 class DeadSummary(Record):
@@ -240,4 +240,4 @@ class Receipt(Record):
     stored_at: float | None = None
     point_ids: tuple[str, ...] = ()
     #: Why it is dead, or what to do.
-    reason: str | None = None
+    reason: Reason | None = None

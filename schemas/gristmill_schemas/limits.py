@@ -32,3 +32,5 @@ MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
 MAX_DIMENSIONS: Final = 65_536
 #: Most chunks that one document may be cut into.
 MAX_CHUNKS: Final = 4096
+#: Longest API key. Servers take headers of 8 KiB in all, as a rule.
+MAX_KEY_CHARS: Final = 4096

@@ -14,17 +14,19 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.limits import (
     MAX_ID_CHARS,
+    MAX_KEY_CHARS,
     MAX_METADATA_BYTES,
     MAX_TEXT_BYTES,
 )
 from gristmill_schemas.plain import clean_text as clean_text
 from gristmill_schemas.plain import is_clean, plain
+from gristmill_schemas.redaction import redact
 
 #: The one payload key that belongs to Gristmill; all other keys are the user's.
 SYSTEM_KEY = "_gristmill"
@@ -115,6 +117,33 @@ def _id_text(value: Any) -> Any:
         return str(operator.index(value))
     except TypeError:
         return value
+
+
+def clean_key(value: str) -> str:
+    """Return a key without the blanks around it; ValueError says what else is in it that no header can carry.
+
+    The message says what came in kind and where, never the key itself.
+    """
+    key = value.strip()
+    if not key:
+        raise ValueError("expected a key, got only blanks")
+    if len(key) > MAX_KEY_CHARS:
+        raise ValueError(f"expected a key of at most {MAX_KEY_CHARS} characters, got {len(key)}")
+    if key[0] == key[-1] and key[0] in "\"'`":
+        raise ValueError("expected a key, got one in quotation marks: leave them out")
+    for at, character in enumerate(key, start=len(value) - len(value.lstrip())):
+        if not "!" <= character <= "~":
+            raise ValueError(f"expected visible ASCII characters only, got {_kind(character)} at position {at}")
+    return key
+
+
+def _kind(character: str) -> str:
+    """What a character is, in words that show nothing else of a key."""
+    if character in "\r\n":
+        return "a line end"
+    if character.isspace():
+        return "a blank (is something in front of the key, such as `Bearer`?)"
+    return "a control character" if not character.isprintable() else "one that is not ASCII"
 
 
 def _document_text(value: Any) -> str:
@@ -212,10 +241,15 @@ def _problem(item: ErrorDetails, record: str) -> str:
     return text if item["type"] == "value_error" else f"{text}, got {shown(item['input'])}"
 
 
+#: Enough of a text to see whether there is a secret in what is shown of it.
+_LOOKED_AT = 4_000
+
+
 def shown(value: object, most_chars: int = 80) -> str:
     """What came, short and on one line, for messages; whatever it is."""
     try:
-        text = " ".join(_SHORT.repr(value).split())
+        clean = redact(value[:_LOOKED_AT]) if isinstance(value, str) else value
+        text = " ".join(redact(_SHORT.repr(clean)).split())
     except Exception:  # noqa: BLE001  # an integer too long to print, or a stranger's `__repr__`
         text = f"a {type(value).__name__} that cannot be shown"
     text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
@@ -224,6 +258,8 @@ def shown(value: object, most_chars: int = 80) -> str:
 
 Identifier = Annotated[str, BeforeValidator(clean_identifier), Field(min_length=1, max_length=MAX_ID_CHARS)]
 DocumentText = Annotated[str, BeforeValidator(_document_text), Field(min_length=1)]
+#: Why something was refused or died: it may quote what a server or a library said.
+Reason = Annotated[str, AfterValidator(redact)]
 CleanText = Annotated[str, BeforeValidator(clean_text)]
 Metadata = Annotated[dict[str, Any], BeforeValidator(_metadata)]
 #: Versions order the writes of one document. 53 bits, since Qdrant's range filters compare doubles: microseconds since

@@ -14,18 +14,31 @@ class WorkerProcess(Server):
         data_dir: Folder for its log; it works in there.
         settings: Its settings by their variable, say `{"GRISTMILL_REDIS_URL": ...}`.
         model: The stand-in encoder, or a folder.
+        log_level: How much it logs.
     """
 
     name = "worker"
 
-    def __init__(self, data_dir: Path, settings: dict[str, str], *, model: str = "hash:16") -> None:
+    def __init__(
+        self, data_dir: Path, settings: dict[str, str], *, model: str = "hash:16", log_level: str = "info"
+    ) -> None:
         super().__init__(data_dir)
         self._settings = settings
         self._model = model
+        self._log_level = log_level
 
     def command(self) -> list[str]:
         """Return the program and its arguments."""
-        arguments = ["worker", "--no-supervise", "--model", self._model, "--threads", "4"]
+        arguments = [
+            "worker",
+            "--no-supervise",
+            "--model",
+            self._model,
+            "--threads",
+            "4",
+            "--log-level",
+            self._log_level,
+        ]
         return [sys.executable, "-m", "gristmill", *arguments]
 
     def environment(self) -> dict[str, str]:

@@ -22,9 +22,10 @@ from gristmill.ingest.hearing import require_hearing
 from gristmill.ledger import Ledger, RedisLedger
 from gristmill.ledger.connection import connect
 from gristmill.ledger.reading import MAX_REFUSED, RedisEvidence
-from gristmill.settings import hide_password, load_settings, mistyped, provenance
+from gristmill.settings import load_settings, mistyped, provenance
 from gristmill.store.connection import describe_transport, open_store, require_server
 from gristmill_schemas.errors import GristmillError, NotInstalled
+from gristmill_schemas.redaction import redact
 
 app = typer.Typer()
 
@@ -133,12 +134,12 @@ def _guarded(name: str, look: Callable[[], str]) -> Check:
 def _redis(settings: ClientSettings, ledger: Ledger) -> str:
     load = ledger.load()
     waiting = f"{counted(load.documents, 'document')} waiting, {counted(load.bytes, 'byte')}"
-    return f"{hide_password(settings.redis_url)}: {waiting}"
+    return f"{redact(settings.redis_url)}: {waiting}"
 
 
 def _qdrant(settings: ClientSettings) -> str:
     with closing(open_store(settings)) as store:
-        return f"{settings.qdrant_url}, version {require_server(store)}, {describe_transport(settings)}"
+        return f"{redact(settings.qdrant_url)}, version {require_server(store)}, {describe_transport(settings)}"
 
 
 def _redis_policy(client: redis.Redis) -> str:

@@ -23,6 +23,7 @@ import typer
 from gristmill.cli.commands import Interrupted
 from gristmill.cli.terminal import OutputFailed, standard_streams, visible
 from gristmill_schemas.errors import GristmillError, InvalidInput, ModelUnavailable, NotInstalled
+from gristmill_schemas.redaction import redact
 
 FAILED, WRONG_CALL, BUG, INTERRUPTED = 1, 2, 70, 130
 
@@ -83,7 +84,7 @@ def _told(run: Callable[[], object], *, debug: bool, as_json: bool) -> int:
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the last place where it can become a sentence
         failure = failure_of(error)
         if debug:
-            sys.stderr.write(visible("".join(traceback.format_exception(error))))
+            sys.stderr.write(visible(redact("".join(traceback.format_exception(error)))))
         _tell(failure, as_json=as_json and not isinstance(error, OutputFailed))
         return failure.code
     return code
@@ -169,12 +170,13 @@ def _no_such_option(error: BaseException) -> str:
 def _tell(failure: Failure, *, as_json: bool) -> None:
     from gristmill.cli.output import notes, print_json, said, say  # loads Rich: not for `--help`
 
+    told = redact(failure.message)
     if as_json:
         try:
-            print_json({"error": failure.kind, "message": failure.message})
+            print_json({"error": failure.kind, "message": told})
             sys.stdout.flush()
             return
         except OutputFailed:
             pass
-    message = "\n".join(map(said, failure.message.split("\n")))
+    message = "\n".join(map(said, told.split("\n")))
     say(f"[bold red]{failure.kind}[/]: {message}", notes)

@@ -9,6 +9,7 @@ import typer
 
 from gristmill.cli.commands import Commands
 from gristmill.cli.failures import guarded
+from gristmill_schemas.redaction import clean_process
 
 
 def build() -> typer.Typer:
@@ -49,4 +50,5 @@ def _show_version(wanted: bool) -> None:
 
 def main() -> None:
     """Entry point of the `gristmill` program."""
+    clean_process()
     sys.exit(guarded(lambda arguments: build()(arguments, standalone_mode=False), sys.argv[1:]))

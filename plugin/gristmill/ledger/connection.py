@@ -16,8 +16,9 @@ from redis.connection import AbstractConnection
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 
-from gristmill.settings import ClientSettings, hide_password
+from gristmill.settings import ClientSettings
 from gristmill_schemas.errors import BrokerRefused, BrokerUnavailable, GristmillError, InvalidInput
+from gristmill_schemas.redaction import clean_causes, redact
 
 #: Answers of a replica. A script on a Redis before 7 says it inside its own error, and a primary that becomes one sends
 #: whoever waits in a BRPOP away.
@@ -187,6 +188,7 @@ class Headroom:
         return math.inf
 
 
+@clean_causes
 @contextmanager
 def broker_errors(url: str) -> Iterator[None]:
     """Translate Redis's connection errors into ours, with the way out."""
@@ -196,26 +198,26 @@ def broker_errors(url: str) -> Iterator[None]:
         raise
     except NotPrimary as error:
         raise BrokerUnavailable(
-            f"Redis at {hide_password(url)} takes no writes now: it is a replica ({error}). Promote it, or let "
+            f"Redis at {redact(url)} takes no writes now: it is a replica ({error}). Promote it, or let "
             "GRISTMILL_REDIS_URL name the primary."
         ) from error
     except (redis.AuthenticationError, redis.exceptions.AuthorizationError) as error:
         raise BrokerUnavailable(
-            f"Redis at {hide_password(url)} refuses the login: {error}. Set user and password in GRISTMILL_REDIS_URL, "
+            f"Redis at {redact(url)} refuses the login: {error}. Set user and password in GRISTMILL_REDIS_URL, "
             "redis://user:password@host:6379/0."
         ) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise BrokerUnavailable(
-            f"Redis at {hide_password(url)} cannot be used: {str(error).rstrip('.')}. Start one, or set GRISTMILL_REDIS_URL"
+            f"Redis at {redact(url)} cannot be used: {str(error).rstrip('.')}. Start one, or set GRISTMILL_REDIS_URL"
             f"{_other_scheme(url, error)}."
         ) from error
     except redis.ResponseError as error:
         raise _from_answer(url, error) from error
     except redis.RedisError as error:
-        raise BrokerRefused(f"Redis at {hide_password(url)} refused: {error}") from error
+        raise BrokerRefused(f"Redis at {redact(url)} refused: {error}") from error
     except (ValueError, KeyError) as error:  # an answer that cannot be read
         raise BrokerRefused(
-            f"Redis at {hide_password(url)} holds something else under our keys ({error!r}); another program uses it with "
+            f"Redis at {redact(url)} holds something else under our keys ({error!r}); another program uses it with "
             "the same GRISTMILL_KEY_PREFIX"
         ) from error
 
@@ -228,7 +230,7 @@ def _other_scheme(url: str, error: Exception) -> str:
 
 
 def _from_answer(url: str, error: redis.ResponseError) -> BrokerUnavailable | BrokerRefused:
-    where, answer = f"Redis at {hide_password(url)}", str(error)
+    where, answer = f"Redis at {redact(url)}", str(error)
     for code, way_out in _ADDRESSES.items():
         if code in answer:
             return BrokerUnavailable(f"{where} cannot be used: {answer[:200]}. {way_out}")

@@ -30,6 +30,7 @@ from gristmill_schemas.errors import (
     StoreRefused,
     StoreUnavailable,
 )
+from gristmill_schemas.redaction import clean_causes
 
 #: First server with conditional upserts and collection metadata. Older ones silently ignore both: no fence at all.
 MIN_SERVER = (1, 16)
@@ -133,6 +134,7 @@ def speaks_grpc(store: QdrantClient) -> bool:
     return isinstance(remote, QdrantRemote) and bool(remote._prefer_grpc)
 
 
+@clean_causes
 @contextmanager
 def store_errors(collection: str | None = None) -> Iterator[None]:
     """Translate whatever the client raises: `StoreUnavailable` where waiting may help, `StoreRefused` where not."""

@@ -23,6 +23,7 @@ import numpy as np
 
 from gristmill_schemas import EncoderInfo, Pooling
 from gristmill_schemas.errors import EncodingFailed, InvalidInput, ModelUnavailable, Unavailable
+from gristmill_schemas.redaction import remember_url, without_secrets
 from gristmill_worker.encoder.base import REMOTE, BatchLimits, TokenizedText, Vectors
 from gristmill_worker.encoder.chunking import Spans, chunk_spans, counting_splitter
 from gristmill_worker.encoder.model.families import family_of
@@ -136,7 +137,9 @@ def post(client: httpx.Client, name: str, texts: Sequence[str]) -> Vectors:
         with np.errstate(over="ignore"):
             return _vectors(response.json(), len(texts))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise Unavailable(_no_answer(response, "OpenAI embeddings", error), may_be_the_request=True) from error
+        raise Unavailable(
+            _no_answer(response, "OpenAI embeddings", error), may_be_the_request=True
+        ) from without_secrets(error)
 
 
 def _ask(client: httpx.Client, method: str, path: str, body: object = None) -> httpx.Response:
@@ -144,7 +147,9 @@ def _ask(client: httpx.Client, method: str, path: str, body: object = None) -> h
         response = client.request(method, path, json=body)
     except httpx.HTTPError as error:
         reason = str(error) or type(error).__name__
-        raise Unavailable(f"{client.base_url} cannot be reached: {reason}; check that the server runs there") from error
+        raise Unavailable(
+            f"{client.base_url} cannot be reached: {reason}; check that the server runs there"
+        ) from without_secrets(error)
     if response.is_success:
         return response
     reason = f"{response.url}: {response.status_code} {response.reason_phrase}: {response.text[:300].strip()}"
@@ -211,9 +216,7 @@ def open_remote(
         InvalidInput: it serves several, and none was named.
     """
     base, _, name = url.partition("#")
-    key = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    timeout = httpx.Timeout(_ANSWER_S, connect=_CONNECT_S)
-    client = httpx.Client(base_url=base.rstrip("/") + "/", headers=key, timeout=timeout)
+    client = _open_client(base, api_key)
     try:
         name = name or _only_model(client)
         info = _info(name, _probe(client, name), overrides or Overrides())
@@ -221,6 +224,33 @@ def open_remote(
         client.close()
         raise
     return RemoteEncoder(client, name, info, budget_tokens=budget_tokens or MAX_TOKENS)
+
+
+def _open_client(base: str, api_key: str | None) -> httpx.Client:
+    """A client that logs and says its address without a login, which goes into a header like the key."""
+    address = _address(base)
+    login = httpx.BasicAuth(address.username, address.password) if address.userinfo else None
+    key = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    shown = address.copy_with(username=None, password=None, path=address.path.rstrip("/") + "/")
+    timeout = httpx.Timeout(_ANSWER_S, connect=_CONNECT_S)
+    return httpx.Client(base_url=shown, headers=key, auth=login, timeout=timeout)
+
+
+def _address(base: str) -> httpx.URL:
+    remember_url(base)
+    try:
+        address = httpx.URL(base)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise InvalidInput(
+            f"model: expected a URL such as http://host:8000/v1#NAME, got {base!r}", field="model"
+        ) from without_secrets(error)
+    if not address.host or address.query:
+        raise InvalidInput(
+            f"model: expected a URL such as http://host:8000/v1#NAME, with a host and without a query, got {base!r}; a key "
+            "goes into GRISTMILL_REMOTE_API_KEY",
+            field="model",
+        )
+    return address
 
 
 def _probe(client: httpx.Client, name: str) -> int:
@@ -257,7 +287,7 @@ def _only_model(client: httpx.Client) -> str:
     try:
         names = [str(item["id"]) for item in response.json()["data"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise Unavailable(_no_answer(response, "a list of models", error)) from error
+        raise Unavailable(_no_answer(response, "a list of models", error)) from without_secrets(error)
     if len(names) != 1:
         raise InvalidInput(f"model: {client.base_url} serves {names}; say which: URL#MODEL")
     return names[0]

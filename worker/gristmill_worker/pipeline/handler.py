@@ -42,6 +42,7 @@ from gristmill_schemas.errors import (
     StoreUnfit,
     Unavailable,
 )
+from gristmill_schemas.redaction import redact
 from gristmill_worker.pipeline.commons import Commons
 from gristmill_worker.pipeline.pipeline import AnotherModel, Pipeline, TakenOver
 from gristmill_worker.pipeline.tally import all_dead
@@ -296,4 +297,4 @@ def _for_everybody(error: Unavailable | StoreUnfit) -> bool:
 
 
 def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    return redact(f"{type(error).__name__}: {error}")

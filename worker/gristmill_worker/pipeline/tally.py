@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from gristmill.ledger import Claim, Verdict
 from gristmill.ledger.clock import LedgerClock
 from gristmill_schemas import DeadLetter, Deletion, Document, Outcome, PointSystem
+from gristmill_schemas.redaction import redact
 
 #: Characters of a reason that are kept.
 _REASON_CHARS = 2000
@@ -50,7 +51,7 @@ class Tally:
                 deletion=item if isinstance(item, Deletion) else None,
                 version=version,
                 error=error,
-                reason=reason[:_REASON_CHARS],
+                reason=redact(reason)[:_REASON_CHARS],
                 attempts=self.claim.attempts,
                 enqueued_at=parcel.enqueued_at,
                 died_at=self.clock.now(),

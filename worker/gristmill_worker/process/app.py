@@ -25,10 +25,10 @@ from gristmill.ingest.transport import redis_transport
 from gristmill.ledger import RedisLedger
 from gristmill.ledger.connection import connect
 from gristmill.ledger.reading import RedisEvidence
-from gristmill.settings import hide_password
 from gristmill.store.collections import Collections
 from gristmill.store.connection import describe_transport, open_store, require_server
 from gristmill_schemas.errors import InvalidInput
+from gristmill_schemas.redaction import redact
 from gristmill_worker.encoder import Encoder
 from gristmill_worker.pipeline.engine import Engine
 from gristmill_worker.pipeline.handler import Handled
@@ -89,7 +89,7 @@ def run_worker(
         log.info(
             "Qdrant %s at %s, %s",
             require_server(store),
-            hide_password(settings.qdrant_url),
+            redact(settings.qdrant_url),
             describe_transport(settings),
         )
         dispatcher = CeleryDispatcher(settings)

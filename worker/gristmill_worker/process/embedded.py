@@ -25,6 +25,7 @@ from gristmill.settings import ClientSettings, load_settings
 from gristmill.store.collections import Collections
 from gristmill.store.connection import open_local_store, open_store
 from gristmill_schemas import VectorSpace
+from gristmill_schemas.redaction import clean_loggers
 from gristmill_worker.phases import shown
 from gristmill_worker.pipeline.engine import Engine, load_encoder
 from gristmill_worker.pipeline.handler import Handled
@@ -72,6 +73,7 @@ def _open(settings: ClientSettings, overrides: Mapping[str, Any]) -> Parts:
     reconciler = Reconciler(ledger, dispatcher, dispatcher, engine.digest, host.worker_id, _RECONCILE_S)
     late = LateWrites(ledger, store, host.collections, host.worker_id)
     host.start(chores={"reconciler": (_RECONCILE_S, reconciler), "late writes": (PERIOD_S, late)})
+    clean_loggers()
     queries, evidence = _EngineQueries(engine), MemoryEvidence(ledger)
     return Parts(worker_settings, ledger, dispatcher, store, queries, evidence, local=local, closing=closing)
 

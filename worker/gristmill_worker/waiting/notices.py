@@ -7,6 +7,8 @@ import math
 import threading
 import time
 
+from gristmill_schemas.redaction import redact
+
 log = logging.getLogger(__name__)
 
 
@@ -19,6 +21,7 @@ class Notices:
 
     def put(self, cause: object, text: str, for_s: float = math.inf) -> None:
         """Say it, until it is dropped, but no longer than `for_s`; logged where neither cause nor text is known."""
+        text = redact(text)
         with self._lock:
             new = cause not in self._texts and all(text != known for known, _ in self._texts.values())
             self._texts[cause] = text, time.monotonic() + for_s

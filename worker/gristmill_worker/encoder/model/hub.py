@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from gristmill.settings import hide_password
 from gristmill_schemas.errors import ModelUnavailable
+from gristmill_schemas.redaction import redact
 from gristmill_worker.encoder.model.digest import weight_files
 
 log = logging.getLogger(__name__)
@@ -125,9 +125,7 @@ def _reason(error: Exception) -> str:
     while root.__cause__ or root.__context__:
         root = root.__cause__ or root.__context__ or root
     line = (str(root).strip().splitlines() or [""])[0][:200]
-    proxy = next(
-        (f" through {name}={hide_password(value)}" for name in _PROXIES if (value := os.environ.get(name))), ""
-    )
+    proxy = next((f" through {name}={redact(value)}" for name in _PROXIES if (value := os.environ.get(name))), "")
     return f"the hub ({_endpoint()}{proxy}) is out of reach ({type(root).__name__}: {line})"
 
 
