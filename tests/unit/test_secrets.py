@@ -99,6 +99,7 @@ def test_a_key_is_hidden_where_keys_stand_though_nobody_told_of_it(text: str) ->
         "GRISTMILL_QDRANT_API_KEY: expected visible ASCII characters",
         "authorization failed; a bearer token is missing",
         "unix:///run/redis.sock?db=1",
+        "set user and password, redis://user:password@host:6379/0",
         "budget_tokens=512, max_tokens=8",
         "redis://user:***@host/0?password=***",
     ],

@@ -20,6 +20,7 @@ from qdrant_client.common.client_exceptions import QdrantException, ResourceExha
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 from qdrant_client.qdrant_remote import QdrantRemote
 
+from gristmill.proxies import Way, grpc_options
 from gristmill.settings import ClientSettings
 from gristmill_schemas.errors import (
     CollectionNotFound,
@@ -71,6 +72,7 @@ def open_store(settings: ClientSettings) -> QdrantClient:
     only warns.
     """
     key, address = settings.qdrant_api_key, settings.qdrant_address
+    place = "https" if address.tls else "http", address.host
     return QdrantClient(
         # Not as a URL, of which the client ignores some parts.
         host=address.host,
@@ -83,6 +85,8 @@ def open_store(settings: ClientSettings) -> QdrantClient:
         api_key=key.get_secret_value() if key else None,
         timeout=settings.qdrant_timeout_s,
         check_compatibility=False,
+        grpc_options=grpc_options(*place, settings.qdrant_grpc_port),
+        transport=Way(*place, address.port),
     )
 
 

@@ -59,6 +59,8 @@ _COMMON = frozenset(
     }
 )
 
+#: How our own sentences write a login.
+_EXAMPLE = "user:password"
 # Repetitions are bounded wherever a search could start at every letter of a long text.
 _URL = re.compile(r"\b([A-Za-z][A-Za-z0-9+.-]{0,30}://)([^\s\"<>]+)")
 #: A host, then no more of the authority: an @ further on belongs to the path.
@@ -193,7 +195,7 @@ class Guarded(str):
 def _without_login(url: re.Match[str]) -> str:
     scheme, rest = url[1], url[2]
     login, at, place = rest.rpartition("@")
-    if not at or _is_plain(scheme.partition("://")[0], rest):
+    if not at or login == _EXAMPLE or _is_plain(scheme.partition("://")[0], rest):
         return url[0]
     user, colon, _ = login.partition(":")
     shown = f"{user}:" if colon and re.fullmatch(r"[\w.-]*", user) else ""

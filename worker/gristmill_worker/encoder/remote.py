@@ -21,6 +21,7 @@ from typing import Any, Final
 import httpx
 import numpy as np
 
+from gristmill.proxies import Way
 from gristmill_schemas import EncoderInfo, Pooling
 from gristmill_schemas.errors import EncodingFailed, InvalidInput, ModelUnavailable, Unavailable
 from gristmill_schemas.redaction import remember_url, without_secrets
@@ -233,7 +234,8 @@ def _open_client(base: str, api_key: str | None) -> httpx.Client:
     key = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     shown = address.copy_with(username=None, password=None, path=address.path.rstrip("/") + "/")
     timeout = httpx.Timeout(_ANSWER_S, connect=_CONNECT_S)
-    return httpx.Client(base_url=shown, headers=key, auth=login, timeout=timeout)
+    way = Way(address.scheme, address.host, address.port or (443 if address.scheme == "https" else 80))
+    return httpx.Client(base_url=shown, headers=key, auth=login, timeout=timeout, transport=way)
 
 
 def _address(base: str) -> httpx.URL:

@@ -56,6 +56,8 @@ KNOWN: Final = (
     "thenlper/gte-large-zh",
 )
 _PROXIES: Final = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy")
+#: Read by the hub's HTTP library in its own way: an address such as [::1] in it ends every request.
+_EXCEPTIONS: Final = ("NO_PROXY", "no_proxy")
 _TO_TRY: Final = 'the model "demo" needs no hub, to try with (`--model demo`)'
 
 
@@ -125,7 +127,8 @@ def _reason(error: Exception) -> str:
     while root.__cause__ or root.__context__:
         root = root.__cause__ or root.__context__ or root
     line = (str(root).strip().splitlines() or [""])[0][:200]
-    proxy = next((f" through {name}={redact(value)}" for name in _PROXIES if (value := os.environ.get(name))), "")
+    names = _EXCEPTIONS if type(root).__name__ == "InvalidURL" else _PROXIES
+    proxy = next((f" through {name}={redact(value)}" for name in names if (value := os.environ.get(name))), "")
     return f"the hub ({_endpoint()}{proxy}) is out of reach ({type(root).__name__}: {line})"
 
 
