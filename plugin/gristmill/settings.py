@@ -59,6 +59,10 @@ class _KnownNames(RaisesInvalidInput):
 class _EnvFile(DotEnvSettingsSource):
     """The `.env` file. One that is there and cannot be read is refused: settings that somebody wrote are not passed over."""
 
+    def __init__(self, settings_cls: type[BaseSettings]) -> None:
+        # Not in the class's configuration, which has pydantic-settings read the file once more in its own way.
+        super().__init__(settings_cls, env_file=".env", env_file_encoding="utf-8-sig")
+
     def _read_env_files(self) -> Mapping[str, str | None]:
         if isinstance(self.env_file, str | Path) and Path(self.env_file).is_dir():
             raise _unreadable(self.env_file, "a folder")
@@ -87,8 +91,6 @@ class ClientSettings(BaseSettings, metaclass=_KnownNames):
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
-        env_file=".env",
-        env_file_encoding="utf-8-sig",
         frozen=True,
         extra="ignore",
         env_ignore_empty=True,

@@ -11,21 +11,23 @@ it by its gaps, and leave no text to read.
 from __future__ import annotations
 
 import base64
-import itertools
 import json
 import re
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 #: What stands in a secret's place.
 HIDDEN = "***"
 #: Shorter secrets are hidden only where a secret stands.
 MIN_KNOWN_CHARS = 4
+#: Longer ones are refused at every door, which shows nothing of them.
+MAX_KNOWN_CHARS = 4096
 #: Below this, a secret counts only where it is a word of its own.
 _WORD_CHARS = 8
 #: Secrets that are remembered; the oldest make room.
-_MAX_KNOWN = 512
+_MAX_KNOWN = 128
 #: Places in a URL at which its password may begin or end.
 _LOOKS = 8
 _COMMON = frozenset(
@@ -77,27 +79,42 @@ _API_KEY = re.compile(r"(?i)\b((?:x-)?api-key\b['\"]?\s*[:=,]\s*(?:b(?=['\"]))?[
 _SHAPE = re.compile(r"\b(sk-|hf_|gh[oprsu]_|glpat-|xox[abprs]-|AKIA|eyJ[\w-]{4,}\.)[\w.-]{12,}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Secret:
+    """One secret, and one expression for all of its forms."""
+
+    forms: frozenset[str]
+    pattern: re.Pattern[str]
+
+    @classmethod
+    def of(cls, forms: frozenset[str]) -> _Secret:
+        longest_first = sorted(forms, key=len, reverse=True)
+        return cls(forms, re.compile("|".join(map(_as_pattern, longest_first))))
+
+    def hidden_in(self, text: str) -> str:
+        """The text without it. Looking for a text is much faster than for an expression, and mostly finds nothing."""
+        return self.pattern.sub(HIDDEN, text) if any(form in text for form in self.forms) else text
+
+
 class _Known:
-    """The secrets of this process, and one expression for all of their forms."""
+    """The secrets of this process. Longer ones are looked for first, since they may hold a shorter one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._forms: dict[str, frozenset[str]] = {}
-        self.pattern: re.Pattern[str] | None = None
+        self._secrets: dict[str, _Secret] = {}
+        self.longest_first: tuple[_Secret, ...] = ()
 
     def add(self, secret: str, user: str) -> None:
-        if len(secret) < MIN_KNOWN_CHARS or secret.lower() in _COMMON:
+        if not MIN_KNOWN_CHARS <= len(secret) <= MAX_KNOWN_CHARS or secret.lower() in _COMMON:
             return
         with self._lock:
-            forms = self._forms.pop(secret, frozenset())
-            wider = forms | frozenset(_forms(secret, user))
-            self._forms[secret] = wider
-            if wider == forms:
-                return
-            while len(self._forms) > _MAX_KNOWN:
-                del self._forms[next(iter(self._forms))]
-            every = sorted(set(itertools.chain.from_iterable(self._forms.values())), key=len, reverse=True)
-            self.pattern = re.compile("|".join(map(_as_pattern, every)))
+            known = self._secrets.pop(secret, None)
+            forms = frozenset(_forms(secret, user)).union(known.forms if known else ())
+            self._secrets[secret] = known if known and known.forms == forms else _Secret.of(forms)
+            if len(self._secrets) > _MAX_KNOWN:
+                del self._secrets[next(iter(self._secrets))]
+            ordered = sorted(self._secrets, key=len, reverse=True)
+            self.longest_first = tuple(self._secrets[each] for each in ordered)
 
 
 _known = _Known()
@@ -174,8 +191,8 @@ def _remember_parsed(url: str) -> None:
 
 def redact(text: str) -> str:
     """The text with its secrets replaced by `***`."""
-    if (pattern := _known.pattern) is not None:
-        text = pattern.sub(HIDDEN, text)
+    for secret in _known.longest_first:
+        text = secret.hidden_in(text)
     if "://" in text:
         text = _URL.sub(_without_login, text)
     for named in (_BY_NAME, _AUTHORIZATION, _BEARER, _API_KEY, _SHAPE):
