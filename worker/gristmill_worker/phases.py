@@ -37,7 +37,7 @@ class Phase:
 
     def __str__(self) -> str:
         if self.over:
-            return f"{self.name}{': failed after' if self.failed else ':'} {self.seconds:.1f} s"
+            return f"{self.name}{': stopped after' if self.failed else ':'} {self.seconds:.1f} s"
         detail = f": {self.detail}" if self.detail else ""
         return f"{self.name}{detail} … ({self.seconds:.0f} s)" if self.seconds >= _SHORT_S else f"{self.name}{detail} …"
 

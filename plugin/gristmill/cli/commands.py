@@ -53,8 +53,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
-            noted = getattr(interrupt, "__notes__", ())
-            words = "; ".join(("interrupted", *noted)) if noted else str(interrupt)
+            words = str(interrupt) or "; ".join(getattr(interrupt, "__notes__", ()))
             raise Interrupted(words) from interrupt
         except Exception as error:
             if type(error).__name__ != "NoArgsIsHelpError":  # of Typer's own click, which has no public name

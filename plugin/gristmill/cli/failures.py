@@ -120,7 +120,7 @@ def failure_of(error: BaseException) -> Failure:
         wrong = isinstance(error, InvalidInput | ModelUnavailable | NotInstalled)
         return Failure(type(error).__name__, str(error), WRONG_CALL if wrong else FAILED)
     if isinstance(error, KeyboardInterrupt | Interrupted):
-        words = str(error) or "interrupted; what was accepted stays accepted, the same command goes on"
+        words = str(error) or "what was accepted stays accepted, the same command goes on"
         return Failure("Interrupted", words, INTERRUPTED)
     if isinstance(error, typer.Abort):
         return Failure(

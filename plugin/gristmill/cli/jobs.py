@@ -94,8 +94,8 @@ def _lives_on() -> bool:
 def _left_alone(job: Job, pace: Pace, lives_on: bool) -> str:
     far = f"{pace.done:,} of {counted(pace.accepted, 'document')} done"
     if lives_on:
-        return f"interrupted; job {job.id} goes on, {far}: `gristmill jobs watch {job.id}` follows it"
-    return f"interrupted, {far}; the rest ends with this process: the same command goes on where it stopped"
+        return f"job {job.id} goes on, {far}: `gristmill jobs watch {job.id}` follows it"
+    return f"{far}; the rest ends with this process: the same command goes on where it stopped"
 
 
 class Pace:

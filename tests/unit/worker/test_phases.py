@@ -23,11 +23,11 @@ def test_a_phase_is_told_of_when_it_begins_while_it_lasts_and_when_it_is_over(mo
     assert re.fullmatch(r"loading \(once\): \d+\.\d s", said[-1])
 
 
-def test_a_phase_that_fails_says_so_and_the_error_goes_on() -> None:
+def test_a_phase_that_is_stopped_says_so_and_the_error_goes_on() -> None:
     said: list[str] = []
     with told_to(lambda each: said.append(str(each))), pytest.raises(RuntimeError), phase("loading"):
         raise RuntimeError
-    assert said[-1].startswith("loading: failed after")
+    assert said[-1].startswith("loading: stopped after")
 
 
 def test_phases_are_logged_for_whoever_sees_no_terminal(caplog: pytest.LogCaptureFixture) -> None:

@@ -105,7 +105,7 @@ def _say_what_next() -> None:
     console.rule("[bold]what to type next[/]", align="left")
     for command, meaning in (
         ('gristmill demo "快递显示签收但我没收到"', "your own question, over what is stored now"),
-        ('gristmill demo "How do I iterate over it?" -i "Find the special method to define"', "… with an instruction"),
+        ('gristmill demo "How do I iterate over it?" -i "Find the method to define"', "… with an instruction"),
         ("gristmill worker --model demo", "a real worker, beside Redis and Qdrant; or a folder, or a hub id"),
         ("gristmill ingest docs.jsonl -c docs", "your own documents, in another terminal"),
         ('gristmill search docs "…" -i "…"', "and search them"),

@@ -111,7 +111,7 @@ def did_you_mean(model: str) -> str:
 def _out_of_reach(model: str, error: Exception) -> str:
     return (
         f"{model}: no folder of that name here ({Path(model).absolute()}), not in the hub's cache, and {_reason(error)}"
-        f"{did_you_mean(model)}. "
+        f"{did_you_mean(model) or '.'} "
         f"Either set HF_ENDPOINT to a mirror (such as https://hf-mirror.com), or HF_HOME to a cache that holds it; or fetch "
         f"it elsewhere, for one from ModelScope (`modelscope download --model {model} --local_dir FOLDER`), and give the "
         f"folder's path as the model; {_TO_TRY}"
