@@ -14,8 +14,9 @@ import pytest
 from key_leaks import leaks
 from services import QdrantServer, RedisServer, Server, ServiceMissing
 from services.redis import DATABASES
+from services.sentinel import SentinelServer
 
-SERVER_FIXTURES = {"redis_server", "qdrant_server", "make_redis", "make_qdrant"}
+SERVER_FIXTURES = {"redis_server", "qdrant_server", "make_redis", "make_qdrant", "make_sentinel"}
 S = TypeVar("S", bound=Server)
 _databases = itertools.cycle(range(1, DATABASES))
 
@@ -83,6 +84,13 @@ def make_redis() -> Iterator[Callable[..., RedisServer]]:
 def make_qdrant() -> Iterator[Callable[..., QdrantServer]]:
     """Start Qdrant servers with the options of `QdrantServer`, to be killed at will; all end with the test."""
     with _factory(QdrantServer) as make:
+        yield make
+
+
+@pytest.fixture
+def make_sentinel() -> Iterator[Callable[..., SentinelServer]]:
+    """Start Sentinels with the options of `SentinelServer`; all end with the test."""
+    with _factory(SentinelServer) as make:
         yield make
 
 

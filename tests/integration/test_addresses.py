@@ -127,6 +127,11 @@ def test_a_redis_that_speaks_tls_alone_is_named_so_to_who_does_not(make_redis: M
     assert "rediss:// where it speaks TLS" in str(refused)
 
 
+def test_a_replica_is_refused_by_the_setting_that_should_name_the_primary(make_redis: MakeRedis) -> None:
+    server = make_redis(options={"replicaof": "127.0.0.1 1"})
+    assert "it is a replica" in str(refusal(server.url))
+
+
 def test_a_certificate_that_is_not_there_is_named() -> None:
     with pytest.raises(InvalidInput, match=r"GRISTMILL_REDIS_URL: .*ssl_ca_certs, got /no/such/ca.pem"):
         Client(redis_url="rediss://localhost?ssl_ca_certs=/no/such/ca.pem")

@@ -9,6 +9,7 @@ script that queues a request stamps it, so that clients and workers need not agr
 
 from __future__ import annotations
 
+import math
 import re
 import uuid
 from typing import cast
@@ -67,6 +68,9 @@ class QueryChannel:
     def __init__(self, key_prefix: str, client: redis.Redis) -> None:
         self._prefix = key_prefix
         self._redis = client
+        # Silence that the connection takes for a server's death.
+        silence_s = client.connection_pool.connection_kwargs.get("socket_timeout") or math.inf
+        self._longest_wait_s = silence_s / 2
 
     def ask(self, request: QueryRequest, wait_s: float) -> None:
         """Queue a request, which is dropped once nobody has taken it in `wait_s` seconds."""
@@ -75,14 +79,15 @@ class QueryChannel:
         self._redis.eval(_ASK, 1, queue, body, str(max(1, int(wait_s * 1000))), str(_MOST_WAITING))
 
     def fetch(self, token: str, within_s: float) -> bytes | None:
-        """The answer; None where it has not come in that time."""
-        popped = self._redis.blpop([reply_key(self._prefix, token)], timeout=within_s)
+        """The answer; None where it has not come in that time, or in half of what Redis may take to answer."""
+        popped = self._redis.blpop([reply_key(self._prefix, token)], timeout=min(within_s, self._longest_wait_s))
         answer = cast("tuple[bytes, bytes] | None", popped)
         return None if answer is None else answer[1]
 
     def take(self, model_digest: str, within_s: float) -> bytes | None:
-        """The oldest request for a model; None where none has come in that time."""
-        popped = self._redis.brpop([query_queue(self._prefix, model_digest)], timeout=within_s)
+        """The oldest request for a model; None where none has come in that time, as `fetch`."""
+        queue = query_queue(self._prefix, model_digest)
+        popped = self._redis.brpop([queue], timeout=min(within_s, self._longest_wait_s))
         taken = cast("tuple[bytes, bytes] | None", popped)
         return None if taken is None else taken[1]
 

@@ -31,12 +31,11 @@ from gristmill_worker.waiting.missing_collections import MissingCollections
 from gristmill_worker.waiting.notices import Notices
 from gristmill_worker.waiting.patience import Patience
 
-#: How often a worker says that it lives, and how long that is believed.
+#: How often a worker says that it lives and what it serves, which a Redis that has lost everything learns again; and how
+#: long it is believed to live.
 _HEARTBEAT_S, _HEARTBEAT_TTL_S = 3.0, 10.0
 #: How often the size of the dead letters is looked at.
 _LETTERS_S = 2.0
-#: How often it says what it serves: a Redis that has lost everything learns it again.
-_ANNOUNCE_S = 30.0
 
 
 class Host:
@@ -116,7 +115,6 @@ class Host:
         own: DutyList = {
             "heartbeat": (_HEARTBEAT_S, self._beat),
             "dead letters": (_LETTERS_S, self._look_at_letters),
-            "announce": (_ANNOUNCE_S, self._announce),
         }
         for name, duties in (("watches", watches), ("heartbeat", own), ("chores", chores)):
             if duties:
@@ -144,6 +142,7 @@ class Host:
             self.notices.drop("dead letters")
 
     def _beat(self) -> None:
+        self._announce()
         self.ledger.heartbeat(self.worker_id, self.status(), ttl_s=_HEARTBEAT_TTL_S)
 
     def status(self) -> dict[str, Any]:
