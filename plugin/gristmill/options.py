@@ -26,6 +26,7 @@ class _SharedOptions(TypedDict, total=False):
     qdrant_prefer_grpc: bool | None
     qdrant_api_key: str | SecretStr | None
     qdrant_timeout_s: int | None
+    start_wait_s: float | None
     model: str | None
     queue_max_documents: int | None
     queue_max_bytes: int | None

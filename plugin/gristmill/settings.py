@@ -131,6 +131,12 @@ class ClientSettings(BaseSettings, metaclass=_KnownNames):
     )
     qdrant_api_key: SecretStr | None = Field(None, description="API key or JWT for Qdrant")
     qdrant_timeout_s: int = Field(30, ge=1, le=600, description="Longest wait for one answer of Qdrant, seconds")
+    start_wait_s: float = Field(
+        60.0,
+        ge=0,
+        le=3600,
+        description="Longest wait of a worker at its start for Redis and Qdrant, seconds; a command waits for 5 of them",
+    )
     embedded_path: str | None = Field(
         None,
         description="Embedded mode, all in this process: a folder, `:memory:` or a Qdrant URL. Unset: use the servers",

@@ -57,7 +57,9 @@ class SentinelServer(Server):
     def primary(self) -> int:
         """The port of the primary, as it says."""
         with contextlib.closing(self.client()) as client:
-            return int(client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER)[1])
+            address = client.sentinel_get_master_addr_by_name(MASTER)
+        assert isinstance(address, tuple), "it watches one primary by this name"
+        return address[1]
 
     def knows_a_replica(self) -> bool:
         """Whether it could move the primary."""
@@ -67,4 +69,4 @@ class SentinelServer(Server):
     def fail_over(self) -> None:
         """Move the primary to its replica, as after its death, without waiting for it."""
         with contextlib.closing(self.client()) as client:
-            client.execute_command("SENTINEL", "FAILOVER", MASTER)
+            client.sentinel_failover(MASTER)

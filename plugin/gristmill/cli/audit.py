@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
-from gristmill import AuditReport, Client, Receipt
+from gristmill import AuditReport, Receipt
 from gristmill.cli.jobs import watch_job
 from gristmill.cli.layout import counted, fields, flat
-from gristmill.cli.output import JsonFlag, console, notes, print_json, progress_bar, said, say
+from gristmill.cli.output import JsonFlag, aside, console, notes, print_json, progress_bar, said, say
 from gristmill.readers import Format, read
+from gristmill.startup import open_client
 
 app = typer.Typer()
 
@@ -80,7 +81,7 @@ def audit(
             paragraphs=paragraphs,
             sections=sections,
         )
-    with Client() as client:
+    with open_client(aside) as client:
         with progress_bar(hidden=as_json) as bar:
             line = bar.add_task("comparing", total=None, note="")
             report = client.audit(name, expected, repair=repair, progress=lambda done: bar.update(line, completed=done))
@@ -130,7 +131,7 @@ def receipt(
     as_json: JsonFlag = False,
 ) -> None:
     """What became of one document. Exit code 1 where it is lost, dead or unknown."""
-    with Client() as client:
+    with open_client(aside) as client:
         found = client.receipt(name, id, tenant=tenant)
     if as_json:
         print_json(found)

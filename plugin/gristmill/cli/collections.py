@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from gristmill import Client, CollectionSpec, Instruction, InvalidInput, LongTexts
+from gristmill import CollectionSpec, Instruction, InvalidInput, LongTexts
 from gristmill.cli.layout import counted, fields, flat, listing
-from gristmill.cli.output import JsonFlag, confirm, console, print_json, said, say
+from gristmill.cli.output import JsonFlag, aside, confirm, console, print_json, said, say
+from gristmill.startup import open_client
 
 app = typer.Typer()
 commands = typer.Typer(help="Create, list, show and delete collections.", no_args_is_help=True)
@@ -39,7 +40,7 @@ def create(
     """Create a collection. One that exists must be as asked for; what is not given is not compared."""
     policy = {"long_texts": long_texts, "size": chunk_size, "overlap": chunk_overlap}
     given = {name: value for name, value in policy.items() if value is not None}
-    with Client() as client:
+    with open_client(aside) as client:
         spec = client.create_collection(
             name,
             model,
@@ -63,7 +64,7 @@ def _instruction(text: str) -> Instruction:
 @commands.command("list")
 def list_(as_json: JsonFlag = False) -> None:
     """List Gristmill's collections."""
-    with Client() as client:
+    with open_client(aside, redis=False) as client:
         rows = [(spec, client.collections.count(spec.name)) for spec in client.collections.list()]
     if as_json:
         print_json({"collections": [spec.model_dump(mode="json") | {"points": count} for spec, count in rows]})
@@ -83,7 +84,7 @@ def show_collections(rows: Sequence[tuple[CollectionSpec, int]]) -> None:
 @commands.command()
 def show(name: str, as_json: JsonFlag = False) -> None:
     """Show one collection."""
-    with Client() as client:
+    with open_client(aside, redis=False) as client:
         _show(client.collections.get(name), client.collections.count(name), as_json)
 
 
@@ -122,7 +123,7 @@ def delete(
     as_json: JsonFlag = False,
 ) -> None:
     """Delete a collection with all its points."""
-    with Client() as client:
+    with open_client(aside) as client:
         count = client.collections.count(client.collections.get(name).name)
         if not yes:
             confirm(f"Delete collection {name!r} with {counted(count, 'point')}?")

@@ -13,8 +13,9 @@ import typer
 from gristmill import Client, DeadGroup, DeadLetter, DeadSummary, InvalidInput, JobReport, RefusedMessage, Rejection
 from gristmill.cli.jobs import watch_job
 from gristmill.cli.layout import Mark, age, counted, fields, flat, listing
-from gristmill.cli.output import JsonFlag, confirm, console, notes, print_json, progress_bar, said, say
+from gristmill.cli.output import JsonFlag, aside, confirm, console, notes, print_json, progress_bar, said, say
 from gristmill.cli.reports import print_report
+from gristmill.startup import open_client
 
 app = typer.Typer()
 commands = typer.Typer(help="Documents that could not be stored, and why.", no_args_is_help=True)
@@ -35,7 +36,7 @@ _REASON = 200
 @commands.command()
 def summary(collection: OfCollection = None, as_json: JsonFlag = False) -> None:
     """How many died of what, and what to do: one line per error and collection."""
-    with Client() as client:
+    with open_client(aside, qdrant=False) as client:
         found = client.dead.summary(collection)
     if as_json:
         print_json(found.model_dump(mode="json") | {"share": found.share})
@@ -82,7 +83,7 @@ def list_(
     as_json: JsonFlag = False,
 ) -> None:
     """Dead letters, newest first."""
-    with Client() as client:
+    with open_client(aside, qdrant=False) as client:
         letters = client.dead.list(collection, job=job, error=error, limit=limit)
     if as_json:
         print_json({"letters": [letter.model_dump(mode="json") for letter in letters]})
@@ -109,7 +110,7 @@ def _reason(letter: DeadLetter) -> str:
 @commands.command()
 def show(letter_id: str, as_json: JsonFlag = False) -> None:
     """One dead letter, the document included."""
-    with Client() as client:
+    with open_client(aside, qdrant=False) as client:
         letter = client.dead.get(letter_id)
     if as_json:
         print_json(letter)
@@ -137,7 +138,7 @@ def replay(
 ) -> None:
     """Try again. Fenced as ever: a newer version that was stored meanwhile stays. Exit code 1 where some died or stay."""
     chosen = _chosen(ids, all_, collection, error, job)
-    with Client() as client:
+    with open_client(aside) as client:
         with _bar(client, "handing over", chosen, hidden=as_json) as tell:
             jobs = client.dead.replay(**chosen, progress=tell)
         reports = [watch_job(each, hidden=as_json) if wait else each.report() for each in jobs]
@@ -174,7 +175,7 @@ def drop(
 ) -> None:
     """Forget dead letters for good."""
     chosen = _chosen(ids, all_, collection, error, job)
-    with Client() as client:
+    with open_client(aside, qdrant=False) as client:
         count = _count(client, chosen)
         if count and not yes:
             confirm(f"Forget {f'the dead letters of job {job}' if job else counted(count, 'dead letter')}?")
@@ -211,7 +212,7 @@ def refused(
     as_json: JsonFlag = False,
 ) -> None:
     """Messages in the workers' queue that were none of ours: never executed, only kept. Also parcels turned unreadable."""
-    with Client() as client:
+    with open_client(aside, qdrant=False) as client:
         messages = client.refused.list(limit)
         unreadable = client.refused.unreadable()
         dropped = client.refused.drop() if drop else 0

@@ -10,9 +10,10 @@ from rich.progress import DownloadColumn
 
 from gristmill import Client
 from gristmill.cli.jobs import watch_job
-from gristmill.cli.output import JsonFlag, notes, print_json, progress_bar, said, say
+from gristmill.cli.output import JsonFlag, aside, notes, print_json, progress_bar, said, say
 from gristmill.cli.reports import as_record, print_report
 from gristmill.readers import Format, read
+from gristmill.startup import open_client
 from gristmill_schemas.errors import CollectionNotFound
 
 app = typer.Typer()
@@ -54,7 +55,7 @@ def ingest(
     as_json: JsonFlag = False,
 ) -> None:
     """Read documents and hand them to the workers. Run it again: what is unchanged is skipped."""
-    with Client() as client, progress_bar(hidden=as_json, count=DownloadColumn()) as bar:
+    with open_client(aside) as client, progress_bar(hidden=as_json, count=DownloadColumn()) as bar:
         line = bar.add_task("reading", total=None, note="")
         # First, since it looks at the paths: a mistyped one must not create a collection.
         documents = read(

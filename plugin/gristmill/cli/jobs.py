@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
-from gristmill import Client, ClientSettings, Job, JobReport, JobState
+from gristmill import ClientSettings, Job, JobReport, JobState
 from gristmill.cli.layout import age, counted, duration, listing
-from gristmill.cli.output import JsonFlag, notes, print_json, progress_bar, said, say
+from gristmill.cli.output import JsonFlag, aside, notes, print_json, progress_bar, said, say
 from gristmill.cli.reports import as_record, print_report, sentence
 from gristmill.settings import load_settings
+from gristmill.startup import open_client
 
 app = typer.Typer()
 commands = typer.Typer(help="What became of what was handed over.", no_args_is_help=True)
@@ -23,7 +24,7 @@ app.add_typer(commands, name="jobs")
 @commands.command("list")
 def list_(limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20, as_json: JsonFlag = False) -> None:
     """The newest jobs, newest first."""
-    with Client() as client:
+    with open_client(aside, qdrant=False) as client:
         reports = client.jobs.list(limit)
     if as_json:
         print_json({"jobs": [as_record(report) for report in reports]})
@@ -43,7 +44,7 @@ def show_jobs(reports: Sequence[JobReport], now: float) -> None:
 @commands.command()
 def show(job_id: str, as_json: JsonFlag = False) -> None:
     """Counters of one job."""
-    with Client() as client:
+    with open_client(aside, qdrant=False) as client:
         print_report(client.jobs.get(job_id).report(), as_json)
 
 
@@ -54,7 +55,7 @@ def watch(
     as_json: JsonFlag = False,
 ) -> None:
     """Follow one job until it is done. Ctrl-C leaves; the job goes on."""
-    with Client() as client:
+    with open_client(aside, qdrant=False) as client:
         print_report(watch_job(client.jobs.get(job_id), hidden=as_json, timeout_s=timeout_s), as_json)
 
 

@@ -73,6 +73,11 @@ def say(text: str, to: Screen = console) -> None:
     to.print(text, soft_wrap=not to.is_terminal)
 
 
+def aside(text: str) -> None:
+    """A note on stderr, whatever is in it."""
+    say(said(text), notes)
+
+
 def confirm(question: str) -> None:
     """Ask on stderr; anything but yes ends the command, and so does a place where nobody can answer."""
     if not sys.stdin.isatty():

@@ -14,9 +14,10 @@ from typing import Annotated, Any
 import typer
 from rich.padding import Padding
 
-from gristmill import Client, InvalidInput, SearchHit
+from gristmill import InvalidInput, SearchHit
 from gristmill.cli.layout import counted
-from gristmill.cli.output import JsonFlag, console, logged_by, notes, print_json, said, say
+from gristmill.cli.output import JsonFlag, aside, console, logged_by, notes, print_json, said, say
+from gristmill.startup import open_client
 
 app = typer.Typer()
 
@@ -39,7 +40,7 @@ def search(
 ) -> None:
     """Search a collection, with an instruction if you like."""
     started = time.perf_counter()
-    with Client() as client, logged_by("gristmill.search.unmatched") as logged:
+    with open_client(aside) as client, logged_by("gristmill.search.unmatched") as logged:
         hits = client.search(
             name,
             query,

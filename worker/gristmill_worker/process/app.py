@@ -11,20 +11,22 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import celery.apps.worker
 from celery import signals
 from celery.exceptions import CPendingDeprecationWarning, Reject, SecurityWarning
+from qdrant_client import QdrantClient
 
 from gristmill.ingest.broker import WORK_TASK, CeleryDispatcher, create_celery, queue_name
 from gristmill.ingest.transport import redis_transport
 from gristmill.ledger import RedisLedger
 from gristmill.ledger.connection import connect
 from gristmill.ledger.reading import RedisEvidence
+from gristmill.startup import await_servers
 from gristmill.store.collections import Collections
 from gristmill.store.connection import describe_transport, open_store, require_server
 from gristmill_schemas.errors import InvalidInput
@@ -73,9 +75,11 @@ def run_worker(
 
     Raises:
         ModelUnavailable, InvalidInput: the settings cannot work; nothing was taken.
-        BrokerUnavailable, StoreUnavailable, ServerTooOld: found out before a model is loaded.
+        BrokerUnavailable, StoreUnavailable: not there in time; found out before a model is loaded.
+        ServerTooOld: so is this.
     """
     with ExitStack() as closing:
+        closing.enter_context(_ends_at_once_when_asked())
         # From here on: loading a model, or waiting for its server, takes minutes.
         orphaned = Duties("orphan-watch", {"orphan watch": (1.0, orphan_watch(supervisor))})
         closing.callback(orphaned.close)
@@ -83,9 +87,10 @@ def run_worker(
         client = connect(settings)
         closing.callback(client.close)
         ledger = RedisLedger(settings, client)
-        ledger.now()  # a wrong address should not cost a model's loading time
         store = open_store(settings)
         closing.callback(store.close)
+        # Before a model is loaded: a wrong address should not cost its time.
+        await_servers(_looks(settings, ledger, store), settings.start_wait_s, log.warning)
         log.info(
             "Qdrant %s at %s, %s",
             require_server(store),
@@ -135,6 +140,28 @@ def run_worker(
         _consume(settings, host, drain, guarded_transport(guard, redis_transport(settings)))
         if again.is_set():
             raise SystemExit(Exit.AGAIN)
+
+
+def _looks(settings: WorkerSettings, ledger: RedisLedger, store: QdrantClient) -> dict[str, Callable[[], object]]:
+    redis, qdrant = redact(settings.redis_url), redact(settings.qdrant_url)
+    return {f"Redis at {redis}": ledger.now, f"Qdrant at {qdrant}": lambda: require_server(store)}
+
+
+@contextmanager
+def _ends_at_once_when_asked() -> Iterator[None]:
+    """SIGTERM before Celery listens to it: nothing was taken that could be drained."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(*_: object) -> None:
+        raise SystemExit(0)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _start_again(again: threading.Event) -> None:
