@@ -17,7 +17,7 @@ from typing import Any
 
 from gristmill.readers.base import Item, Options, record_of
 from gristmill.readers.column_types import ColumnType, Inference, convert, described
-from gristmill.readers.files.lines import MAX_LINE_CHARS, BadLine, Text, TooLong, skip_line, undecoded
+from gristmill.readers.files.lines import MAX_LINE_CHARS, BadLine, Text, TooLong, undecoded
 from gristmill.readers.files.notes import Notes
 from gristmill.readers.files.source import STDIN, Meter, Source
 from gristmill.readers.jsonl import parse_object
@@ -27,6 +27,10 @@ from gristmill_schemas.limits import MAX_TEXT_BYTES
 DELIMITERS = ",;\t"
 #: As many as a sheet of Excel has.
 MAX_COLUMNS = 16_384
+#: How far the end of a row beyond the bound is searched for, and in which steps; where one of its quotes is missing, rows
+#: that follow would be searched through too.
+_MAX_SKIPPED_CHARS = 8 * MAX_LINE_CHARS
+_STEP_CHARS = 1024 * 1024
 
 
 def read_csv(source: Source, options: Options) -> Iterator[Item]:
@@ -84,22 +88,36 @@ class _Lines(Iterator[str]):
         self._text = text
         self.encoding = text.encoding
         self.number = 0
-        self._row_chars = 0
+        self._row_chars = self._row_quotes = 0
 
     def __next__(self) -> str:
         line = self._text.readline(MAX_LINE_CHARS + 1)
         if not line:
             raise StopIteration
         self.number += 1
+        one_line = self._row_chars == 0
         self._row_chars += len(line)
         if self._row_chars > MAX_LINE_CHARS:
-            size = self._row_chars + (0 if line.endswith(self._text.line_end) else skip_line(self._text))
+            size = self._row_chars + self._skip_row(line, one_line=one_line)
             raise TooLong(f"row: expected at most {MAX_LINE_CHARS} characters, got {size}")
+        self._row_quotes += line.count('"')
         return line
+
+    def _skip_row(self, line: str, *, one_line: bool) -> int:
+        """Read to the row's end: where a line ends and all quotes are closed; the only line of a row is all of it."""
+        skipped, quotes, ended = 0, self._row_quotes + line.count('"'), line.endswith(self._text.line_end)
+        while not (ended and (one_line or quotes % 2 == 0)) and skipped < _MAX_SKIPPED_CHARS:
+            if not (line := self._text.readline(_STEP_CHARS)):
+                break
+            self.number += ended
+            skipped += len(line)
+            quotes += line.count('"')
+            ended = line.endswith(self._text.line_end)
+        return skipped
 
     def begin_row(self) -> None:
         """What comes next is another row's."""
-        self._row_chars = 0
+        self._row_chars = self._row_quotes = 0
 
 
 def _columns(header: str, text_field: str) -> tuple[list[str], str]:

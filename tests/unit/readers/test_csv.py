@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gristmill.readers import read
+from gristmill.readers.files.lines import MAX_LINE_CHARS
 from gristmill_schemas import Document, Rejection
 from gristmill_schemas.limits import MAX_TEXT_BYTES
 
@@ -126,3 +127,27 @@ def test_what_csv_writes_comes_back(tmp_path: Path, texts: list[str]) -> None:
     path = tmp_path / "any.csv"
     path.write_bytes(written.getvalue().encode())
     assert [item.text if isinstance(item, Document) else item for item in read([path])] == texts
+
+
+@pytest.mark.parametrize("columns", [16_385, 50_000])
+def test_a_header_beyond_the_bound_is_refused_by_name(read_bytes: Read, columns: int) -> None:
+    header = ",".join(["text", *(f"c{n}" for n in range(columns - 1))])
+    documents, (rejection,) = read_bytes("a.csv", f"{header}\n{',' * (columns - 1)}\n")
+    assert documents == []
+    assert (rejection.position, rejection.reason) == (1, f"header: expected at most 16384 columns, got {columns}")
+
+
+def test_as_many_columns_as_a_sheet_has_are_read(read_bytes: Read) -> None:
+    header = ",".join(["text", *(f"c{n}" for n in range(16_383))])
+    (document,), rejections = read_bytes("a.csv", f"{header}\nhello{',' * 16_382},last\n")
+    assert rejections == []
+    assert document.metadata == {"c16382": "last"}
+
+
+def test_a_row_beyond_the_bound_is_refused_by_name_however_many_lines_it_has(read_bytes: Read) -> None:
+    one_line = "2," + "x," * (MAX_LINE_CHARS // 2) + "\n"
+    many_lines = '3,"' + ("x" * 1000 + "\n") * 1000 + '",' + ('"' + ("y" * 9_999 + "\n") * 80 + '",') * 12 + "\n"
+    documents, rejections = read_bytes("a.csv", f"id,text\n1,a\n{one_line}{many_lines}9,z\n")
+    assert [document.id for document in documents] == ["1", "9"]
+    assert [rejection.position for rejection in rejections] == [3, 4]
+    assert all(f"expected at most {MAX_LINE_CHARS} characters" in rejection.reason for rejection in rejections)

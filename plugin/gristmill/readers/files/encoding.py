@@ -10,6 +10,7 @@ The sample begins at the first line that is not ASCII: the header of a Chinese C
 from __future__ import annotations
 
 import codecs
+import contextlib
 import difflib
 import re
 from encodings.aliases import aliases
@@ -111,18 +112,27 @@ def _peeked(stream: BinaryIO) -> tuple[bytes, bytes, bool]:
 
 def _searched(stream: BinaryIO) -> tuple[bytes, bytes, bool]:
     """The file's beginning, the sample, and whether the sample reaches the file's end."""
-    head = chunk = stream.read(SAMPLE_BYTES)
+    head = chunk = _taken(stream, SAMPLE_BYTES)
     seen = 0
     while chunk and _plain(chunk) and seen < _SEARCH_BYTES:
         seen += len(chunk)
-        chunk = stream.read(SAMPLE_BYTES)
-    if not chunk or _plain(chunk):
-        return head, b"", True
+        chunk = _taken(stream, SAMPLE_BYTES)
     foreign = _FOREIGN.search(chunk)
-    first = foreign.start() if foreign else 0
-    line_start = max(chunk.rfind(b"\n", 0, first) + 1, first - 1024)
-    rest = stream.read(line_start + SAMPLE_BYTES - len(chunk) + 1) if line_start else b""
-    return head, chunk[line_start:] + rest, len(chunk) + len(rest) < SAMPLE_BYTES + line_start
+    if foreign is None:
+        return head, b"", True
+    start = max(chunk.rfind(b"\n", 0, foreign.start()) + 1, foreign.start() - 1024)
+    sample = chunk[start:] + _taken(stream, start)
+    return head, sample, len(sample) < SAMPLE_BYTES
+
+
+def _taken(stream: BinaryIO, size: int) -> bytes:
+    """So many bytes, or those before the end or before what cannot be read: that comes out when it is read in earnest."""
+    parts, left = [], size
+    with contextlib.suppress(Exception):
+        while left and (part := stream.read1(left)):  # type: ignore[attr-defined]  # a BufferedReader
+            parts.append(part)
+            left -= len(part)
+    return b"".join(parts)
 
 
 def _plain(chunk: bytes) -> bool:

@@ -10,6 +10,8 @@ from typing import BinaryIO
 
 #: Longest line, in characters: the largest text (1 MiB) with every byte escaped as \\u00xx, and its metadata, with room.
 MAX_LINE_CHARS = 8 * 1024 * 1024
+#: How much of a line beyond the bound is held while its end is searched.
+_SKIPPED_CHARS = 1024 * 1024
 #: Name of the error handler that turns each byte that cannot be decoded into one character of U+DC00 to U+DCFF.
 ESCAPED = "gristmill.undecoded"
 _ESCAPES = re.compile("[\udc00-\udcff]")
@@ -68,7 +70,7 @@ def too_long(size: int, number: int = 0) -> TooLong:
 def skip_line(text: Text) -> int:
     """Read to the end of the line; how many characters that were."""
     skipped = 0
-    while part := text.readline(MAX_LINE_CHARS):
+    while part := text.readline(_SKIPPED_CHARS):
         skipped += len(part)
         if part.endswith(text.line_end):
             break

@@ -21,6 +21,8 @@ from gristmill_schemas import Rejection
 
 #: The path that means standard input.
 STDIN = Path("-")
+#: Longest reason of a rejection.
+_MAX_REASON_CHARS = 1000
 
 
 @dataclass(slots=True)
@@ -87,7 +89,7 @@ class Source:
 
     def reject(self, position: int, reason: str, id: str | None = None) -> Rejection:
         """A rejection at a line or row of this file; 0 is the file as a whole."""
-        return Rejection(position=position, id=id, source=self.label, reason=reason)
+        return Rejection(position=position, id=id, source=self.label, reason=_shown(reason))
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
@@ -136,6 +138,13 @@ class Source:
         with self.path.open("rb", buffering=0) as raw:
             counted = _buffered(raw.read, meter)
             yield unpack(counted, self.compression) if self.compression else counted
+
+
+def _shown(reason: str) -> str:
+    """A reason that any terminal can show, without most of a name or value of a mebibyte."""
+    if len(reason) > _MAX_REASON_CHARS:
+        reason = f"{reason[: _MAX_REASON_CHARS // 2]} … {reason[-_MAX_REASON_CHARS // 4 :]}"
+    return printable(reason)
 
 
 def printable(name: str) -> str:
