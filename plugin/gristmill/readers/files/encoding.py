@@ -50,6 +50,10 @@ _WORDY: Final = (
     (re.compile(rb"%PDF-\d\.\d"), "a PDF document"),
     (re.compile(rb"\{\\rtf1?\\"), "an RTF document"),
     (re.compile(rb"PAR1\x15"), "a Parquet file"),
+    (re.compile(rb"BZh[1-9]1AY&SY"), "a bzip2 archive"),
+    (re.compile(rb"GIF8[79]a.{4}[\x70-\xf7]", re.DOTALL), "a GIF image"),
+    (re.compile(rb"RIFF.{4}(WAVE|AVI |WEBP)", re.DOTALL), "a sound, video or image"),
+    (re.compile(rb"OggS\x00|fLaC\x00"), "a sound"),
 )
 
 
@@ -157,10 +161,7 @@ def _signature(head: bytes) -> str | None:
         found = puremagic.magic_string(head[:4096])
     except (puremagic.PureError, ValueError):
         return None
-    is_text = b"\0" not in head and _decodes(head, "utf-8")
-    sure = next(
-        (each for each in found if _telling(each.byte_match) or (not is_text and len(each.byte_match) >= 3)), None
-    )
+    sure = next((each for each in found if _telling(each.byte_match)), None)
     return None if sure is None else f"what looks like: {sure.name}"
 
 
