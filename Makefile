@@ -43,8 +43,8 @@ lint: $(VENV)/.dev ## format, lint, the layers' contract and types
 	PYTHONPATH=schemas:plugin:worker $(BIN)/lint-imports --no-logo --cache-dir .cache/import-linter
 	$(BIN)/mypy
 
-check: lint ## lint, types and the fast tests; needs no server
-	$(BIN)/python -m pytest -m '$(FAST)' $(ARGS)
+check: lint ## lint, types and the fast tests, on all cores; needs no server
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m '$(FAST)' $(ARGS)
 
 check-plugin: $(VENV)/.dev ## the plugin alone, as an application installs it, on every Python that is found
 	$(BIN)/python scripts/plugin_alone.py

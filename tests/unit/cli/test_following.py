@@ -61,12 +61,12 @@ def test_a_job_that_does_not_move_says_how_much_stands_before_it() -> None:
 def test_the_bar_fits_its_terminal(terminal: Callable[..., Terminal], columns: int) -> None:
     with Client.embedded(model="hash:8") as client:
         client.create_collection("c")
-        job = client.enqueue("c", [Document(id=f"{n}", text=f"text {n}") for n in range(1500)])
+        job = client.enqueue("c", [Document(id=f"{n}", text=f"text {n}") for n in range(150)])
         there = terminal(columns)
-        assert watch_job(job, hidden=False).stored == 1500
+        assert watch_job(job, hidden=False).stored == 150
     lines = [line for line in re.split(r"[\r\n]", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", there.written)) if line.strip()]
     assert lines[-1].split()[1:][:1] == ["stored"] or lines[-1].split()[0] == "stored"
-    assert "1500/1500" in lines[-1]
+    assert "150/150" in lines[-1]
     assert max(map(len, lines)) <= columns
 
 
