@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from gristmill_schemas.document import canonical_json
 from gristmill_schemas.errors import DimensionsNotSupported
 from gristmill_schemas.stored import Stored
-from gristmill_schemas.validation import CleanText, Identifier, Record
+from gristmill_schemas.validation import CleanText, Identifier, ModelDigest, Record
 
 
 class Pooling(StrEnum):
@@ -68,7 +68,7 @@ class EncoderInfo(Stored):
     #: Hub commit, where it came from the hub.
     revision: str | None = None
     #: Content digest over weights, configuration and tokenizer: the same files give the same digest anywhere.
-    digest: Identifier
+    digest: ModelDigest
     pooling: Pooling
     #: Size of the model's full vector.
     dimensions: int = Field(gt=0)
@@ -133,7 +133,7 @@ class VectorSpace(Record):
     #: Label and revision are for people; they are not part of the fingerprint, since a copied folder is the same model.
     model: Identifier
     revision: str | None = None
-    model_digest: Identifier
+    model_digest: ModelDigest
     pooling: Pooling
     dimensions: int = Field(gt=0)
     normalize: bool = True

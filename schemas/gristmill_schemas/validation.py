@@ -257,6 +257,8 @@ def shown(value: object, most_chars: int = 80) -> str:
 
 
 Identifier = Annotated[str, BeforeValidator(clean_identifier), Field(min_length=1, max_length=MAX_ID_CHARS)]
+#: A model's digest becomes part of keys and queue names, so it holds nothing that could make two of them one.
+ModelDigest = Annotated[Identifier, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
 DocumentText = Annotated[str, BeforeValidator(_document_text), Field(min_length=1)]
 #: Why something was refused or died: it may quote what a server or a library said.
 Reason = Annotated[str, AfterValidator(redact)]

@@ -420,9 +420,10 @@ class RedisLedger:
     @_translated
     def workers(self) -> dict[str, dict[str, object]]:
         ids = sorted(cast("list[bytes]", self._redis.zrange(self._key("workers"), 0, -1)))
-        keys = [self._key("worker", raw.decode()) for raw in ids]
+        keys = [self._key("worker").encode() + b":" + raw for raw in ids]
         bodies = cast("list[bytes | None]", self._redis.mget(keys)) if keys else []
-        return {raw.decode(): json.loads(body) for raw, body in zip(ids, bodies, strict=True) if body}
+        said = ((raw, _status(body)) for raw, body in zip(ids, bodies, strict=True) if body)
+        return {raw.decode(errors="backslashreplace"): status for raw, status in said if status is not None}
 
     @_translated
     def others(self, job_id: str) -> int:
@@ -438,3 +439,13 @@ class RedisLedger:
     def now(self) -> float:
         seconds, micros = self._redis.time()
         return seconds + micros / _MICROS
+
+
+def _status(heartbeat: bytes) -> dict[str, object] | None:
+    """What a worker says of itself; None where somebody else wrote there, which must not hide the workers beside it."""
+    try:
+        status = json.loads(heartbeat)
+    except (ValueError, RecursionError):
+        return None
+    engines = status.get("engines", []) if isinstance(status, dict) else None
+    return status if isinstance(engines, list) and all(isinstance(each, dict) for each in engines) else None

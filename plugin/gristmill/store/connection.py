@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import email.utils
 import functools
 import json
 import re
 import threading
-import time
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -21,6 +19,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from qdrant_client.qdrant_remote import QdrantRemote
 
 from gristmill.proxies import Way, grpc_options
+from gristmill.retry_after import retry_after_s
 from gristmill.settings import ClientSettings
 from gristmill_schemas.errors import (
     CollectionNotFound,
@@ -191,7 +190,7 @@ def _from_http(error: UnexpectedResponse, collection: str | None) -> Exception:
     if status == 404 and _NO_SUCH_COLLECTION.match(said):
         return _not_found(collection, said)
     if status in _TRANSIENT_HTTP and _TOO_MANY_POINTS not in said:
-        wait_s = _retry_after_s(error.headers)
+        wait_s = retry_after_s(error.headers)
         return StoreUnavailable(_away(f"HTTP {status}: {said}"), wait_s, may_be_the_request=status == 500)
     return StoreRefused(f"Qdrant refused: {said} (HTTP {status})", collection=collection)
 
@@ -203,7 +202,7 @@ def _from_between(error: UnexpectedResponse) -> StoreUnavailable:
         reason = _away(f"HTTP 401: {gist}", "Set GRISTMILL_QDRANT_API_KEY, or see to the proxy before it.")
     else:
         reason = _away(f"HTTP {status} ({gist}) is no answer of Qdrant's but of a proxy or of another server")
-    wait_s = _retry_after_s(error.headers)
+    wait_s = retry_after_s(error.headers)
     return StoreUnavailable(reason, wait_s, may_be_the_request=status in _ABOUT_THE_REQUEST)
 
 
@@ -219,17 +218,6 @@ def _said(content: bytes) -> str | None:
 def _gist(text: str) -> str:
     """A foreign answer on one line: without its tags, and cut."""
     return " ".join(re.sub(r"<[^>]*>", " ", text).split())[:200]
-
-
-def _retry_after_s(headers: Mapping[str, str] | None) -> float | None:
-    """Seconds of a Retry-After, which may be a date."""
-    value = (headers or {}).get("retry-after", "")
-    if value.isdigit():
-        return float(value)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
 
 
 def _not_found(collection: str | None, details: str) -> CollectionNotFound:

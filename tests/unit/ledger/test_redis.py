@@ -257,3 +257,24 @@ def test_the_high_water_mark_holds_against_many_producers(ledger: RedisLedger) -
         thread.join()
     assert ledger.load().documents == 20
     assert sum(report.accepted for report in ledger.jobs(10)) == 20
+
+
+@pytest.mark.vandal
+def test_a_heartbeat_and_an_announcement_that_nobody_can_read_hide_no_worker_and_no_model(
+    ledger: RedisLedger, redis_url: str
+) -> None:
+    ledger.heartbeat("w", {"engines": [{"model_digest": "m"}]}, ttl_s=LONG_S)
+    ledger.announce(EncoderInfo(model="m", digest="m", pooling=Pooling.MEAN, dimensions=8, max_tokens=9))
+    forged = [b"", b"{", b"7", b"[]", b'"x"', b"[" * 50_000, b"\xff", b'{"engines": 1}', b'{"engines": [1]}']
+    aimed = b'{"model": "m", "digest": "x:waiting:y", "pooling": "mean", "dimensions": 8, "max_tokens": 9}'
+    with contextlib.closing(redis.Redis.from_url(redis_url)) as broker:
+        for number, body in enumerate([*forged, aimed]):
+            name = b"\xff%d" % number
+            broker.set(b"{mill}:worker:" + name, body, ex=60)
+            broker.zadd("{mill}:workers", {name: 2**52})
+            broker.hset("{mill}:models", name.decode("latin-1"), body)
+            broker.zadd("{mill}:announced", {name.decode("latin-1"): 2**52})
+    workers = ledger.workers()
+    assert workers.pop("w") == {"engines": [{"model_digest": "m"}]}
+    assert not any("engines" in status for status in workers.values())
+    assert [info.digest for info in ledger.models()] == ["m"]

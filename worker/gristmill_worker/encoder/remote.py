@@ -11,17 +11,16 @@ here, since whoever has the work knows how long it may wait.
 from __future__ import annotations
 
 import base64
-import email.utils
 import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import httpx
 import numpy as np
 
 from gristmill.proxies import Way
+from gristmill.retry_after import retry_after_s
 from gristmill_schemas import EncoderInfo, Pooling
 from gristmill_schemas.errors import EncodingFailed, InvalidInput, ModelUnavailable, Unavailable
 from gristmill_schemas.redaction import remember_url, without_secrets
@@ -161,21 +160,9 @@ def _ask(client: httpx.Client, method: str, path: str, body: object = None) -> h
     advice = _ADVICE.get(response.status_code)
     raise Unavailable(
         f"{reason}; {advice}" if advice else reason,
-        _retry_after(response.headers.get("retry-after", "")),
+        retry_after_s(response.headers),
         may_be_the_request=response.status_code == httpx.codes.INTERNAL_SERVER_ERROR,
     )
-
-
-def _retry_after(value: str) -> float | None:
-    """Seconds that a `Retry-After` asks for: as a number, or until an HTTP date; None where it says neither."""
-    value = value.strip()
-    if value.isdecimal():
-        return float(value)
-    try:
-        until = email.utils.parsedate_to_datetime(value)
-    except (ValueError, OverflowError):
-        return None
-    return max(0.0, (until.replace(tzinfo=until.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
 
 
 def _no_answer(response: httpx.Response, expected: str, error: Exception) -> str:
