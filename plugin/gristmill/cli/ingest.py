@@ -24,7 +24,8 @@ def ingest(
     files: Annotated[
         list[str],
         typer.Argument(
-            help="JSONL, JSON, CSV, Parquet, text, Markdown, also compressed; folders, 'patterns*'; `-` reads JSONL."
+            help="JSONL, JSON, CSV, Parquet, text, Markdown, HTML, PDF, Word …, also compressed; folders, 'patterns*'; "
+            "`-` reads JSONL."
         ),
     ],
     collection: Annotated[str, typer.Option("--collection", "-c", help="Where to; created if it does not exist.")],

@@ -8,9 +8,13 @@
     .parquet                  parquet    row                               needs `gristmill[files]`
     .txt .text                text       file, or paragraph on request
     .md .markdown             markdown   section under a heading, or file  front matter needs `gristmill[files]`
+    .html .htm .xhtml         html       page                              needs `gristmill[files]`
+    .pdf .docx .pptx .xlsx    docs       section under a heading, or file  needs `gristmill[docs]`
+    .epub
 
-`formats` is that table. All but Parquet may end in `.gz`, `.bz2`, `.xz` or `.zst` too, and be in any encoding: `files` is
-the way from a path to lines of text. Folders are read recursively and sorted; what they hold besides is counted.
+`formats` is that table. All but Parquet and the last may end in `.gz`, `.bz2`, `.xz` or `.zst` too, and be in any
+encoding: `files` is the way from a path to lines of text. Folders are read recursively and sorted; what they hold
+besides is counted.
 
 Everything streams: memory holds one line, row batch or text file at a time. What cannot become a document becomes a
 `Rejection` that names file, line, field, what came and what was expected, and reading goes on: an exception of one record

@@ -11,8 +11,10 @@ from types import MappingProxyType
 from gristmill.readers.base import Reader
 from gristmill.readers.delimited import read_csv
 from gristmill.readers.files.compression import COMPRESSIONS
+from gristmill.readers.html import read_html
 from gristmill.readers.json_files import read_json, read_jsonl
 from gristmill.readers.markdown import read_markdown
+from gristmill.readers.office import SUFFIXES, read_office
 from gristmill.readers.parquet import read_parquet
 from gristmill.readers.text import read_text
 from gristmill_schemas.errors import InvalidInput
@@ -27,6 +29,8 @@ class Format(StrEnum):
     PARQUET = "parquet"
     TEXT = "text"
     MARKDOWN = "markdown"
+    HTML = "html"
+    DOCS = "docs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +53,18 @@ KINDS: MappingProxyType[Format, Kind] = MappingProxyType(
         Format.PARQUET: Kind(read_parquet, (".parquet",), streams=False, needs=("pyarrow", "pyarrow", "files")),
         Format.TEXT: Kind(read_text, (".txt", ".text")),
         Format.MARKDOWN: Kind(read_markdown, (".md", ".markdown")),
+        Format.HTML: Kind(read_html, (".html", ".htm", ".xhtml"), needs=("trafilatura", "trafilatura", "files")),
+        Format.DOCS: Kind(read_office, SUFFIXES, streams=False, needs=("markitdown", "markitdown", "docs")),
     }
 )
 _BY_SUFFIX = MappingProxyType({suffix: format for format, kind in KINDS.items() for suffix in kind.suffixes})
 
+#: Formats that nothing here reads, and what LibreOffice makes of them.
+_CONVERTED = {
+    **dict.fromkeys((".doc", ".odt", ".rtf", ".pages", ".wps"), "docx"),
+    **dict.fromkeys((".ppt", ".odp", ".key"), "pptx"),
+    **dict.fromkeys((".xls", ".ods", ".numbers"), "xlsx"),
+}
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar")
 
 
@@ -92,6 +104,11 @@ def unknown_suffix(path: Path) -> str:
         return f"suffix: expected a file to read, got an archive, {path.name!r}: unpack it first, then name the folder"
     if suffixes[-1:] and suffixes[-1] in COMPRESSIONS and _BY_SUFFIX.get("".join(suffixes[:1])):
         return f"suffix: expected {suffixes[0]} as it is, got it inside {suffixes[-1]}: unpack it first"
+    if suffixes[-1:] and (way := _CONVERTED.get(suffixes[-1])):
+        return (
+            f"suffix: expected a format that is read, got {suffixes[-1]}; convert it first: "
+            f"`soffice --headless --convert-to {way} FILE`"
+        )
     return (
         f"suffix: expected one of {', '.join(_BY_SUFFIX)}, got {path.suffix!r}; --format names the format of all files"
     )

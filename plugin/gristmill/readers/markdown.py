@@ -60,7 +60,27 @@ def read_markdown(source: Source, options: Options) -> Iterator[Item]:
         yield source.reject(error.line, str(error), source.key)
         return
     base: dict[str, Any] = {"id": source.key} | {name: front.pop(name) for name in _OWN if front.get(name) is not None}
-    metadata = {"source": source.key, **front}
+    yield from items_of(body, source, options, base, {"source": source.key, **front}, skipped)
+
+
+def items_of(
+    body: str,
+    source: Source,
+    options: Options,
+    base: dict[str, Any],
+    metadata: dict[str, Any],
+    skipped: int = 0,
+) -> Iterator[Item]:
+    """Documents of Markdown, wherever it came from.
+
+    Args:
+        body: the Markdown.
+        source: the file that it came from.
+        options: whether its sections are documents.
+        base: `id`, and whatever else is the documents' own.
+        metadata: of every document.
+        skipped: lines of the file before it.
+    """
     found = list(split_sections(body)) if options.sections else []
     if not found:
         yield _item({**base, "text": body, "metadata": metadata}, source, 1)

@@ -101,7 +101,7 @@ def test_wrong_arguments_fail_at_once_and_not_while_reading(tmp_path: Path) -> N
     with pytest.raises(InvalidInput, match=r"a\.xyz: suffix: expected one of"):
         read([tmp_path / "a.xyz"])
     with pytest.raises(
-        InvalidInput, match="format: expected one of jsonl, json, csv, parquet, text, markdown, got 'xml'"
+        InvalidInput, match="format: expected one of jsonl, json, csv, parquet, text, markdown, html, docs, got 'xml'"
     ):
         read([tmp_path], format="xml")
     with pytest.raises(InvalidInput, match="format: expected a file for parquet"):
