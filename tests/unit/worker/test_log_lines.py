@@ -145,6 +145,20 @@ def test_a_server_that_is_away_is_one_event_whoever_waits_for_it(log: Log) -> No
     assert len(log.lines) == 2
 
 
+def test_a_second_absence_is_news_once_redis_was_there_in_between(log: Log) -> None:
+    url = "redis://h:6379/0"
+    away = f"Redis at {url} cannot be used: Error 111 connecting. Start one, or set GRISTMILL_REDIS_URL."
+    for _ in range(2):
+        for _ in range(10):
+            log.of("a").warning("waiting: %s", away)
+        log.of("b").warning("something else")
+        log.of("celery.worker.consumer.connection").info("Connected to %s", url)
+    lines = log.lines
+    told, back = "WARNING a", "INFO celery.worker.consumer.connection"
+    assert [line.split(": ")[0] for line in lines] == [told, "WARNING b", told, back, told, told, back]
+    assert "8 more like it" in lines[2]
+
+
 def test_what_is_said_on_purpose_is_never_left_out(log: Log) -> None:
     for _ in range(3):
         log.of("gristmill_worker.process.watches").info("progress 5")

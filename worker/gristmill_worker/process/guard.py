@@ -186,7 +186,7 @@ def guarded_transport(guard: Guard, transport: type[Transport] = Transport) -> t
                 self._put(queue, guard.fresh(queue))
             except redis.RedisError as error:
                 # It says nothing that the ledger does not know: another will be sent.
-                log.warning("a message is let go instead of put back: %s", error)
+                log.warning("a message is let go instead of put back, since Redis cannot be used now: %s", error)
 
     behind: Any = transport
 

@@ -34,6 +34,7 @@ _QUIET = {
     "httpx": logging.WARNING,
     "kombu": logging.WARNING,
     "celery.apps.worker": logging.WARNING,
+    "celery.worker.consumer.consumer": logging.WARNING,
     "celery.worker.strategy": logging.WARNING,
     "celery.app.trace": logging.ERROR,
 }
@@ -41,6 +42,8 @@ _QUIET = {
 _AWAY = re.compile(
     r"(?:Redis at \S+|Qdrant) (?:cannot be used|takes no writes now|refuses the login|denies its user)[^:]*: (?:\S+ ?){1,2}"
 )
+#: How the line begins that tells of Redis's return.
+_CONNECTED = "connected to Redis at"
 #: What tells like events apart: ids, and numbers that stand alone.
 _PARTICULARS = re.compile(r"\b[0-9a-f]{8,}(?:\.\d+)*\b|(?<![\w.:/-])\d+(?:[.,]\d+)*(?!\w)")
 
@@ -114,7 +117,7 @@ def _away(record: logging.LogRecord) -> str:
 
 
 def _connected(record: logging.LogRecord) -> str:
-    return f"connected to Redis at {record.args[0] if isinstance(record.args, tuple) else record.args}"
+    return f"{_CONNECTED} {record.args[0] if isinstance(record.args, tuple) else record.args}"
 
 
 def _not_settled(record: logging.LogRecord) -> str:
@@ -146,7 +149,7 @@ class LineHandler(logging.StreamHandler[TextIO]):
         """Write what is to be said now; runs under the handler's lock."""
         record = copy.copy(record)
         record.msg, record.args = _message(record), ()
-        for each in (*self._over(), *self._admitted(record)):
+        for each in (*self._over(), *self._recovered(record), *self._admitted(record)):
             super().emit(each)
 
     def _admitted(self, record: logging.LogRecord) -> Iterator[logging.LogRecord]:
@@ -157,6 +160,14 @@ class LineHandler(logging.StreamHandler[TextIO]):
         else:
             self._kinds[kind] = _Flood(record, self._clock())
             yield record
+
+    def _recovered(self, record: logging.LogRecord) -> Iterator[logging.LogRecord]:
+        """Redis is there again: how often its absence was told, and the next absence is news."""
+        if record.msg.startswith(_CONNECTED):
+            for kind in [kind for kind in self._kinds if "Redis" in kind]:
+                flood = self._kinds.pop(kind)
+                if flood.more:
+                    yield flood.summary(self._clock())
 
     def _over(self) -> Iterator[logging.LogRecord]:
         """Floods whose time is over, each as its last record with their number. One that goes on begins anew."""
