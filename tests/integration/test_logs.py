@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -66,10 +66,12 @@ def written(worker: WorkerProcess) -> int:
     return len(worker.log_path.read_text().splitlines())
 
 
-def burden(client: Client, name: str) -> str:
-    """A job that lasts for some seconds."""
-    documents = [Document(id=f"d{n}", text=f"text number {n}") for n in range(6_000)]
-    return client.enqueue(name, documents).id
+@contextmanager
+def burdened(worker: WorkerProcess, client: Client, name: str) -> Iterator[str]:
+    """A job that the worker has yet to begin with when the block is left; what happens in it, happens under this load."""
+    worker.pause()
+    yield client.enqueue(name, [Document(id=f"d{n}", text=f"text number {n}") for n in range(2_000)]).id
+    worker.resume()
 
 
 def done(client: Client, job_id: str) -> bool:
@@ -87,8 +89,9 @@ def test_whatever_goes_away_is_a_few_lines_and_no_traceback(
     for name in ("a", "b", "c"):
         client.create_collection(name, "hash:16", wait_s=30)
 
-    before, job = written(worker), burden(client, "a")
-    redis.kill()
+    before = written(worker)
+    with burdened(worker, client, "a") as job:
+        redis.kill()
     eventually(lambda: any("Redis at " in line for line in said(worker, before)), within_s=30)
     redis.start()
     eventually(lambda: done(client, job), within_s=120)
@@ -97,8 +100,9 @@ def test_whatever_goes_away_is_a_few_lines_and_no_traceback(
     assert any("GRISTMILL_REDIS_URL" in line for line in lines)
     assert not any("broker" in line.lower().split(": ", 1)[1] for line in lines)
 
-    before, job = written(worker), burden(client, "b")
-    qdrant.kill()
+    before = written(worker)
+    with burdened(worker, client, "b") as job:
+        qdrant.kill()
     eventually(
         lambda: any("no work is pulled" in line or "Qdrant" in line for line in said(worker, before)), within_s=30
     )
@@ -108,15 +112,15 @@ def test_whatever_goes_away_is_a_few_lines_and_no_traceback(
     assert len(lines) <= FEW, "\n".join(lines)
     assert any("GRISTMILL_QDRANT_URL" in line for line in lines)
 
-    before, job = written(worker), burden(client, "c")
-    client.collections.delete("c")
+    before = written(worker)
+    with burdened(worker, client, "c") as job:
+        client.collections.delete("c")
     eventually(lambda: done(client, job), within_s=60)
     lines = said(worker, before)
     assert len(lines) <= FEW, "\n".join(lines)
 
     before = written(worker)
-    burden(client, "b")
-    with closing(qdrant.client()) as other:
+    with burdened(worker, client, "b"), closing(qdrant.client()) as other:
         other.delete_collection("b")
     eventually(lambda: any("does not exist" in line for line in said(worker, before)), within_s=30)
     worker.stop()
