@@ -7,6 +7,8 @@ is no JSON, and a field that occurs twice, of which one would be lost in silence
 from __future__ import annotations
 
 import json
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from typing import Any, NoReturn
@@ -55,11 +57,15 @@ def parse(text: str) -> Any:
         return json.loads(text, parse_constant=_not_json, object_pairs_hook=_each_once)
     except json.JSONDecodeError as error:
         near = text[max(0, error.pos - 10) : error.pos + 20]
-        raise BadLine(f"JSON: {error.msg} at character {error.pos + 1}, near {near!r}") from None
+        raise BadLine(f"JSON: {error.msg.removesuffix(' at')} at character {error.pos + 1}, near {near!r}") from None
     except RecursionError:
         raise BadLine("JSON: expected shallow nesting, got one too deep to read") from None
-    except ValueError as error:
-        raise error if isinstance(error, BadLine) else BadLine(f"JSON: {error}") from None
+    except BadLine:
+        raise
+    except ValueError:
+        # Python refuses what would take it quadratic time.
+        most = sys.get_int_max_str_digits()
+        raise BadLine(f"JSON: expected integers of at most {most} digits, got a longer one") from None
 
 
 def _not_json(constant: str) -> NoReturn:
@@ -69,7 +75,6 @@ def _not_json(constant: str) -> NoReturn:
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
         raise BadLine(f"{twice!r}: expected the field once, got it more than once in one object")
     return record

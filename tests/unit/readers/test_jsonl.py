@@ -132,6 +132,14 @@ def test_standard_input_is_read_as_jsonl(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not stdin.closed
 
 
+def test_a_field_that_occurs_twice_is_found_in_linear_time(read_bytes: Read) -> None:
+    # Quadratic, this takes hours.
+    fields = ", ".join(f'"k{n}": 1' for n in range(400_000))
+    documents, (rejection,) = read_bytes("a.jsonl", f'{{"text": "a", {fields}, "k399999": 2}}')
+    assert documents == []
+    assert "'k399999': expected the field once" in rejection.reason
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(st.characters(), max_size=8),
     lambda inner: (
