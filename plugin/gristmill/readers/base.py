@@ -42,13 +42,24 @@ class Reader(Protocol):
 
 
 def record_of(source: Source, position: int, build: Callable[[], Item]) -> Item:
-    """One record's item. Whatever exception its making raises is that record's, and nobody else's."""
+    """One record's item. Whatever exception its making raises is that record's, and nobody else's.
+
+    An id that came before is refused here, where file and line are known: both in one call would share one version, so
+    which of them wins would depend on luck.
+    """
     try:
-        return build()
+        return _once(source, position, build())
     except BadLine as error:
         return source.reject(error.line or position, str(error))
     except Exception as error:  # noqa: BLE001  # libraries raise what they like, and the next record is as good as ever
         return source.reject(position, f"record: expected a readable one, got {describe(error)}")
+
+
+def _once(source: Source, position: int, item: Item) -> Item:
+    if isinstance(item, Rejection) or source.seen.add(f"{item.tenant or ''}\0{item.id}"):
+        return item
+    reason = "id: expected each id once per call, got this one a second time; the first was accepted"
+    return source.reject(position, reason, item.id[:100])
 
 
 def describe(error: Exception) -> str:

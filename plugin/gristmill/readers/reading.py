@@ -175,7 +175,9 @@ def _is_pipe(path: Path) -> bool:
 
 def _default_format(path: Path) -> Format | None:
     found = format_of(path) if path != STDIN else None
-    return found or (Format.JSONL if path == STDIN or _is_pipe(path) else None)
+    # `/dev/stdin` may be a file.
+    unnamed = path == STDIN or path.is_relative_to("/dev") or _is_pipe(path)
+    return found or (Format.JSONL if unnamed else None)
 
 
 def _read_all(
@@ -187,11 +189,12 @@ def _read_all(
     notes: Notes,
     encoding: str | None,
 ) -> Iterator[Item]:
+    seen = SeenKeys()
     for path in _found(found, search, notes):
         if isinstance(path, Unreadable):
             yield Source(path.path, "").reject(0, f"folder: expected a readable one, got {describe(path.error)}")
             continue
-        source = Source(path, search.key(path), meter, notes, encoding)
+        source = Source(path, search.key(path), meter, notes, encoding, seen)
         yield from _file(source, format or _default_format(path), options)
 
 

@@ -146,6 +146,17 @@ def test_reading_needs_no_heavy_library_until_a_file_asks_for_it() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_an_id_that_comes_twice_is_named_by_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(line(1) + line(2))
+    (tmp_path / "b.csv").write_text("id,text,tenant\n3,three,\n1,again,\n1,another's,t\n")
+    *rest, twice, other = read([tmp_path])
+    assert ids(rest) == ["1", "2", "3"]
+    assert str(twice).endswith(
+        "b.csv:3 (id '1'): id: expected each id once per call, got this one a second time; the first was accepted"
+    )
+    assert other.id == "1"
+
+
 def test_a_format_may_be_given_by_name_or_as_a_member(tmp_path: Path) -> None:
     path = tmp_path / "notes"
     path.write_text("a\n\nb")

@@ -66,6 +66,8 @@ class Source:
     notes: Notes = field(default_factory=Notes)
     #: As the caller named it; None: it is found out.
     encoding: str | None = None
+    #: Tenants and ids so far, of all files that are read together.
+    seen: SeenKeys = field(default_factory=SeenKeys)
     _anchors: Anchors = field(default_factory=Anchors)
 
     @property
