@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PLACE = ROOT / ".cache" / "plugin-alone"
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 MINORS = (11, 12, 13, 14)
-TOOLS = ("pytest", "pytest-timeout", "hypothesis", "jsonschema")
+TOOLS = ("pytest", "pytest-timeout", "hypothesis", "jsonschema", "syrupy")
 #: What the base install lacks, and the test helpers that import it.
 ABSENT = {"gristmill_worker", "torch", "transformers", "tokenizers", "pyarrow", "yaml", "hatchling"}
 HELPERS = {"models", "interleaving"}
