@@ -6,6 +6,7 @@ from pydantic_core import PydanticUndefined
 
 from gristmill.settings import variable
 from gristmill_worker.settings import WorkerSettings
+from wrong_inputs import collect, page_of
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -29,3 +30,4 @@ def settings_page() -> str:
 
 if __name__ == "__main__":
     (DOCS / "settings.md").write_text(settings_page(), encoding="utf-8")
+    (DOCS / "wrong-inputs.md").write_text(page_of(collect()), encoding="utf-8")

@@ -384,7 +384,8 @@ class Client:
             conditions = models.Filter(must=[written, conditions] if conditions else [written])
         if conditions is None:
             raise InvalidInput(
-                "where: expected at least one condition; to delete everything, delete the collection", field="where"
+                "where: expected at least one condition, got none; to delete everything, delete the collection",
+                field="where",
             )
 
         def deletions(spec: CollectionSpec) -> Iterator[Deletion]:

@@ -28,7 +28,7 @@ from gristmill.addresses import QdrantAddress, RedisAddress
 from gristmill.options import ClientOptions, EmbeddedOptions, check_names, names_of
 from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.redaction import HIDDEN, Guarded, redact, remember, remember_url
-from gristmill_schemas.validation import RaisesInvalidInput, clean_key
+from gristmill_schemas.validation import RaisesInvalidInput, clean_key, expectation
 
 #: What of a refused key may be the key.
 _RUNS = re.compile(r"[!-~]{8,}")
@@ -290,7 +290,7 @@ def _given(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _problem(item: ErrorDetails) -> str:
-    name, message = str(item["loc"][0]), item["msg"].removeprefix("Value error, ")
+    name, message = str(item["loc"][0]), expectation(item)
     if name.endswith("_key") and ", got " in message:
         return message  # it says of what kind; what came stays secret
     return f"{message}, got {_shown(name, item['input'])}"

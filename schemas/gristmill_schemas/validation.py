@@ -9,6 +9,7 @@ from __future__ import annotations
 import decimal
 import json
 import operator
+import re
 import reprlib
 import uuid
 from collections.abc import Iterator, Mapping
@@ -237,8 +238,24 @@ def _problem(item: ErrorDetails, record: str) -> str:
             else "; what is yours belongs into `metadata`" * (record == "Document")
         )
         return f"expected no field of this name, got {shown(item['input'])}{way}"
-    text = item["msg"].removeprefix("Value error, ")
+    text = expectation(item)
     return text if item["type"] == "value_error" else f"{text}, got {shown(item['input'])}"
+
+
+def expectation(item: ErrorDetails) -> str:
+    """What pydantic says of a value, in our words: `expected …`."""
+    text = item["msg"].removeprefix("Value error, ").partition(", unable to ")[0]
+    if item["type"] == "string_pattern_mismatch":
+        return f"expected text that matches {item['ctx']['pattern']}"
+    return re.sub(
+        r"^(Input|String|Value|List|Tuple|Set|Dictionary|Number) should (be )?(a valid )?(?=(.))", _expected, text
+    )
+
+
+def _expected(found: re.Match[str]) -> str:
+    if found[3]:
+        return "expected an " if found[4] in "aeiou" else "expected a "
+    return "expected " if found[2] else "expected to "
 
 
 #: Enough of a text to see whether there is a secret in what is shown of it.

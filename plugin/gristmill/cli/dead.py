@@ -243,7 +243,8 @@ def _chosen(
     narrowed = any((collection, error, job))
     if bool(ids) == (all_ or narrowed):
         raise InvalidInput(
-            "expected either letter ids, or --all, --collection, --error or --job; `gristmill dead summary` shows them"
+            "expected either letter ids, or --all, --collection, --error or --job, "
+            f"got {'both' if ids else 'neither'}; `gristmill dead summary` shows them"
         )
     return {"letter_ids": ids or None, "collection": collection, "error": error, "job": job}
 

@@ -72,17 +72,17 @@ def guarded(run: Callable[[list[str]], object], arguments: Sequence[str]) -> int
     rest = [each for each in ours if each != "--debug"] + list(arguments[len(ours) :])
     with standard_streams(), _warnings_as_notes():
         try:
-            return _told(lambda: run(rest), debug=debug, as_json=as_json)
+            return _told(lambda: run(rest), rest, debug=debug, as_json=as_json)
         except SystemExit as ended:  # the pipe closed, or a command ended by itself
             return _code(ended.code)
 
 
-def _told(run: Callable[[], object], *, debug: bool, as_json: bool) -> int:
+def _told(run: Callable[[], object], arguments: Sequence[str], *, debug: bool, as_json: bool) -> int:
     try:
         code = _code(run())
         sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  # the last place where it can become a sentence
-        failure = failure_of(error)
+        failure = failure_of(error, arguments)
         if debug:
             sys.stderr.write(visible(redact("".join(traceback.format_exception(error)))))
         _tell(failure, as_json=as_json and not isinstance(error, OutputFailed))
@@ -95,7 +95,7 @@ class _Note(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         # What became of a job is what its screen says.
-        if record.name != "gristmill.ingest.jobs":
+        if not record.name.startswith("gristmill.ingest."):
             from gristmill.cli.output import notes, said, say
 
             say(f"[yellow]{record.levelname.lower()}[/]: {said(record.getMessage())}", notes)
@@ -114,8 +114,8 @@ def _code(given: object) -> int:
     return given if isinstance(given, int) else 0
 
 
-def failure_of(error: BaseException) -> Failure:
-    """What is said of an error."""
+def failure_of(error: BaseException, arguments: Sequence[str] = ()) -> Failure:
+    """What is said of an error, where these were the arguments."""
     if isinstance(error, GristmillError):
         wrong = isinstance(error, InvalidInput | ModelUnavailable | NotInstalled)
         return Failure(type(error).__name__, str(error), WRONG_CALL if wrong else FAILED)
@@ -129,7 +129,7 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, OutputFailed):
         return Failure("OutputFailed", str(error), FAILED)
     if hasattr(error, "format_message"):  # of a wrong call, by Typer's own click
-        return _wrong_call(error)
+        return _wrong_call(error, arguments)
     return _bug(error)
 
 
@@ -142,12 +142,29 @@ def _bug(error: BaseException) -> Failure:
     )
 
 
-def _wrong_call(error: BaseException) -> Failure:
+def _wrong_call(error: BaseException, arguments: Sequence[str]) -> Failure:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "gristmill"
     told = _no_such_option(error) if hasattr(error, "option_name") else error.format_message()  # type: ignore[attr-defined]
-    helped = "did you mean" in told.lower()
-    return Failure("UsageError", told if helped else f"{told.rstrip('.')}; see `{path} --help`", WRONG_CALL)
+    if "did you mean" in told.lower():
+        return Failure("UsageError", told, WRONG_CALL)
+    came = _given(getattr(getattr(error, "param", None), "opts", ()), arguments)
+    told = _in_our_words(told.rstrip(".")) + ("" if came is None else f", got {came!r}")
+    return Failure("UsageError", f"{told}; see `{path} --help`", WRONG_CALL)
+
+
+def _in_our_words(told: str) -> str:
+    told = told.partition(", unable to ")[0].replace("Input should be a valid integer", "expected an integer")
+    return told.replace("Input should be a valid ", "expected a ").replace("Input should be", "expected")
+
+
+def _given(options: Sequence[str], arguments: Sequence[str]) -> str | None:
+    """What an option was given: click's error does not say."""
+    for at, argument in enumerate(arguments):
+        name, separator, value = argument.partition("=")
+        if name in options and (separator or at + 1 < len(arguments)):
+            return value if separator else arguments[at + 1]
+    return None
 
 
 def _no_such_option(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from rich.progress import DownloadColumn
 
 from gristmill import Client
 from gristmill.cli.jobs import watch_job
+from gristmill.cli.layout import counted
 from gristmill.cli.output import JsonFlag, aside, notes, print_json, progress_bar, said, say
 from gristmill.cli.reports import as_record, print_report
 from gristmill.readers import Format, read
@@ -78,7 +79,7 @@ def ingest(
         job = client.enqueue(
             collection,
             documents,
-            progress=lambda accepted: bar.update(line, note=f"{accepted:,} documents handed over"),
+            progress=lambda accepted: bar.update(line, note=f"{counted(accepted, 'document')} handed over"),
         )
         bar.stop()
         report = watch_job(job, hidden=as_json) if wait else job.report()

@@ -51,4 +51,4 @@ def _show_version(wanted: bool) -> None:
 def main() -> None:
     """Entry point of the `gristmill` program."""
     clean_process()
-    sys.exit(guarded(lambda arguments: build()(arguments, standalone_mode=False), sys.argv[1:]))
+    sys.exit(guarded(lambda arguments: build()(arguments, prog_name="gristmill", standalone_mode=False), sys.argv[1:]))

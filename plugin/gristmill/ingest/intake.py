@@ -75,14 +75,17 @@ class Intake:
             # way: a job that nobody closes never ends.
             self._ledger.close_job(job_id, rejected=len(rejections))
         if rejections:
-            log.warning("job %s: %d documents rejected, the first: %s", job_id, len(rejections), rejections[0])
+            log.warning("job %s: rejected %d, the first: %s", job_id, len(rejections), rejections[0])
         return Job(self._ledger, job_id, rejections)
 
     def _whereabouts(self, job_id: str) -> str:
         """For whoever is interrupted: what was accepted, and how to see it again."""
         with contextlib.suppress(GristmillError):
             if report := self._ledger.report(job_id):
-                return f"{report.accepted} documents of job {job_id} go on: `gristmill jobs watch {job_id}` follows it"
+                accepted = "1 document" if report.accepted == 1 else f"{report.accepted} documents"
+                return (
+                    f"{accepted} of job {job_id} accepted, and on their way: `gristmill jobs watch {job_id}` follows it"
+                )
         return f"what job {job_id} has accepted goes on: `gristmill jobs watch {job_id}` follows it"
 
 

@@ -1,0 +1,316 @@
+"""Wrong inputs as people give them: settings, environments, arguments, files, filters; and the sentence that each gets.
+
+`docs/wrong-inputs.md` is made from these, by `make docs`; `unit/test_wrong_inputs.py` holds every sentence against what it
+has to name: what came, what was expected, and what to do next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import re
+import shlex
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import gristmill.settings
+from gristmill import Client, ClientSettings, Document, GristmillError
+from gristmill.cli.root import main
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """One wrong input."""
+
+    kind: str
+    #: How it is given: a command line, or Python with `client`.
+    given: str
+    #: What the sentence must name.
+    came: str
+    expected: str
+    next: str
+    #: Variables of the environment.
+    environment: Mapping[str, str] = field(default_factory=dict)
+    #: Files of the working directory.
+    files: Mapping[str, bytes | str] = field(default_factory=dict)
+
+
+def sentence(wrong: Wrong, client: Client) -> str:
+    """What is said about it, on one line; paths as a reader would have them."""
+    with _place(wrong) as folder:
+        told = _of_command(wrong) if wrong.given.startswith("gristmill ") else _of_python(wrong, client)
+    return " ".join(told.replace(str(folder), "/work").split())
+
+
+@contextlib.contextmanager
+def _place(wrong: Wrong) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        for path, content in wrong.files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(content.encode() if isinstance(content, str) else content)
+        gristmill.settings._warn_once.cache_clear()
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("GRISTMILL_")}
+        variables = {"GRISTMILL_EMBEDDED_PATH": ":memory:", "GRISTMILL_MODEL": "hash:16"} | dict(wrong.environment)
+        bare: Any = mock.patch.object(logging.root, "handlers", [])  # as in a process of its own
+        with mock.patch.dict(os.environ, ours | variables, clear=True), bare, contextlib.chdir(folder):
+            yield folder
+
+
+def _of_command(wrong: Wrong) -> str:
+    out, err, taken = io.StringIO(), io.StringIO(), True
+    arguments = shlex.split(wrong.given)
+    with mock.patch.object(sys, "argv", arguments), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as ended:
+            taken = ended.code in (0, None)
+    assert not taken, f"{wrong.given}: was taken: {out.getvalue()}"
+    # The collection is new each time: without servers nothing is kept.
+    return re.sub("creating collection .*?…", "", err.getvalue(), flags=re.DOTALL)
+
+
+def _of_python(wrong: Wrong, client: Client) -> str:
+    names = {"client": client, "Client": Client, "ClientSettings": ClientSettings, "Document": Document}
+    names |= {"object": object}
+    try:
+        answer = eval(wrong.given, names)
+    except (GristmillError, TypeError, AttributeError) as error:
+        return f"{type(error).__name__}: {error}"
+    rejections: tuple[Any, ...] = getattr(answer, "rejections", ())
+    assert rejections, f"{wrong.given}: was taken: {answer!r}"
+    return str(rejections[0])
+
+
+S, E, A, F, W = "settings", "environments", "arguments", "files", "filters"
+
+WRONG = [
+    # settings, in Python and as variables
+    Wrong(S, "Client(redis_url='localhost:6379')", "localhost:6379", "redis://", "redis://"),
+    Wrong(S, "Client(qdrant_url='localhost:6333')", "localhost:6333", "http", "http"),
+    Wrong(S, "Client(qdrant_grpc_port=99999)", "99999", "less than or equal to 65535", "GRISTMILL_QDRANT_GRPC_PORT"),
+    Wrong(S, "Client(url='http://localhost:6333')", "url", "unexpected", "`qdrant_url`"),
+    Wrong(S, "Client(api_key='k')", "api_key", "unexpected", "`qdrant_api_key`"),
+    Wrong(S, "Client(prefer_grpc=True)", "prefer_grpc", "unexpected", "`qdrant_prefer_grpc`"),
+    Wrong(S, "Client(device='cuda')", "device", "unexpected", "`gristmill worker`"),
+    Wrong(S, "Client('redis://localhost:6379')", "str", "ClientSettings", "redis_url=…"),
+    Wrong(S, "Client(key_prefix='my app')", "my app", "matches", "GRISTMILL_KEY_PREFIX"),
+    Wrong(S, "Client.embedded(model='hash:16', threads=0)", "got 0", "greater", "GRISTMILL_THREADS"),
+    Wrong(
+        S, "gristmill jobs list", "soon", "number", "GRISTMILL_REDIS_TIMEOUT_S", {"GRISTMILL_REDIS_TIMEOUT_S": "soon"}
+    ),
+    Wrong(S, "gristmill jobs list", "-5", "greater", "GRISTMILL_JOB_TTL_S", {"GRISTMILL_JOB_TTL_S": "-5"}),
+    Wrong(S, "gristmill jobs list", "perhaps", "boolean", "GRISTMILL_ROSTER", {"GRISTMILL_ROSTER": "perhaps"}),
+    Wrong(
+        E,
+        "gristmill jobs show abc",
+        "GRISTMILL_QDRANT_ULR",
+        "no setting",
+        "GRISTMILL_QDRANT_URL",
+        {"GRISTMILL_QDRANT_ULR": "x"},
+    ),
+    # environments
+    Wrong(
+        E, "gristmill jobs list", "UTF-16", "UTF-8", "save it as", files={".env": "GRISTMILL_MODEL=x".encode("utf-16")}
+    ),
+    Wrong(E, "gristmill jobs list", "a folder", "a text file", ".env", files={".env/x": ""}),
+    Wrong(
+        E,
+        "Client(redis_url='redis://127.0.0.1:1/0').jobs.list()",
+        "127.0.0.1:1",
+        "Redis",
+        "GRISTMILL_REDIS_URL",
+        {"GRISTMILL_EMBEDDED_PATH": ""},
+    ),
+    Wrong(
+        E,
+        "Client(qdrant_url='http://127.0.0.1:1', qdrant_grpc_port=1).collections.list()",
+        "127.0.0.1:1",
+        "Qdrant",
+        "GRISTMILL_QDRANT_URL",
+        {"GRISTMILL_EMBEDDED_PATH": ""},
+    ),
+    Wrong(E, "gristmill collections list", "tpu", "cuda", "GRISTMILL_DEVICE", {"GRISTMILL_DEVICE": "tpu"}),
+    # arguments, on the command line
+    Wrong(A, "gristmill ingst docs.jsonl -c docs", "ingst", "No such command", "'ingest'"),
+    Wrong(A, "gristmill jobs lst", "lst", "No such command", "'list'"),
+    Wrong(A, "gristmill ingest docs.jsonl", "--collection", "Missing", "--help"),
+    Wrong(A, "gristmill ingest docs.jsonl --colection docs", "--colection", "no such option", "`--collection`"),
+    Wrong(
+        A, "gristmill ingest docs.jsonl -c docs --text-column body", "--text-column", "no such option", "`--text-field`"
+    ),
+    Wrong(A, "gristmill search docs question --top-k 5", "--top-k", "no such option", "`--limit`"),
+    Wrong(A, "gristmill search docs question --url http://host", "--url", "no such option", "GRISTMILL_QDRANT_URL"),
+    Wrong(A, "gristmill search docs question -n many", "'many'", "expected an integer", "--help"),
+    Wrong(A, "gristmill search docs question -n 0", "'0'", "expected greater than or equal to 1", "--help"),
+    Wrong(A, "gristmill search nowhere question", "nowhere", "collection", "collections list"),
+    Wrong(A, "gristmill search docs", "query", "Missing", "--help"),
+    Wrong(A, "gristmill jobs show abc", "abc", "unknown", "jobs list"),
+    Wrong(A, "gristmill dead show abc", "abc", "letter", "dead list"),
+    Wrong(A, "gristmill dead replay", "neither", "letter ids", "dead summary"),
+    Wrong(A, "gristmill collections create docs --instruction find", "find", "name=sentence", "name=sentence"),
+    Wrong(A, "gristmill collections create docs --dimensions 99", "99", "1 to 16", "dimensions"),
+    Wrong(
+        A, "gristmill collections create docs --chunk-size 100 --chunk-overlap 100", "100", "less than size", "overlap"
+    ),
+    Wrong(A, "gristmill receipt docs", "id", "Missing", "--help"),
+    # arguments, in Python
+    Wrong(A, "client.enqueue('docs', 'a text')", "a text", "a Document", "a mapping with its fields"),
+    Wrong(
+        A, "client.enqueue('docs', Document(id='1', page_content='x'))", "page_content", "expected a value", "`text`"
+    ),
+    Wrong(A, "client.enqueue('docs', {'id': '1', 'text': ' '})", "blank", "text to embed", "text"),
+    Wrong(A, "client.enqueue('docs', {'id': '1', 'text': 'x', 'metadata': [1]})", "list", "JSON object", "metadata"),
+    Wrong(
+        A,
+        "client.enqueue('docs', {'id': '1', 'text': 'x', 'metadata': {'_gristmill': 1}})",
+        "_gristmill",
+        "reserved",
+        "rename",
+    ),
+    Wrong(A, "client.enqueue('docs', {'id': '1', 'text': 'x', 'version': 1.5})", "1.5", "integer", "version"),
+    Wrong(A, "client.enqueue('docs', [], timeout='x')", "timeout", "unexpected", "`timeout_s`"),
+    Wrong(A, "client.upsert('docs', [])", "upsert", "no attribute", "`enqueue`"),
+    Wrong(A, "client.search('docs', '')", "empty", "text", "query"),
+    Wrong(A, "client.search('docs', 'q', top_k=3)", "top_k", "unexpected", "`limit`"),
+    Wrong(A, "client.search('docs', 'q', limit='many')", "many", "an integer", "limit"),
+    Wrong(A, "client.search('docs', 'q', limit=-1)", "-1", "from 1", "limit"),
+    Wrong(A, "client.search('docs', 'q', instruction='faq')", "faq", "registered", "sentence"),
+    Wrong(A, "client.search('docs', b'bytes')", "bytes", "one text", "search_many"),
+    Wrong(A, "client.delete('docs', {'id': 1})", "{'id': 1}", "an id", "iterable of ids"),
+    Wrong(A, "client.delete_where('docs')", "got none", "at least one condition", "delete the collection"),
+    Wrong(A, "client.create_collection('docs', distance='manhattan')", "manhattan", "cosine", "distance"),
+    Wrong(A, "client.embed(['x'], kind='passage')", "passage", "document", "kind"),
+    # files
+    Wrong(F, "gristmill ingest nowhere.jsonl -c docs", "nowhere.jsonl", "file", "path"),
+    Wrong(F, "gristmill ingest https://example.com/docs.jsonl -c docs", "https://example.com", "file", "curl"),
+    Wrong(F, "gristmill ingest docs.xyz -c docs", ".xyz", ".jsonl", "--format", files={"docs.xyz": "x"}),
+    Wrong(
+        F,
+        "gristmill ingest photo.jsonl -c docs",
+        "Portable Network Graphics",
+        "expected text",
+        "photo.jsonl",
+        files={"photo.jsonl": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + b"\0" * 100},
+    ),
+    Wrong(
+        F,
+        "gristmill ingest docs.jsonl -c docs",
+        "near",
+        "JSON",
+        "docs.jsonl:1",
+        files={"docs.jsonl": '{"id": "1", "text": \n'},
+    ),
+    Wrong(
+        F,
+        "gristmill ingest docs.jsonl -c docs",
+        "'body'",
+        "text to embed",
+        "--text-field",
+        files={"docs.jsonl": '{"id": "1", "body": "x"}\n'},
+    ),
+    Wrong(
+        F, "gristmill ingest docs.csv -c docs", "'body'", "column", "--text-field", files={"docs.csv": "id,body\n1,x\n"}
+    ),
+    Wrong(F, "gristmill ingest docs.csv -c docs", "3", "2", "docs.csv:2", files={"docs.csv": "id,text\n1,x,y\n"}),
+    Wrong(
+        F,
+        "gristmill ingest docs.txt -c docs --encoding klingon",
+        "klingon",
+        "the name of a text encoding",
+        "such as utf-8",
+        files={"docs.txt": "x"},
+    ),
+    Wrong(
+        F,
+        "gristmill ingest docs.txt -c docs --encoding ascii",
+        "0xe4",
+        "ASCII",
+        "--encoding",
+        files={"docs.txt": "你好"},
+    ),
+    Wrong(
+        F,
+        "gristmill ingest docs.jsonl.gz -c docs",
+        "gz",
+        "readable",
+        "docs.jsonl.gz",
+        files={"docs.jsonl.gz": "not compressed"},
+    ),
+    Wrong(
+        F,
+        "gristmill ingest docs.parquet -c docs",
+        "not",
+        "parquet",
+        "docs.parquet",
+        files={"docs.parquet": "no parquet"},
+    ),
+    Wrong(
+        F,
+        "gristmill ingest a.md -c docs",
+        "2024-02-30",
+        "day is out of range",
+        "a.md:2",
+        files={"a.md": "---\ndate: 2024-02-30\n---\n# T\n\ntext\n"},
+    ),
+    # filters
+    Wrong(W, "gristmill search docs question -w year", "year", "key=value", "key=value"),
+    Wrong(W, "client.search('docs', 'q', where='year = 2024')", "got str", "mapping", "such as"),
+    Wrong(W, "client.search('docs', 'q', where={'year': {'greater': 1}})", "greater", "gte", "year"),
+    Wrong(W, "client.search('docs', 'q', where={'year': {'gte': 'never'}})", "never", "number", "year"),
+    Wrong(W, "client.search('docs', 'q', where={'': 1})", "got an empty one", "non-empty", "where"),
+    Wrong(W, "client.search('docs', 'q', where={'k': object})", "type", "expected", "k"),
+    Wrong(W, "client.search('docs', 'q', filter={'year': 2024})", "filter", "unexpected", "`where`"),
+]
+
+
+def collect() -> list[tuple[Wrong, str]]:
+    """Every one with its sentence."""
+    with Client.embedded(model="hash:16") as client:
+        client.create_collection("docs")
+        client.enqueue("docs", {"id": "1", "text": "text", "metadata": {"year": 2024}}).wait(60)
+        return [(wrong, sentence(wrong, client)) for wrong in WRONG]
+
+
+def page_of(told: list[tuple[Wrong, str]]) -> str:
+    """`docs/wrong-inputs.md`."""
+
+    kinds = dict.fromkeys(wrong.kind for wrong, _ in told)
+    parts = [f"## {kind.capitalize()}\n\n{_rows([each for each in told if each[0].kind == kind])}" for kind in kinds]
+    return "\n\n".join((_HEAD.format(count=len(told)), *parts)) + "\n"
+
+
+_HEAD = """# Wrong inputs
+
+{count} wrong inputs, and the sentence that each gets: what came, what was expected, and what to do next. The working
+directory is `/work`; `client` is a client with the collection `docs`. With `--json` the same sentence is the `message` of
+one object.
+
+<!-- Made by `make docs` from `tests/wrong_inputs.py`: change that. -->"""
+
+
+def _rows(told: list[tuple[Wrong, str]]) -> str:
+    rows = (f"| {_code(_typed(wrong))} | {said.replace('|', chr(92) + '|')} |" for wrong, said in told)
+    return "\n".join(("| given | said |", "|---|---|", *rows))
+
+
+def _typed(wrong: Wrong) -> str:
+    variables = " ".join(f"{name}={shlex.quote(value)}" for name, value in wrong.environment.items())
+    return f"{variables} {wrong.given}".strip() + "".join(
+        f"   # {name}: {_short(it)}" for name, it in wrong.files.items()
+    )
+
+
+def _short(content: bytes | str) -> str:
+    return repr(content if len(content) < 40 else content[:24])
+
+
+def _code(text: str) -> str:
+    return f"`` {text.replace('|', chr(92) + '|')} ``"
