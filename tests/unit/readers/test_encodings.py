@@ -161,6 +161,20 @@ def test_a_line_that_its_encoding_does_not_have_fails_alone(read_bytes: Read) ->
     assert "'text': expected GB18030, got the byte 0xff at character 1 of the cell; --encoding" in rejection.reason
 
 
+def test_a_damaged_line_does_not_hide_which_encoding_the_others_are_in(read_bytes: Read) -> None:
+    for texts, encoding in (
+        (SIMPLIFIED, "gb18030"),
+        (TRADITIONAL, "big5"),
+        (JAPANESE, "shift_jis"),
+        (KOREAN, "euc_kr"),
+    ):
+        lines = [f"{n},{text}\n".encode(encoding) for n, text in enumerate(texts * 20)]
+        lines[10] = b"10,\x81\xff\n"
+        documents, (rejection,) = read_bytes("a.csv", b"id,text\n" + b"".join(lines))
+        assert {document.text for document in documents} == set(texts)
+        assert rejection.position == 12
+
+
 def test_damaged_utf8_stays_utf8(read_bytes: Read) -> None:
     lines = [f"{n},{text}\n".encode() for n, text in enumerate(SIMPLIFIED * 5)]
     lines[7] = lines[7][:-3] + b"\n"
@@ -213,7 +227,7 @@ def test_a_binary_file_is_never_stored_as_text(read_bytes: Read, kind: str, name
 def test_random_bytes_are_never_stored_as_text(read_bytes: Read) -> None:
     rng = random.Random(1)
     for size in (1, 3, 10, 30, 100, 1000, 10_000):
-        for _ in range(30):
+        for _ in range(15):
             documents, rejections = read_bytes("a.txt", b"\xff\xf8" + rng.randbytes(size) + b"\xff\xfb")
             assert documents == []
             assert len(rejections) == 1

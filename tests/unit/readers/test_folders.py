@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -119,16 +120,19 @@ def test_a_folder_that_vanishes_while_it_is_read_fails_alone(docs: Path, monkeyp
 
 def test_a_folder_deeper_than_pythons_stack_is_read(tmp_path: Path) -> None:
     here = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(1100):
+    for _ in range(400):
         os.mkdir("d", dir_fd=here)  # a path of that length is more than the kernel takes at once
         below = os.open("d", os.O_RDONLY, dir_fd=here)
         os.close(here)
         here = below
     os.close(os.open("deep.txt", os.O_CREAT | os.O_WRONLY, dir_fd=here))
     os.close(here)
+    usual = sys.getrecursionlimit()
+    sys.setrecursionlimit(300)
     try:
         (rejection,) = read([tmp_path])
     finally:
+        sys.setrecursionlimit(usual)
         # Python's own `rmtree`, which clears up after tests, is recursive.
         subprocess.run(["rm", "-rf", tmp_path / "d"], check=True)
     assert "expected text to embed" in str(rejection)

@@ -134,10 +134,10 @@ def test_standard_input_is_read_as_jsonl(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_field_that_occurs_twice_is_found_in_linear_time(read_bytes: Read) -> None:
     # Quadratic, this takes hours.
-    fields = ", ".join(f'"k{n}": 1' for n in range(400_000))
-    documents, (rejection,) = read_bytes("a.jsonl", f'{{"text": "a", {fields}, "k399999": 2}}')
+    fields = ", ".join(f'"k{n}": 1' for n in range(100_000))
+    documents, (rejection,) = read_bytes("a.jsonl", f'{{"text": "a", {fields}, "k99999": 2}}')
     assert documents == []
-    assert "'k399999': expected the field once" in rejection.reason
+    assert "'k99999': expected the field once" in rejection.reason
 
 
 json_values = st.recursive(
@@ -155,7 +155,7 @@ lines = st.one_of(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100)
 @given(st.lists(lines, max_size=6))
 def test_whatever_the_lines_hold_each_gives_one_item_in_order(tmp_path: Path, content: list[bytes]) -> None:
     path = tmp_path / "any.jsonl"

@@ -19,7 +19,7 @@ from typing import Final
 #: Bytes that are looked at.
 _SAMPLE_BYTES: Final = 64 * 1024
 #: Fewer bytes that are not ASCII would make it chance: for two bytes a character, for Western letters, for the rest.
-_MIN_FOREIGN_BYTES: Final = (4, 2, 12)
+_MIN_FOREIGN_BYTES: Final = (3, 2, 12)
 #: Share of common characters from which on a text is what it is taken for.
 _MIN_COMMON: Final = 0.85
 #: More kana than Chinese ever has; fewer late rows than Chinese ever has.
@@ -29,6 +29,8 @@ _MIN_LATE_ROWS: Final = 0.08
 _MAX_CONTROL: Final = 0.01
 _MAX_ACCENTS: Final = 0.4
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+#: Share of characters that cannot be decoded in a text that is damaged and not in another encoding.
+_MAX_DAMAGED: Final = 0.01
 #: Share of mess, by its own measure, that charset-normalizer's best may have.
 _MAX_CHAOS: Final = 0.1
 
@@ -98,13 +100,11 @@ def _common_share(sample: bytes, script: _Script) -> float:
 
 
 def _foreign(sample: bytes, encoding: str) -> str:
-    """The characters that are not ASCII; none where the bytes are not in this encoding."""
-    try:
-        # The sample may end inside a character.
-        text = codecs.getincrementaldecoder(encoding)().decode(sample)
-    except UnicodeError:
-        return ""
-    return re.sub(r"[\x00-\x7f]+", "", text)
+    """The characters that are not ASCII; none where the bytes are not in this encoding, but for a line or two."""
+    # The sample may end inside a character.
+    text = codecs.getincrementaldecoder(encoding)("replace").decode(sample)
+    foreign = re.sub(r"[\x00-\x7f]+", "", text)
+    return "" if foreign.count("\ufffd") > len(foreign) * _MAX_DAMAGED else foreign.replace("\ufffd", "")
 
 
 def _of_the_same_rows(sample: bytes) -> str:
