@@ -131,7 +131,7 @@ def progress_bar(*, hidden: bool, count: ProgressColumn | None = None, left: boo
         left: show the time that is left, by the rate of the bar itself.
     """
     with Progress(
-        SpinnerColumn(),
+        SpinnerColumn("dots" if notes.encoding.startswith("utf") else "line"),
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         count or MofNCompleteColumn(),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from gristmill import JobReport, JobState, SearchHit
 from gristmill.cli.jobs import show_jobs
 from gristmill.cli.layout import fields, listing
 from gristmill.cli.output import said
+from gristmill.cli.root import main
 from gristmill.cli.search import show_hits
 from gristmill.cli.terminal import json_text, one_line, visible
 
@@ -69,6 +71,45 @@ def test_markup_and_emoji_names_in_a_text_are_text(terminal: Any) -> None:
     fields({"text": "[red]not red[/] :warning: [link=http://a]b[/link] \\[bold]"})
     assert "[red]not red[/] :warning: [link=http://a]b[/link] \\[bold]" in there.picture
     assert said("a\nb") == "a\\nb"
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_no_command_lets_by_what_documents_and_names_hold(
+    terminal: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GRISTMILL_EMBEDDED_PATH", str(tmp_path / "store"))
+    monkeypatch.setenv("GRISTMILL_MODEL", "hash:16")
+    text = "".join(each for each in HOSTILE if each not in ("\ud800", "\x00"))
+    lines = [{"id": text, "text": text, "m": text}, {"id": text, "text": "", "m": text}, {"id": text, text: "again"}]
+    file = tmp_path / "bad\x1b[2Jname.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    there = terminal()
+    for command in (
+        ["ingest", str(file), "-c", "docs"],
+        ["collections", "create", f"c{text}", "--instruction", f"faq=Find {text}"],
+        ["collections", "list"],
+        ["collections", "show", f"c{text}"],
+        ["search", "docs", text],
+        ["search", "docs", text, "-w", f"m={text}"],
+        ["receipt", "docs", text],
+        ["audit", "docs", str(file)],
+        ["jobs", "show", text],
+        ["dead", "list", "--job", text],
+        ["search", f"nowhere{text}", "q"],
+        [f"--{text}"],
+        [f"a{text}"],
+    ):
+        for further in ([], ["--json"], ["--debug"]):
+            monkeypatch.setattr(sys, "argv", ["gristmill", *command, *further])
+            with pytest.raises(SystemExit):
+                main()
+    shown = _ANIMATION.sub("", there.picture)
+    assert [line for line in shown.split("\n") if not line.isprintable()] == []
+    assert "\\x1b]52;c;cHduZWQ=" in shown
+
+
+#: What the progress bar does to its own lines.
+_ANIMATION = re.compile(r"\x1b\[\d*[AK]|\x1b\[\?25[lh]|\r")
 
 
 def gristmill(*arguments: str, **how: Any) -> subprocess.CompletedProcess[bytes]:
