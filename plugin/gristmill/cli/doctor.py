@@ -146,6 +146,8 @@ def _redis_policy(client: redis.Redis) -> str:
     """Redis must never evict: an evicted parcel is a lost document."""
     try:
         info: Mapping[str, Any] = client.info()
+    except redis.exceptions.NoPermissionError:
+        return "not looked at: this user may not ask INFO. Redis needs `maxmemory-policy noeviction` and an append-only file"
     except redis.RedisError as error:
         raise GristmillError(f"not looked at: {error}") from error
     policy = info.get("maxmemory_policy", "unknown")
