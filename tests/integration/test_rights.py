@@ -17,6 +17,7 @@ from gristmill import Chunking, Client, Document, LongTexts
 from gristmill.settings import variable
 from gristmill_schemas.errors import BrokerUnavailable
 from services import QdrantServer, RedisServer, WorkerProcess
+from waiting import eventually
 
 pytestmark = pytest.mark.server
 PAGE = Path(__file__).parents[2] / "docs" / "servers.md"
@@ -187,3 +188,19 @@ def test_doctor_does_without_what_a_user_may_not_ask(site: Site, run: Run, monke
     assert code == 0
     assert checks["policy"]["ok"]
     assert "may not ask INFO" in checks["policy"]["detail"]
+
+
+@pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
+def test_a_worker_whose_right_is_taken_away_waits_for_it(site: Site) -> None:
+    pid = site.worker.pid
+    with Client(**site.settings("producer")) as producer, contextlib.closing(site.as_administrator()) as administrator:
+        producer.create_collection("theirs", "hash:16")
+        administrator.execute_command("ACL", "SETUSER", "worker", "-brpop")  # type: ignore[no-untyped-call]  # redis-py's
+        try:
+            eventually(lambda: "no work comes while Redis says" in site.worker.log_tail(100))
+            job = producer.enqueue("theirs", [Document(id="a", text="rye")])
+        finally:
+            administrator.execute_command("ACL", "SETUSER", "worker", "+brpop")  # type: ignore[no-untyped-call]  # redis-py's
+        assert job.wait(60).stored == 1
+        producer.collections.delete("theirs")
+    assert (site.worker.running, site.worker.pid) == (True, pid)

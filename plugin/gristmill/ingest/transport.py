@@ -22,7 +22,7 @@ from gristmill.settings import ClientSettings
 
 log = logging.getLogger(__name__)
 
-#: Between two looks whether the server has become the primary again, seconds.
+#: Between two looks whether work may be taken again, seconds.
 _PAUSE_S = 1.0
 
 
@@ -56,9 +56,10 @@ def redis_transport(settings: ClientSettings) -> type[Transport]:
         def _brpop_read(self, **options: Any) -> bool:
             try:
                 return bool(super()._brpop_read(**options))  # type: ignore[no-untyped-call]  # kombu has no types
-            except NotPrimary as error:
-                # A lost connection would make Celery start over at once, again and again, until the failover is over.
-                log.warning("no work comes, since Redis is a replica now: %s", error)
+            except (NotPrimary, redis.exceptions.NoPermissionError) as error:
+                # A lost connection would make Celery start over at once, again and again, until the failover is over; and of
+                # a right that is lacking it would die.
+                log.warning("no work comes while Redis says: %s", error)
                 time.sleep(_PAUSE_S)
                 raise Empty from error
 
