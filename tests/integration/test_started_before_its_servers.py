@@ -18,6 +18,8 @@ from gristmill.settings import variable
 from services import QdrantServer, RedisServer, WorkerProcess, free_port
 from waiting import eventually
 
+# Whole processes: too slow for `make check`.
+pytestmark = pytest.mark.server
 MakeRedis = Callable[..., RedisServer]
 MakeQdrant = Callable[..., QdrantServer]
 
