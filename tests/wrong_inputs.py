@@ -46,7 +46,7 @@ def sentence(wrong: Wrong, client: Client) -> str:
     """What is said about it, on one line; paths as a reader would have them."""
     with _place(wrong) as folder:
         told = _of_command(wrong) if wrong.given.startswith("gristmill ") else _of_python(wrong, client)
-    return " ".join(told.replace(str(folder), "/work").split())
+    return " ".join(told.replace(str(folder), "/home/ada").split())
 
 
 @contextlib.contextmanager
@@ -290,7 +290,7 @@ def page_of(told: list[tuple[Wrong, str]]) -> str:
 _HEAD = """# Wrong inputs
 
 {count} wrong inputs, and the sentence that each gets: what came, what was expected, and what to do next. The working
-directory is `/work`; `client` is a client with the collection `docs`. With `--json` the same sentence is the `message` of
+directory is `/home/ada`; `client` is a client with the collection `docs`. With `--json` the same sentence is the `message` of
 one object.
 
 <!-- Made by `make docs` from `tests/wrong_inputs.py`: change that. -->"""
