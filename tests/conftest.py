@@ -2,10 +2,11 @@
 
 import itertools
 import os
+import signal
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -30,6 +31,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--chaos-qdrant-grpc-port", default="6334", help="its Qdrant's gRPC port")
     group.addoption("--chaos-restart-redis", default=None, help="command that restarts your Redis")
     group.addoption("--chaos-restart-qdrant", default=None, help="command that restarts your Qdrant")
+
+
+def pytest_configure() -> None:
+    """Under nohup a child would inherit that SIGHUP is ignored, and tests close terminals."""
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def _parameters(item: pytest.Item) -> list[object]:

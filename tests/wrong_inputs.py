@@ -290,8 +290,8 @@ def page_of(told: list[tuple[Wrong, str]]) -> str:
 _HEAD = """# Wrong inputs
 
 {count} wrong inputs, and the sentence that each gets: what came, what was expected, and what to do next. The working
-directory is `/home/ada`; `client` is a client with the collection `docs`. With `--json` the same sentence is the `message` of
-one object.
+directory is `/home/ada`; `client` is a client with the collection `docs`. With `--json` the same sentence is the `message`
+of one object.
 
 <!-- Made by `make docs` from `tests/wrong_inputs.py`: change that. -->"""
 
