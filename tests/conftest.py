@@ -12,6 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 import pytest
 
+from gristmill_schemas.redaction import texts
 from key_leaks import leaks
 from services import QdrantServer, RedisServer, Server, ServiceMissing
 from services.redis import DATABASES
@@ -64,6 +65,12 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [name for name in os.environ if name.startswith("GRISTMILL_")]:
         monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test gave as a password is a word like any other to the next."""
+    monkeypatch.setattr(texts, "_known", texts._Known())
 
 
 @pytest.fixture(scope="session")
