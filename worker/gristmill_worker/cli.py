@@ -28,6 +28,9 @@ def worker(
     dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float16")] = None,
     threads: Annotated[int | None, typer.Option(help="Parcels worked on at once.")] = None,
     budget_tokens: Annotated[int | None, typer.Option(help="Tokens per batch, instead of measuring.")] = None,
+    recalibrate: Annotated[
+        bool, typer.Option("--recalibrate", help="Measure the tokens per batch anew, for every model of this machine.")
+    ] = False,
     processes: Annotated[int | None, typer.Option(min=1, help="Worker processes; default one per accelerator.")] = None,
     supervise: Annotated[bool, typer.Option(help="Start a process again when it dies.")] = True,
     log_level: Annotated[str, typer.Option(help="debug, info, warning, error")] = "info",
@@ -50,6 +53,10 @@ def worker(
         threads=threads,
         budget_tokens=budget_tokens,
     )
+    if recalibrate:
+        from gristmill_worker.encoder.local.budgets import Budgets
+
+        Budgets().forget()
     if supervise:
         from gristmill_worker.process.supervisor import placements, prepare
         from gristmill_worker.process.supervisor import supervise as run
@@ -64,7 +71,7 @@ def worker(
 
 
 def _arguments(argv: list[str]) -> list[str]:
-    """The arguments after `worker`, without those that concern the supervisor."""
+    """The arguments after `worker`, without those that concern the supervisor, or are done once."""
     given = argv[argv.index("worker") + 1 :]
     kept: list[str] = []
     skip = False
@@ -73,7 +80,7 @@ def _arguments(argv: list[str]) -> list[str]:
             skip = False
         elif argument == "--processes":
             skip = True
-        elif not argument.startswith("--processes=") and argument != "--supervise":
+        elif not argument.startswith("--processes=") and argument not in ("--supervise", "--recalibrate"):
             kept.append(argument)
     return kept
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
+from typing import Final
 
 from gristmill.cli.doctor import Check
 from gristmill.extras import brought_by
@@ -12,6 +14,9 @@ from gristmill_worker.encoder import Encoder
 from gristmill_worker.pipeline.engine import load_encoder
 from gristmill_worker.settings import WorkerSettings
 
+#: Measurements that are shown, the newest.
+_SHOWN_BUDGETS: Final = 5
+
 
 def checks(model: str | None) -> Iterator[Check]:
     """The accelerator; and with `model`, whether it loads and gives the scores that its authors published."""
@@ -19,8 +24,10 @@ def checks(model: str | None) -> Iterator[Check]:
         import torch
 
     yield Check("torch", True, _accelerator(torch))
+    yield Check("bfloat16", True, _bfloat16())
     if model is not None:
         yield from _model(model)
+    yield from _budgets()
 
 
 def _accelerator(torch_module: object) -> str:
@@ -30,6 +37,29 @@ def _accelerator(torch_module: object) -> str:
         names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
         return f"{torch.__version__}, {len(names)} CUDA devices: {', '.join(names)}"
     return f"{torch.__version__}, no CUDA device: encoding on the CPU with {torch.get_num_threads()} threads"
+
+
+def _bfloat16() -> str:
+    from gristmill_worker.encoder.local.load import choose_device, choose_dtype, has_bf16
+
+    device = choose_device()
+    if has_bf16(device):
+        return f"products on {device}: yes, so `--dtype auto` takes it"
+    auto = str(choose_dtype("auto", device)).removeprefix("torch.")
+    return f"products on {device}: none, so `--dtype auto` takes {auto}; bfloat16 works, slower"
+
+
+def _budgets() -> Iterator[Check]:
+    """What was measured here: what was chosen, why, when, and how to do it again."""
+    from gristmill_worker.encoder.local.budgets import Budgets
+
+    budgets = Budgets()
+    known = list(islice(budgets.all(), _SHOWN_BUDGETS))
+    for measured in known:
+        yield Check("budget", True, measured.describe())
+    if known:
+        again = "measured again by `gristmill worker --recalibrate`, and by itself where throughput disagrees"
+        yield Check("budgets", True, f"kept in {budgets.folder}; {again}")
 
 
 def _scores(encoder: Encoder) -> Check:

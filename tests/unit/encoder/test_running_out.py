@@ -11,7 +11,7 @@ import torch
 from gristmill_schemas.errors import AcceleratorOutOfMemory, EncodingFailed, InvalidInput
 from gristmill_worker.batching.batcher import Batcher, encode_all, stacked
 from gristmill_worker.encoder import open_encoder
-from gristmill_worker.encoder.local.calibration import calibrate, remembered
+from gristmill_worker.encoder.local.calibration import calibrate
 from gristmill_worker.encoder.local.encoder import TransformersEncoder
 from gristmill_worker.encoder.local.forward import Forward, Ids
 from gristmill_worker.encoder.model.known_checks import KNOWN_MODELS, check_known_model, run_check
@@ -130,18 +130,18 @@ def test_attention_that_leaks_between_texts_is_refused(model_root: Path, monkeyp
 
 def test_the_budget_is_the_smallest_that_is_as_good_as_the_best(encoder: TransformersEncoder) -> None:
     clock = Clock(encoder, seconds_per_batch=0.010, seconds_per_token=1e-5, slow_beyond=2_048)
-    assert calibrate(encoder, "cpu", clock=clock) == 2_048
+    assert calibrate(encoder, "cpu", clock=clock).budget_tokens == 2_048
 
 
 def test_calibration_stops_where_memory_ends(encoder: TransformersEncoder) -> None:
     encoder._forward = Cramped(encoder._forward, 1_100, torch.OutOfMemoryError)
     clock = Clock(encoder, seconds_per_batch=0.010, seconds_per_token=1e-5, slow_beyond=10**9)
-    assert calibrate(encoder, "cpu", clock=clock) == 1_024
+    assert calibrate(encoder, "cpu", clock=clock).budget_tokens == 1_024
 
 
 def test_where_nothing_fits_the_budget_starts_below_the_smallest(encoder: TransformersEncoder) -> None:
     encoder._forward = Cramped(encoder._forward, 10, torch.OutOfMemoryError)
-    assert calibrate(encoder, "cpu") == 256
+    assert calibrate(encoder, "cpu").budget_tokens == 256
 
 
 def test_padded_batches_are_measured_within_the_budget_too(model_root: Path) -> None:
@@ -149,7 +149,7 @@ def test_padded_batches_are_measured_within_the_budget_too(model_root: Path) -> 
     assert isinstance(encoder, TransformersEncoder)
     encoder._forward = cramped = Cramped(encoder._forward, 10**9, RuntimeError)
     clock = Clock(encoder, seconds_per_batch=0.010, seconds_per_token=1e-5, slow_beyond=600)
-    budget = calibrate(encoder, "cpu", clock=clock)
+    budget = calibrate(encoder, "cpu", clock=clock).budget_tokens
     assert max(cramped.padded_passes) <= 4 * budget
 
 
@@ -160,43 +160,18 @@ class Clock:
         self, encoder: TransformersEncoder, *, seconds_per_batch: float, seconds_per_token: float, slow_beyond: int
     ) -> None:
         self.now = 0.0
-        run = encoder.encode
+        run = encoder.launch
 
-        def encode(batch: Sequence[Any]) -> Any:
+        def launch(batch: Sequence[Any]) -> Any:
             tokens = sum(item.n_tokens for item in batch)
             pace = seconds_per_token * (1 if tokens <= slow_beyond else 2)
             self.now += seconds_per_batch + tokens * pace
             return run(batch)
 
-        encoder.encode = encode  # type: ignore[method-assign]  # the real work, on our time
+        encoder.launch = launch  # type: ignore[method-assign]  # the real work, on our time
 
     def __call__(self) -> float:
         return self.now
-
-
-def test_a_measured_budget_is_remembered_per_key(tmp_path: Path) -> None:
-    measured: list[int] = []
-
-    def measure() -> int:
-        measured.append(1)
-        return 2_048
-
-    assert [remembered({"model": "a"}, measure, tmp_path) for _ in range(3)] == [2_048] * 3
-    assert len(measured) == 1
-    remembered({"model": "b"}, measure, tmp_path)
-    assert len(measured) == 2
-
-
-def test_a_broken_memory_is_measured_again(tmp_path: Path) -> None:
-    remembered({"model": "a"}, lambda: 512, tmp_path)
-    for path in tmp_path.iterdir():
-        path.write_text("{")
-    assert remembered({"model": "a"}, lambda: 1_024, tmp_path) == 1_024
-
-
-def test_an_unwritable_cache_costs_nothing_but_time(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    assert remembered({"model": "a"}, lambda: 512, tmp_path / "file" / "under") == 512
 
 
 def test_a_model_without_a_published_check_has_none(encoder: TransformersEncoder) -> None:

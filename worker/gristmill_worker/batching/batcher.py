@@ -256,6 +256,7 @@ class Batcher:
         return self._in_hand
 
     def _plan(self, entries: Sequence[_Entry]) -> list[_Batch]:
+        self._budget.measured_anew(self._encoder.limits.tokens)
         lengths = [entry.text.n_tokens for entry in entries]
         groups = plan(lengths, self._budget.tokens, texts=self._limits.texts, padded=self._limits.padded)
         return [[entries[index] for index in group] for group in spread(groups)]

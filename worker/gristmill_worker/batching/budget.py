@@ -33,6 +33,13 @@ class Budget:
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
         self._grown, self._well = False, 0
 
+    def measured_anew(self, calibrated: int) -> None:
+        """The figure to grow back to is another; where memory ran out, the budget stays low until it has grown."""
+        if calibrated == self._calibrated:
+            return
+        ran_out, self._calibrated = self.tokens < self._calibrated, calibrated
+        self.tokens = min(self.tokens, calibrated) if ran_out else calibrated
+
     def went_well(self, cost: int) -> None:
         """A launch of `cost` tokens fitted; it says something about memory if it was nearly full."""
         if 2 * cost <= self.tokens:

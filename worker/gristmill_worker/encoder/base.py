@@ -67,7 +67,7 @@ class Encoder(Protocol):
 
     @property
     def limits(self) -> BatchLimits:
-        """What a launch may hold."""
+        """What a launch may hold. The tokens may change while it runs, where they are measured."""
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         """Tokenize with special tokens, cutting at the model's window (`truncated` says where)."""

@@ -6,8 +6,10 @@ becomes of one that does not fit, is the batcher's business.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from gristmill_worker.encoder.base import BatchLimits, TokenizedText, Vectors
 from gristmill_worker.encoder.chunking import Spans
 from gristmill_worker.encoder.local.load import Loaded
 from gristmill_worker.encoder.local.parity import choose_forward
+from gristmill_worker.encoder.local.tuning import Tuning
 from gristmill_worker.encoder.pooling import unit
 
 
@@ -44,8 +47,16 @@ class TransformersEncoder:
             self._forward = choose_forward(loaded, packed)
         #: On CUDA a launch returns before its kernels ran, so the next can be prepared meanwhile; elsewhere it computes.
         in_flight = 2 if loaded.device.type == "cuda" else 1
-        self.limits = BatchLimits(budget_tokens, padded=self._forward.padded, in_flight=in_flight)
+        self._limits = BatchLimits(budget_tokens, padded=self._forward.padded, in_flight=in_flight)
+        #: Watches over a measured budget; None where the budget was given.
+        self.tuning: Tuning | None = None
         self._ran_out = False
+        self._finished_at = 0.0
+
+    @property
+    def limits(self) -> BatchLimits:
+        """See `Encoder.limits`; a measured budget may change while the encoder runs."""
+        return self._limits if self.tuning is None else replace(self._limits, tokens=self.tuning.budget_tokens)
 
     @property
     def packed(self) -> bool:
@@ -73,9 +84,27 @@ class TransformersEncoder:
             # Only now: while the error was handled, its traceback still held the activations that did not fit.
             self._ran_out = False
             torch.cuda.empty_cache()
+        started = time.perf_counter()
         with self._translated_errors(), torch.inference_mode():
             vectors = self._forward([item.ids for item in batch])
-            return self._collect(unit(vectors) if self.info.normalize else vectors)
+            result = self._collect(unit(vectors) if self.info.normalize else vectors)
+        return result if self.tuning is None else self._watched(batch, started, result)
+
+    def _watched(
+        self, batch: Sequence[TokenizedText], started: float, result: Callable[[], Vectors]
+    ) -> Callable[[], Vectors]:
+        """The same result, whose time the tuning hears of."""
+
+        def finish() -> Vectors:
+            vectors = result()
+            finished = time.perf_counter()
+            # Launches overlap on an accelerator: what one takes is what it adds.
+            seconds, self._finished_at = finished - max(started, self._finished_at), finished
+            if self.tuning is not None:
+                self.tuning.launched(sum(item.n_tokens for item in batch), seconds)
+            return vectors
+
+        return finish
 
     def _collect(self, vectors: torch.Tensor) -> Callable[[], Vectors]:
         """Start the copy back; the returned call waits for it."""

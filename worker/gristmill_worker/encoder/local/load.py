@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +17,7 @@ import torch
 from gristmill_schemas import EncoderInfo
 from gristmill_schemas.errors import InvalidInput, ModelUnavailable
 from gristmill_worker.encoder.local import random_model
+from gristmill_worker.encoder.local.cpu_fusing import fusable
 from gristmill_worker.encoder.local.tokenizing import Tokenizer
 from gristmill_worker.encoder.model.find import locate
 from gristmill_worker.encoder.model.recipe import Overrides, read_info
@@ -94,20 +97,43 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
         if wanted not in _DTYPES:
             raise InvalidInput(f"dtype: expected auto, {', '.join(_DTYPES)}, got {wanted!r}")
         chosen = _DTYPES[wanted]
-        if device.type == "cpu" and chosen is torch.bfloat16 and not cpu_multiplies_bf16():
-            log.warning("this processor has no bfloat16 products: --dtype bfloat16 works, slower than float32")
+        if chosen is torch.bfloat16 and device.type in ("cpu", "cuda") and not has_bf16(device):
+            log.warning(
+                "dtype: bfloat16 was asked for, and %s has no bfloat16 products: it works, slower than with --dtype auto",
+                device,
+            )
         return chosen
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    if device.type == "cpu" and cpu_multiplies_bf16():
+    if has_bf16(device):
         return torch.bfloat16
-    return torch.float32
+    return torch.float16 if device.type == "cuda" else torch.float32
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether the hardware multiplies bfloat16; without, it is emulated there, slower than the format that `auto` takes."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and cpu_multiplies_bf16()
 
 
 def cpu_multiplies_bf16() -> bool:
-    """Whether this processor has bfloat16 products (AVX512-BF16 or AMX); without, bfloat16 is slower than float32."""
+    """Whether bfloat16 products run on this processor as such; without, bfloat16 is slower than float32.
+
+    oneDNN is asked too, since `ONEDNN_MAX_CPU_ISA` may forbid what the processor has.
+    """
+    if _arm_has_bf16():
+        return True
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)
+    has = any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)
+    return has and fusable(torch.device("cpu"), torch.bfloat16)
+
+
+def _arm_has_bf16() -> bool:
+    if platform.machine().lower() not in ("aarch64", "arm64"):
+        return False
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return any(line.startswith("Features") and "bf16" in line.split() for line in lines)
+    return False
 
 
 def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
@@ -148,7 +174,12 @@ def quiet_loading() -> Iterator[None]:
 
 def machine(device: str) -> dict[str, str | int]:
     """What throughput on this device depends on, for the cache of measurements."""
-    facts: dict[str, str | int] = {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    facts: dict[str, str | int] = {
+        **{package: version(package) for package in ("gristmill", "transformers")},
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+    }
     if device.startswith("cuda"):
         card = torch.cuda.get_device_properties(device)
         return {**facts, "card": card.name, "memory": card.total_memory}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
-from gristmill_worker.encoder.local.calibration import calibrate, remembered
+from gristmill_worker.encoder.local.budgets import Budgets, Calibration, remembered
+from gristmill_worker.encoder.local.calibration import calibrate, measuring
 from gristmill_worker.encoder.local.encoder import TransformersEncoder
 from gristmill_worker.encoder.local.load import load, machine
+from gristmill_worker.encoder.local.tuning import Tuning
 from gristmill_worker.encoder.model.recipe import Overrides
 from gristmill_worker.phases import phase
 
@@ -30,21 +31,24 @@ def open_local(
     with phase("checking the forward pass"):
         encoder = TransformersEncoder(loaded, budget_tokens or _FIRST_BUDGET, packed=packed)
     if budget_tokens is None:
-        encoder.limits = replace(encoder.limits, tokens=_measured_budget(encoder))
+        encoder.tuning = _tuning(encoder)
     return encoder
 
 
-def _measured_budget(encoder: TransformersEncoder) -> int:
+def _tuning(encoder: TransformersEncoder) -> Tuning:
     key = {
         "model": encoder.info.digest,
+        "device": encoder.device,
         "dtype": encoder.dtype,
         "packed": encoder.packed,
         "max_tokens": encoder.info.max_tokens,
         **machine(encoder.device),
     }
+    device_type, budgets = encoder.device.partition(":")[0], Budgets()
 
-    def measure() -> int:
+    def measure() -> Calibration:
         with phase("measuring how many tokens a batch should hold", once=True):
-            return calibrate(encoder, encoder.device.partition(":")[0])
+            return calibrate(encoder, device_type)
 
-    return remembered(key, measure)
+    measured = remembered(key, encoder.info.model, measure, budgets)
+    return Tuning(measured, lambda: measuring(encoder, device_type), budgets)
