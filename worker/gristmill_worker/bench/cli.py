@@ -53,17 +53,49 @@ def bench_encoder(
 
 @app.command("pipeline")
 def bench_pipeline(
+    encoder: Annotated[
+        str | None, typer.Option(help="hash:DIM (costs nothing), demo, folder, hub id, or random:….")
+    ] = None,
     documents: Annotated[int, typer.Option(min=64, help="How many documents.")] = 20_000,
-    dimensions: Annotated[int, typer.Option(min=2, help="Size of the vectors.")] = 1024,
+    dimensions: Annotated[int | None, typer.Option(min=2, help="Of the vectors, as in hash:DIM; default 1024.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    torch_threads: Annotated[int | None, typer.Option(min=1, help="Of torch in each; default its own choice.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 5,
+    index: Annotated[bool, typer.Option("--index", help="Build vector indexes, and measure until they are.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False,
 ) -> None:
-    """Measure everything but the model, through Redis, a worker process and Qdrant."""
-    from gristmill.cli.layout import fields
-    from gristmill.cli.output import notes, print_json
-    from gristmill_worker.bench.pipeline import run_pipeline_bench
+    """Measure the whole way through Redis, workers and Qdrant.
 
-    report = run_pipeline_bench(documents, dimensions, lambda text: notes.print(f"[dim]{text}[/]"))
+    Beside it in every round: a raw upload of the same points, and the encoder alone.
+    """
+    from gristmill.cli.layout import fields
+    from gristmill.cli.output import aside, print_json
+
+    with brought_by("bench", "`gristmill bench pipeline`"):
+        from gristmill_worker.bench.pipeline.records import Plan
+        from gristmill_worker.bench.pipeline.report import report
+        from gristmill_worker.bench.pipeline.run import measure
+
+    plan = Plan(
+        encoder=_encoder(encoder, dimensions),
+        documents=documents,
+        workers=workers,
+        torch_threads=torch_threads,
+        rounds=rounds,
+        index=index,
+    )
+    figures = report(plan, measure(plan, aside))
     if as_json:
-        print_json(report)
+        print_json(figures)
     else:
-        fields(report)
+        fields(figures)
+
+
+def _encoder(encoder: str | None, dimensions: int | None) -> str:
+    meant = f"hash:{dimensions or 1024}"
+    if dimensions is not None and encoder not in (None, meant):
+        raise typer.BadParameter(
+            f"expected hash:{dimensions} as --encoder beside it, or none, got {encoder!r}; a model has its own",
+            param_hint="--dimensions",
+        )
+    return encoder or meant

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from statistics import median
@@ -19,20 +18,17 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from gristmill_worker.batching.batcher import Batcher, Row, encode_all, stacked
-from gristmill_worker.batching.idle_clock import IdleClock, Stage
+from gristmill_worker.batching.batcher import encode_all
 from gristmill_worker.batching.planner import padding_fraction, plan
 from gristmill_worker.bench.corpus import mixed_texts
+from gristmill_worker.bench.encoding import timed_encoding
 from gristmill_worker.bench.peer import Peer, sentence_transformers_peer
-from gristmill_worker.encoder.base import Encoder
 from gristmill_worker.encoder.local.encoder import TransformersEncoder
 from gristmill_worker.encoder.local.forward import PaddedForward
 from gristmill_worker.encoder.local.load import Loaded, load
 from gristmill_worker.encoder.local.parity import cosine_distance, reference_vectors
 from gristmill_worker.encoder.open import open_encoder
 
-#: Texts tokenized per call and sorted together, ahead of the model.
-WINDOW_TEXTS: Final = 1_024
 #: Texts whose vectors are compared with the reference.
 CHECKED_TEXTS: Final = 24
 #: Longest text that is compared: in float32, one by one, longer ones take minutes on a CPU.
@@ -105,30 +101,6 @@ def _measure(encoder: TransformersEncoder, texts: list[str], peer: Peer | None, 
         if peer is not None:
             rates.peer_seconds.append(_timed(lambda: peer(texts)))
     return rates
-
-
-def timed_encoding(encoder: Encoder, texts: Sequence[str]) -> tuple[float, float]:
-    """Encode all as a worker does, tokenizing ahead on another thread and through the batcher.
-
-    Returns:
-        Seconds in all, and seconds that the model waited for tokens.
-    """
-    idle = IdleClock()
-    batcher = Batcher(encoder, idle)
-
-    def hand_over(window: Sequence[str]) -> Future[list[Row]]:
-        with idle.stage(Stage.TOKENS):
-            return batcher.submit(encoder.tokenize(window))
-
-    try:
-        started = time.perf_counter()
-        with ThreadPoolExecutor(1, thread_name_prefix="tokenize") as ahead:
-            windows = [texts[at : at + WINDOW_TEXTS] for at in range(0, len(texts), WINDOW_TEXTS)]
-            for future in [ahead.submit(hand_over, window) for window in windows]:
-                stacked(future.result().result(), encoder.info.dimensions)
-        return time.perf_counter() - started, idle.seconds()["tokens"]
-    finally:
-        batcher.close()
 
 
 def gemm_gflops(device: torch.device, dtype: torch.dtype) -> float:

@@ -1,0 +1,122 @@
+"""The pipeline benchmark on real servers and workers: its keys, what it compares with, what it finds missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from qdrant_client import QdrantClient, models
+
+from gristmill import Client, ClientSettings
+from gristmill.settings import load_settings, variable
+from gristmill.store.connection import open_store
+from gristmill_schemas import point_id
+from gristmill_worker.bench.pipeline.documents import PointsFile
+from gristmill_worker.bench.pipeline.inspection import Inspection, inspect
+from gristmill_worker.bench.pipeline.sides import raw
+from services import QdrantServer
+from waiting import eventually
+
+pytestmark = pytest.mark.server
+FIXED = [
+    "encoder", "documents", "dimensions", "workers", "documents_per_s", "unchanged_documents_per_s",
+    "raw_points_per_s", "ceiling_fraction", "worker_cpu_ms_per_document", "producer_cpu_ms_per_document",
+    "qdrant_cpu_ms_per_document", "redis_cpu_ms_per_document", "encoder_documents_per_s", "efficiency", "stored", "lost",
+    "duplicates", "rss_mb",
+]  # fmt: skip
+
+
+@pytest.fixture
+def environment(redis_url: str, qdrant_server: QdrantServer) -> dict[str, str]:
+    settings = {
+        "redis_url": redis_url,
+        "qdrant_url": qdrant_server.url,
+        "qdrant_grpc_port": qdrant_server.grpc_port,
+    }
+    return {variable(name): str(value) for name, value in settings.items()}
+
+
+@pytest.fixture
+def store(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[QdrantClient]:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with closing(open_store(load_settings(ClientSettings))) as opened:
+        yield opened
+
+
+def bench(environment: dict[str, str], *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "gristmill", "bench", "pipeline", *options]
+    return subprocess.Popen(
+        command, env={**os.environ, **environment}, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def ingest(names: Sequence[str], count: int) -> list[str]:
+    """Make collections; documents go into the first. Gives their ids."""
+    ids = [str(number) for number in range(count)]
+    with Client.embedded(os.environ[variable("qdrant_url")], model="hash:8") as mill:
+        for name in names:
+            mill.create_collection(name)
+        mill.enqueue(names[0], [{"id": each, "text": f"text {each}"} for each in ids]).wait().raise_for_failures()
+    return ids
+
+
+def everything(store: QdrantClient, name: str) -> list[models.Record]:
+    return store.scroll(name, limit=1_000, with_payload=True, with_vectors=True)[0]
+
+
+def left(store: QdrantClient) -> list[str]:
+    return [each.name for each in store.get_collections().collections if each.name.startswith("bench-")]
+
+
+def test_it_measures_every_side_and_leaves_nothing(environment: dict[str, str], store: QdrantClient) -> None:
+    options = ["--encoder", "hash:8", "--documents", "300", "--workers", "2", "--rounds", "1", "--json"]
+    out, err = (running := bench(environment, *options)).communicate()
+    assert running.returncode == 0, err
+    report: dict[str, Any] = json.loads(out)
+    assert list(report)[: len(FIXED)] == FIXED
+    wanted = {"encoder": "hash:8", "documents": 300, "dimensions": 8, "workers": 2, "rounds": 1}
+    assert report.items() >= {**wanted, "stored": 300, "lost": 0, "duplicates": 0}.items()
+    assert all(report[key] > 0 for key in FIXED if key not in ("encoder", "lost", "duplicates"))
+    assert left(store) == []
+
+
+def test_a_lost_document_and_a_doubled_one_are_counted(store: QdrantClient, collection_name: str) -> None:
+    ids = ingest([collection_name], 5)
+    assert inspect(store, collection_name, ids) == Inspection(stored=5, lost=0, duplicates=0)
+    store.delete(collection_name, [point_id("3", None)])
+    again = store.retrieve(collection_name, [point_id("1", None)], with_vectors=True)[0]
+    store.upsert(collection_name, [models.PointStruct(id=7, vector=again.vector, payload=again.payload)])
+    assert inspect(store, collection_name, ids) == Inspection(stored=4, lost=1, duplicates=1)
+    assert inspect(store, collection_name, ids[1:]) == Inspection(stored=3, lost=1, duplicates=2)
+
+
+def test_the_raw_side_uploads_the_very_points_that_the_workers_wrote(
+    store: QdrantClient, collection_name: str, tmp_path: Path
+) -> None:
+    ours, theirs = collection_name, f"{collection_name}-raw"
+    ingest([ours, theirs], 300)
+    PointsFile(tmp_path).copy(store, ours)
+    raw(str(tmp_path))(collection=theirs)
+    assert everything(store, theirs) == everything(store, ours)
+    assert store.count(theirs).count == 300
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_whoever_interrupts_it_finds_no_collection_and_no_process(
+    environment: dict[str, str], store: QdrantClient, number: signal.Signals
+) -> None:
+    running = bench(environment, "--encoder", "hash:8", "--documents", "20000", "--rounds", "100", "--json")
+    eventually(lambda: left(store) != [])
+    running.send_signal(number)
+    running.communicate()
+    assert running.returncode in (128 + number, 130)
+    assert left(store) == []

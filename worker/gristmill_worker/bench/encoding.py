@@ -1,0 +1,39 @@
+"""An encoder alone, fed as a worker feeds it: what the rest of the pipeline can reach at most."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final
+
+from gristmill_worker.batching.batcher import Batcher, Row, stacked
+from gristmill_worker.batching.idle_clock import IdleClock, Stage
+from gristmill_worker.encoder.base import Encoder
+
+#: Texts tokenized per call and sorted together, ahead of the model.
+WINDOW_TEXTS: Final = 1_024
+
+
+def timed_encoding(encoder: Encoder, texts: Sequence[str]) -> tuple[float, float]:
+    """Encode all as a worker does, tokenizing ahead on another thread and through the batcher.
+
+    Returns:
+        Seconds in all, and seconds that the model waited for tokens.
+    """
+    idle = IdleClock()
+    batcher = Batcher(encoder, idle)
+
+    def hand_over(window: Sequence[str]) -> Future[list[Row]]:
+        with idle.stage(Stage.TOKENS):
+            return batcher.submit(encoder.tokenize(window))
+
+    try:
+        started = time.perf_counter()
+        with ThreadPoolExecutor(1, thread_name_prefix="tokenize") as ahead:
+            windows = [texts[at : at + WINDOW_TEXTS] for at in range(0, len(texts), WINDOW_TEXTS)]
+            for future in [ahead.submit(hand_over, window) for window in windows]:
+                stacked(future.result().result(), encoder.info.dimensions)
+        return time.perf_counter() - started, idle.seconds()["tokens"]
+    finally:
+        batcher.close()

@@ -1,0 +1,81 @@
+"""The documents of the benchmark: made once, kept in a file, read by every side; and points as they lie in Qdrant."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from qdrant_client import QdrantClient
+
+from gristmill.store.connection import store_errors
+from gristmill_schemas import Document
+
+#: Longer paragraphs would be cut into several points.
+_LONGEST = 1_200
+_PAGE = 256
+
+
+def make_documents(encoder: str, count: int) -> list[Document]:
+    """Always the same: short made-up texts for a stand-in, real paragraphs for a model. Each is one point."""
+    texts = map(_made_up, itertools.count()) if encoder.startswith("hash:") else _real()
+    return [
+        Document(id=str(number), text=text, metadata={"number": number, "lang": "en"})
+        for number, text in zip(range(count), texts, strict=False)
+    ]
+
+
+def _made_up(number: int) -> str:
+    return f"Paragraph {number} of a text that is about as long as those that people embed most often. " * 3
+
+
+def _real() -> Iterator[str]:
+    from gristmill_worker.demo.paragraphs import paragraphs
+
+    once = [document.text for document in paragraphs() if len(document.text) <= _LONGEST]
+    yield from once
+    for again in itertools.count(2):
+        yield from (f"{text} ({again})" for text in once)
+
+
+def write_documents(path: Path, documents: Sequence[Document]) -> None:
+    """One JSON object per line."""
+    path.write_text("".join(f"{each.model_dump_json(exclude_none=True)}\n" for each in documents), encoding="utf-8")
+
+
+def read_documents(path: Path) -> list[Document]:
+    """What `write_documents` wrote."""
+    with path.open(encoding="utf-8") as lines:
+        return [Document.model_validate_json(line) for line in lines]
+
+
+class PointsFile:
+    """Points of a collection in a folder: ids, whole payloads, and vectors float32 (N, D)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._payloads, self._vectors = folder / "payloads.json", folder / "vectors.npy"
+
+    def copy(self, store: QdrantClient, collection: str) -> None:
+        """Take every point of the collection as it lies there."""
+        pairs: list[tuple[str, Any]] = []
+        vectors: list[npt.NDArray[np.float32]] = []
+        page: Any = None
+        while True:
+            with store_errors(collection):
+                points, page = store.scroll(collection, limit=_PAGE, offset=page, with_payload=True, with_vectors=True)
+            pairs += [(str(point.id), point.payload) for point in points]
+            vectors += [np.asarray(point.vector, dtype=np.float32) for point in points]
+            if page is None:
+                break
+        self._payloads.write_text(json.dumps(pairs), encoding="utf-8")
+        np.save(self._vectors, np.stack(vectors))
+
+    def read(self) -> tuple[list[str], list[dict[str, Any]], npt.NDArray[np.float32]]:
+        """Ids, payloads and vectors, in the same order."""
+        pairs = json.loads(self._payloads.read_text(encoding="utf-8"))
+        return [each for each, _ in pairs], [payload for _, payload in pairs], np.load(self._vectors)

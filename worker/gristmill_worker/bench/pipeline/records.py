@@ -1,0 +1,68 @@
+"""What is asked of the benchmark, and what it measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gristmill_worker.bench.pipeline.inspection import Inspection
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be measured."""
+
+    #: `hash:DIM`, or anything that `gristmill worker --model` takes.
+    encoder: str
+    documents: int
+    #: Worker processes.
+    workers: int = 1
+    #: Of torch, per worker process; None leaves it to torch.
+    torch_threads: int | None = None
+    rounds: int = 5
+    peers: tuple[str, ...] = ()
+    #: Let Qdrant build its vector index, and measure until it is built.
+    index: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One way of all documents through one side."""
+
+    documents: int
+    #: From the first document handed over to the last one stored.
+    seconds: float
+    #: Until Qdrant had built its indexes, too.
+    green_s: float
+    #: CPU seconds by party (side, worker, qdrant, redis) until then; None where they cannot be seen.
+    cpu_s: Mapping[str, float | None]
+
+    @property
+    def rate(self) -> float:
+        """Documents per second."""
+        return self.documents / self.seconds
+
+
+@dataclass(slots=True)
+class Passes:
+    """One side's, round by round."""
+
+    new: list[Pass] = field(default_factory=list)
+    #: The same documents once more; none where a side does not tell.
+    unchanged: list[Pass] = field(default_factory=list)
+    #: What its collections held in the end.
+    held: list[Inspection] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Rounds:
+    """What was measured, round by round."""
+
+    dimensions: int = 0
+    ours: Passes = field(default_factory=Passes)
+    raw: Passes = field(default_factory=Passes)
+    peers: dict[str, Passes] = field(default_factory=dict)
+    #: Texts per second of the encoder alone.
+    encoder: list[float] = field(default_factory=list)
+    #: Of the largest worker process.
+    rss_mb: list[float] = field(default_factory=list)

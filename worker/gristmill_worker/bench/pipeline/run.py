@@ -1,0 +1,119 @@
+"""The rounds of the benchmark.
+
+In each round the same documents go, one after the other and into collections of their own: through queue and workers (new,
+then unchanged), raw into Qdrant, through the peers, and through the encoder alone. A noisy neighbour hits all of them.
+What is loaded raw are the points that the workers wrote, read back in the first round.
+"""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from gristmill_worker.bench.pipeline.documents import PointsFile, make_documents, write_documents
+from gristmill_worker.bench.pipeline.inspection import inspect
+from gristmill_worker.bench.pipeline.processes import Side
+from gristmill_worker.bench.pipeline.records import Passes, Plan, Rounds
+from gristmill_worker.bench.pipeline.site import Note, Site
+
+#: Documents that go all the way once before anything is measured.
+_WARM_UP = 256
+
+
+def measure(plan: Plan, note: Note) -> Rounds:
+    """Measure on running servers; whatever ends it, no process and no collection of it is left.
+
+    Raises:
+        InvalidInput, ModelUnavailable, NotInstalled, GristmillError: what was asked for cannot be had.
+    """
+    with _left_by_signals(), ExitStack() as closing:
+        folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="gristmill-bench-")))
+        return _Bench(plan, note, folder, closing).run()
+
+
+@contextmanager
+def _left_by_signals() -> Iterator[None]:
+    """SIGTERM and a closed terminal leave as Ctrl-C does: through every block that is open."""
+
+    def leave(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {each: signal.signal(each, leave) for each in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Bench:
+    """Site, sides and documents of one run."""
+
+    def __init__(self, plan: Plan, note: Note, folder: Path, closing: ExitStack) -> None:
+        self._plan, self._note = plan, note
+        note(f"making {plan.documents:,} documents")
+        documents = make_documents(plan.encoder, plan.documents)
+        self._ids = [each.id for each in documents]
+        texts = folder / "documents.jsonl"
+        write_documents(texts, documents)
+        self._points = PointsFile(folder)
+        self._site = Site(plan, note, closing)
+        self._rounds = Rounds(dimensions=self._site.encoder.dimensions)
+        self._producer = self._site.side("producer", documents=str(texts))
+        self._encoders = [
+            self._site.side("encoder", documents=str(texts), model=plan.encoder, share=share, shares=plan.workers)
+            for share in range(plan.workers)
+        ]
+        self._raw: Side | None = None
+
+    def run(self) -> Rounds:
+        """All rounds."""
+        with self._site.collection() as name:
+            self._enqueue(name, _WARM_UP)
+        for number in range(1, self._plan.rounds + 1):
+            self._round(f"round {number} of {self._plan.rounds}")
+        return self._rounds
+
+    def _round(self, title: str) -> None:
+        rounds = self._rounds
+        with self._site.collection() as name:
+            self._ours(rounds.ours, name, title)
+            rounds.rss_mb.append(self._site.rss_mb())
+            if self._raw is None:
+                self._note("reading the points back, for the raw upload")
+                self._points.copy(self._site.store, name)
+                self._raw = self._site.side("raw", points=str(self._points.folder))
+        self._load_raw(self._raw, title)
+        rounds.encoder.append(self._encode())
+        self._note(f"{title}: {rounds.encoder[-1]:,.0f} documents/s by the encoder alone")
+
+    def _ours(self, passes: Passes, name: str, title: str) -> None:
+        for kind, into in (("new", passes.new), ("unchanged", passes.unchanged)):
+            into.append(self._site.measured(name, self._plan.documents, lambda: self._enqueue(name)))
+            self._note(f"{title}: {into[-1].rate:,.0f} documents/s, {kind}")
+        passes.held.append(inspect(self._site.store, name, self._ids))
+
+    def _enqueue(self, name: str, count: int | None = None) -> tuple[float, float]:
+        answer = self._producer.ask(collection=name, count=count)
+        return self._site.finish(answer.said["job"]).seconds, answer.cpu_s
+
+    def _load_raw(self, side: Side, title: str) -> None:
+        def load() -> tuple[float, float]:
+            answer = side.ask(collection=name)
+            return answer.seconds, answer.cpu_s
+
+        with self._site.collection() as name:
+            done = self._site.measured(name, self._plan.documents, load)
+        self._rounds.raw.new.append(done)
+        self._note(f"{title}: {done.rate:,.0f} points/s, raw")
+
+    def _encode(self) -> float:
+        """Texts per second, by as many encoders side by side as there are workers."""
+        for side in self._encoders:
+            side.start()
+        slowest_s: float = max(side.answer().said["seconds"] for side in self._encoders)
+        return self._plan.documents / slowest_s

@@ -1,0 +1,164 @@
+"""Where the benchmark runs: workers and sides as processes, a collection for each pass, clocks that see them all."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from qdrant_client import models
+
+from gristmill import Client, ClientSettings, JobReport
+from gristmill.backends import open_parts
+from gristmill.ledger.connection import connect
+from gristmill.models import engines
+from gristmill.settings import load_settings, variable
+from gristmill_schemas.errors import GristmillError
+from gristmill_worker.bench.pipeline.meters import (
+    CpuClock,
+    largest_rss_mb,
+    processes_clock,
+    qdrant_clock,
+    redis_clock,
+)
+from gristmill_worker.bench.pipeline.processes import Side, running, running_side
+from gristmill_worker.bench.pipeline.records import Pass, Plan
+from gristmill_worker.process.supervisor import supervised_worker
+
+#: Longest wait for workers to load their model, and for Qdrant to build its indexes.
+_READY_S, _GREEN_S = 600.0, 3_600.0
+_LOOK_S = 0.02
+_NO_INDEX = models.HnswConfigDiff(m=0)
+#: Told what is being done.
+Note = Callable[[str], None]
+#: Does the work of a pass; gives its seconds, and the CPU seconds of whoever did it.
+Work = Callable[[], tuple[float, float]]
+
+
+class Site:
+    """On running servers, under a key prefix of its own. Leaves no process, no collection and no key behind."""
+
+    def __init__(self, plan: Plan, note: Note, closing: ExitStack) -> None:
+        """Start the workers; returns when all are ready. Everything ends with `closing`."""
+        self._plan, self._note, self._closing = plan, note, closing
+        self._settings = load_settings(ClientSettings, key_prefix=f"bench-{uuid.uuid4().hex[:8]}")
+        self._numbers = itertools.count()
+        self._client = closing.enter_context(Client(self._settings))
+        parts = open_parts(self._settings, {})
+        closing.callback(parts.close)
+        self.store, self._ledger = parts.store, parts.ledger
+        closing.callback(self._forget)
+        self._workers = self._start_workers()
+        self._pids = [each.pid for each in self._workers]
+        self._clocks: dict[str, CpuClock] = {
+            "worker": processes_clock(self._pids),
+            "qdrant": qdrant_clock(self._settings),
+            "redis": redis_clock(self._settings),
+        }
+        self.encoder = self._client.models.list()[0]
+
+    def rss_mb(self) -> float:
+        """Resident memory of the largest worker process, in 10^6 bytes."""
+        return largest_rss_mb(self._pids)
+
+    # processes
+
+    def _start_workers(self) -> list[subprocess.Popen[str]]:
+        count = self._plan.workers
+        self._note(f"starting {count} worker{'s' * (count > 1)} with {self._plan.encoder}")
+        command = [*supervised_worker(), "--model", self._plan.encoder, "--log-level", "error"]
+        workers = [
+            # Standard output belongs to the report.
+            self._closing.enter_context(running(command, self._environment, stdout=2))
+            for _ in range(count)
+        ]
+        until = time.monotonic() + _READY_S
+        while len(list(engines(self._ledger))) < count:
+            _require_alive(workers)
+            if time.monotonic() > until:
+                raise GristmillError(f"workers with {self._plan.encoder} were not ready within {_READY_S:.0f} s")
+            time.sleep(_LOOK_S)
+        return workers
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        ours = {variable("key_prefix"): self._settings.key_prefix}
+        threads = self._plan.torch_threads
+        return ours if threads is None else {**ours, "OMP_NUM_THREADS": str(threads)}
+
+    def side(self, name: str, **options: Any) -> Side:
+        """A side, prepared; see `sides`."""
+        self._note(f"preparing: {name}")
+        return self._closing.enter_context(running_side(name, self._environment, **options))
+
+    # collections
+
+    @contextmanager
+    def collection(self) -> Iterator[str]:
+        """A collection of ours for the workers' model, payload indexes included, until the block is left."""
+        with self._deleted_in_the_end() as name:
+            self._client.create_collection(name, self.encoder.digest)
+            if not self._plan.index:
+                self.store.update_collection(name, hnsw_config=_NO_INDEX)
+            yield name
+
+    @contextmanager
+    def plain_collection(self) -> Iterator[str]:
+        """One as other tools make it, without payload indexes."""
+        with self._deleted_in_the_end() as name:
+            size = models.VectorParams(size=self.encoder.dimensions, distance=models.Distance.COSINE)
+            self.store.create_collection(name, vectors_config=size, hnsw_config=None if self._plan.index else _NO_INDEX)
+            yield name
+
+    @contextmanager
+    def _deleted_in_the_end(self) -> Iterator[str]:
+        name = f"{self._settings.key_prefix}-{next(self._numbers)}"
+        try:
+            yield name
+        finally:
+            self.store.delete_collection(name)
+
+    def _forget(self) -> None:
+        client = connect(self._settings)
+        for key in client.scan_iter(f"*{self._settings.key_prefix}*", count=1000):
+            client.delete(key)
+        client.close()
+
+    # passes
+
+    def measured(self, collection: str, documents: int, work: Work) -> Pass:
+        """Do the work, wait for Qdrant's indexes, and see what each party spent."""
+        before = {name: clock() for name, clock in self._clocks.items()}
+        began = time.perf_counter()
+        seconds, side_s = work()
+        self._await_green(collection)
+        green_s = time.perf_counter() - began
+        spent = {name: _difference(clock(), before[name]) for name, clock in self._clocks.items()}
+        return Pass(documents, seconds, green_s, {"side": side_s, **spent})
+
+    def _await_green(self, collection: str) -> None:
+        until = time.monotonic() + _GREEN_S
+        while self.store.get_collection(collection).status != models.CollectionStatus.GREEN:
+            if time.monotonic() > until:
+                raise GristmillError(f"Qdrant was not green within {_GREEN_S:.0f} s")
+            time.sleep(_LOOK_S)
+
+    def finish(self, job_id: str) -> JobReport:
+        """Wait for a job while the workers live."""
+        report = self._client.jobs.get(job_id).wait(progress=lambda _: _require_alive(self._workers))
+        if report.dead or report.rejected:
+            self._note(report.describe_failures())
+        return report
+
+
+def _difference(after: float | None, before: float | None) -> float | None:
+    return None if after is None or before is None else after - before
+
+
+def _require_alive(workers: list[subprocess.Popen[str]]) -> None:
+    if ended := [code for each in workers if (code := each.poll()) is not None]:
+        raise GristmillError(f"a worker ended with {ended[0]}; what it said stands above")
