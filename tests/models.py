@@ -20,14 +20,14 @@ CORPUS = [
 
 def tiny_qwen3(folder: Path, *, layers: int = 2, sentence_transformers: bool = True) -> Path:
     """A Qwen3-Embedding in small: causal, grouped heads, last token, `<|endoftext|>` appended by its tokenizer."""
-    tokenizer = _byte_tokenizer(["<|endoftext|>"], "$A <|endoftext|>")
+    tokenizer = byte_tokenizer(["<|endoftext|>"], "$A <|endoftext|>")
     config = transformers.Qwen3Config(
         vocab_size=tokenizer.get_vocab_size(), hidden_size=64, intermediate_size=96, num_hidden_layers=layers,
         num_attention_heads=4, num_key_value_heads=2, head_dim=16, max_position_embeddings=32_768,
         initializer_range=WIDTH, pad_token_id=0, eos_token_id=0, tie_word_embeddings=True,
     )  # fmt: skip
-    _save(transformers.Qwen3Model, config, folder)
-    _save_tokenizer(tokenizer, folder, pad_token="<|endoftext|>", eos_token="<|endoftext|>")
+    save_model(transformers.Qwen3Model, config, folder)
+    save_tokenizer(tokenizer, folder, pad_token="<|endoftext|>", eos_token="<|endoftext|>")
     if sentence_transformers:
         task = "Given a web search query, retrieve relevant passages that answer the query"
         prompts = {"query": f"Instruct: {task}\nQuery:", "document": ""}
@@ -37,10 +37,10 @@ def tiny_qwen3(folder: Path, *, layers: int = 2, sentence_transformers: bool = T
 
 def tiny_bert(folder: Path, *, sentence_transformers: bool = True) -> Path:
     """A BERT with mean pooling and E5's prefixes."""
-    tokenizer = _byte_tokenizer(["[PAD]", "[CLS]", "[SEP]"], "[CLS] $A [SEP]")
+    tokenizer = byte_tokenizer(["[PAD]", "[CLS]", "[SEP]"], "[CLS] $A [SEP]")
     config = transformers.BertConfig(**_encoder_shape(tokenizer), max_position_embeddings=512)
-    _save(transformers.BertModel, config, folder)
-    _save_tokenizer(tokenizer, folder, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]")
+    save_model(transformers.BertModel, config, folder)
+    save_tokenizer(tokenizer, folder, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]")
     if sentence_transformers:
         prompts = {"query": "query: ", "document": "passage: "}
         write_sentence_transformers(folder, 64, "mean", prompts=prompts, max_tokens=256)
@@ -49,38 +49,38 @@ def tiny_bert(folder: Path, *, sentence_transformers: bool = True) -> Path:
 
 def tiny_xlm_roberta(folder: Path) -> Path:
     """An XLM-RoBERTa with CLS pooling; its positions start at 2."""
-    tokenizer = _byte_tokenizer(["<s>", "<pad>", "</s>"], "<s> $A </s>")
+    tokenizer = byte_tokenizer(["<s>", "<pad>", "</s>"], "<s> $A </s>")
     config = transformers.XLMRobertaConfig(
         **_encoder_shape(tokenizer, pad=1), max_position_embeddings=514, type_vocab_size=1
     )
-    _save(transformers.XLMRobertaModel, config, folder)
-    _save_tokenizer(tokenizer, folder, pad_token="<pad>", cls_token="<s>", sep_token="</s>")
+    save_model(transformers.XLMRobertaModel, config, folder)
+    save_tokenizer(tokenizer, folder, pad_token="<pad>", cls_token="<s>", sep_token="</s>")
     write_sentence_transformers(folder, 64, "cls")
     return folder
 
 
 def tiny_modernbert(folder: Path) -> Path:
     """A ModernBERT whose local layers see 8 tokens to each side."""
-    tokenizer = _byte_tokenizer(["[PAD]", "[CLS]", "[SEP]"], "[CLS] $A [SEP]")
+    tokenizer = byte_tokenizer(["[PAD]", "[CLS]", "[SEP]"], "[CLS] $A [SEP]")
     config = transformers.ModernBertConfig(
         **_encoder_shape(tokenizer), max_position_embeddings=1024, local_attention=16,
         layer_types=["full_attention", "sliding_attention"], cls_token_id=1, sep_token_id=2, bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
-    _save(transformers.ModernBertModel, config, folder)
-    _save_tokenizer(tokenizer, folder, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]")
+    save_model(transformers.ModernBertModel, config, folder)
+    save_tokenizer(tokenizer, folder, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]")
     write_sentence_transformers(folder, 64, "cls")
     return folder
 
 
 def tiny_gpt2(folder: Path) -> Path:
     """A decoder that the packed path has no knowledge of: learned positions, its own attention layout."""
-    tokenizer = _byte_tokenizer(["<|endoftext|>"], "$A <|endoftext|>")
+    tokenizer = byte_tokenizer(["<|endoftext|>"], "$A <|endoftext|>")
     config = transformers.GPT2Config(
         vocab_size=tokenizer.get_vocab_size(), n_embd=64, n_layer=2, n_head=4, n_positions=1024,
         initializer_range=WIDTH, bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
-    _save(transformers.GPT2Model, config, folder)
-    _save_tokenizer(tokenizer, folder, pad_token="<|endoftext|>", eos_token="<|endoftext|>")
+    save_model(transformers.GPT2Model, config, folder)
+    save_tokenizer(tokenizer, folder, pad_token="<|endoftext|>", eos_token="<|endoftext|>")
     write_sentence_transformers(folder, 64, "lasttoken")
     return folder
 
@@ -125,7 +125,7 @@ def _encoder_shape(tokenizer: Tokenizer, pad: int = 0) -> dict[str, Any]:
     }
 
 
-def _byte_tokenizer(special: list[str], template: str) -> Tokenizer:
+def byte_tokenizer(special: list[str], template: str) -> Tokenizer:
     """A byte-level BPE that can write any text; special tokens get the first ids."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -142,7 +142,7 @@ def _byte_tokenizer(special: list[str], template: str) -> Tokenizer:
     return tokenizer
 
 
-def _save(kind: Any, config: Any, folder: Path) -> None:
+def save_model(kind: Any, config: Any, folder: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(7)
         model = kind(config)
@@ -151,7 +151,7 @@ def _save(kind: Any, config: Any, folder: Path) -> None:
         model.save_pretrained(folder)
 
 
-def _save_tokenizer(tokenizer: Tokenizer, folder: Path, **special: str) -> None:
+def save_tokenizer(tokenizer: Tokenizer, folder: Path, **special: str) -> None:
     kind: Any = transformers.PreTrainedTokenizerFast
     fast = kind(tokenizer_object=tokenizer, model_input_names=["input_ids", "attention_mask"], **special)
     fast.save_pretrained(folder)

@@ -205,7 +205,8 @@ class Client:
             dimensions: shorter vectors, for models that declare Matryoshka sizes.
             force_dimensions: cut although the model does not declare it.
             space: the exact space, instead of asking the workers for it.
-            distance: how Qdrant compares vectors: `cosine` (the default of new collections), `dot` or `euclid`.
+            distance: how Qdrant compares vectors: `cosine`, `dot` or `euclid`; None takes what the model was made for, in a
+                new collection: `cosine` for most.
             text_key: payload key that holds the text; `text` in new collections.
             chunking: policy for long texts.
             instructions: registered instructions, one or many.
@@ -227,8 +228,8 @@ class Client:
         flag("update", update)
         asked = asked_for(distance, text_key, chunking, instructions)
         self._check_server()
-        wanted = self._space(space, model, dimensions, force_dimensions, wait_s)
-        spec = CollectionSpec(name=name, space=wanted, **asked)
+        wanted, compared = self._space(space, model, dimensions, force_dimensions, wait_s)
+        spec = CollectionSpec(name=name, space=wanted, **{"distance": compared, **asked})
         there = self._collections.create(spec)
         check_space(there, wanted)
         settled = settle(self._collections, name, there, asked, update=update)
@@ -237,13 +238,15 @@ class Client:
 
     def _space(
         self, space: VectorSpace | None, model: str | None, dimensions: int | None, force: bool, wait_s: float
-    ) -> VectorSpace:
+    ) -> tuple[VectorSpace, Distance]:
+        """The space of a new collection, and how vectors of its model are compared."""
         if space is None:
             size = None if dimensions is None else integer("dimensions", dimensions, 1)
-            return self.models.served(model, wait_s).space(size, force=flag("force_dimensions", force))
+            info = self.models.served(model, wait_s)
+            return info.space(size, force=flag("force_dimensions", force)), info.distance
         if not isinstance(space, VectorSpace):
             raise InvalidInput(f"space: expected a VectorSpace, got {type(space).__name__}", field="space")
-        return space
+        return space, Distance.COSINE
 
     def enqueue(
         self,

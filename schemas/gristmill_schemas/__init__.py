@@ -7,7 +7,7 @@ import typing
 
 if typing.TYPE_CHECKING:
     from gristmill_schemas.audit import AuditReport, Finding, Gap, RefusedMessage
-    from gristmill_schemas.collection import Chunking, CollectionSpec, Distance, Instruction, LongTexts
+    from gristmill_schemas.collection import Chunking, CollectionSpec, Instruction, LongTexts
     from gristmill_schemas.document import Deletion, Document
     from gristmill_schemas.job import (
         DeadGroup,
@@ -24,7 +24,7 @@ if typing.TYPE_CHECKING:
     from gristmill_schemas.point import PointSystem, point_id
     from gristmill_schemas.query import QueryRequest
     from gristmill_schemas.search import SearchHit, StoredDocument
-    from gristmill_schemas.space import EncoderInfo, Pooling, Templates, VectorSpace
+    from gristmill_schemas.space import Distance, EncoderInfo, Pooling, Templates, VectorSpace
 
 __all__ = [
     "AuditReport",

@@ -8,17 +8,9 @@ from typing import Any, ClassVar
 from pydantic import Field, ValidationInfo, field_validator
 
 from gristmill_schemas.limits import MAX_INSTRUCTION_CHARS
-from gristmill_schemas.space import VectorSpace
+from gristmill_schemas.space import Distance, VectorSpace
 from gristmill_schemas.stored import Stored
 from gristmill_schemas.validation import SYSTEM_KEY, CleanText, Identifier, Record
-
-
-class Distance(StrEnum):
-    """How Qdrant compares vectors."""
-
-    COSINE = "cosine"
-    DOT = "dot"
-    EUCLID = "euclid"
 
 
 class LongTexts(StrEnum):

@@ -22,6 +22,17 @@ class Pooling(StrEnum):
     LAST = "last"  #: the last token's state: causal decoders such as Qwen3
     MEAN = "mean"  #: the mean over the text's tokens: E5, MiniLM
     CLS = "cls"  #: the first token's state: BGE, ModernBERT embedders
+    MAX = "max"  #: the largest of the text's tokens in each dimension
+    WEIGHTED = "weightedmean"  #: the mean with weights 1, 2, 3, …: SGPT
+    SQRT = "mean_sqrt_len"  #: the sum over the text's tokens, divided by the square root of their number
+
+
+class Distance(StrEnum):
+    """How Qdrant compares vectors."""
+
+    COSINE = "cosine"
+    DOT = "dot"
+    EUCLID = "euclid"
 
 
 class Templates(Record):
@@ -77,6 +88,8 @@ class EncoderInfo(Stored):
     #: Sizes the model declares, where it lists them one by one.
     matryoshka_dimensions: tuple[int, ...] = ()
     normalize: bool = True
+    #: How the model's authors compare its vectors: what a new collection of it does, unless told otherwise.
+    distance: Distance = Distance.COSINE
     #: Longest input, in tokens.
     max_tokens: int = Field(gt=0)
     templates: Templates = Templates()

@@ -21,7 +21,7 @@ from gristmill import (
 )
 from gristmill.settings import load_settings
 from gristmill.store.connection import open_local_store, open_store, require_server
-from gristmill_schemas import EncoderInfo, Pooling, Templates
+from gristmill_schemas import Distance, EncoderInfo, Pooling, Templates
 from places import PLACES, place_of
 from services import QdrantServer
 
@@ -74,6 +74,15 @@ def test_vectors_of_two_spaces_never_meet(client: Client, collection_name: str, 
 def test_a_renamed_or_copied_model_is_the_same_space(client: Client, collection_name: str) -> None:
     client.create_collection(collection_name, space=info().space())
     client.create_collection(collection_name, space=info().space().model_copy(update={"model": "/elsewhere/copy"}))
+
+
+def test_a_new_collection_compares_as_its_model_was_made_for_unless_told_otherwise(
+    client: Client, collection_name: str
+) -> None:
+    client._parts.ledger.announce(info().model_copy(update={"distance": Distance.DOT, "normalize": False}))
+    assert client.create_collection(f"{collection_name}-as-made", "model-a").distance is Distance.DOT
+    told = client.create_collection(f"{collection_name}-as-told", "model-a", distance="cosine")
+    assert told.distance is Distance.COSINE
 
 
 def test_undeclared_dimensions_are_refused_unless_forced() -> None:

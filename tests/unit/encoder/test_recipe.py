@@ -72,17 +72,17 @@ def test_the_old_spelling_of_pooling_is_read(model_root: Path, tmp_path: Path) -
 
 
 def test_steps_that_are_not_performed_are_refused_by_name(model_root: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(model_root / "bert", tmp_path / "dense")
+    folder = shutil.copytree(model_root / "bert", tmp_path / "lstm")
     modules = json.loads((folder / "modules.json").read_text())
-    models.write_json(folder / "modules.json", [*modules, {"type": "sentence_transformers.models.Dense", "path": "3"}])
-    with pytest.raises(ModelUnavailable, match=r"also needs Dense"):
+    models.write_json(folder / "modules.json", [*modules, {"type": "sentence_transformers.models.LSTM", "path": "3"}])
+    with pytest.raises(ModelUnavailable, match=r"also needs LSTM; serve it"):
         read_info(folder, model="x")
 
 
 def test_a_pooling_that_is_not_performed_is_refused_by_name(model_root: Path, tmp_path: Path) -> None:
-    folder = shutil.copytree(model_root / "bert", tmp_path / "max")
-    models.write_json(folder / "1_Pooling" / "config.json", {"pooling_mode": "max"})
-    with pytest.raises(ModelUnavailable, match="max"):
+    folder = shutil.copytree(model_root / "bert", tmp_path / "two")
+    models.write_json(folder / "1_Pooling" / "config.json", {"pooling_mode": ["cls", "max"]})
+    with pytest.raises(ModelUnavailable, match=r"\['cls', 'max'\]; serve it"):
         read_info(folder, model="x")
 
 

@@ -28,13 +28,13 @@ class Cramped:
         self.passes: list[int] = []
         self.padded_passes: list[int] = []
 
-    def __call__(self, texts: Sequence[Ids]) -> torch.Tensor:
+    def __call__(self, texts: Sequence[Ids], prompts: Sequence[int] = ()) -> torch.Tensor:
         tokens = sum(len(ids) for ids in texts)
         self.passes.append(tokens)
         self.padded_passes.append(len(texts) * max(len(ids) for ids in texts))
         if tokens > self.room:
             raise self.error(self.words)
-        return self.inner(texts)
+        return self.inner(texts, prompts)
 
 
 @pytest.fixture

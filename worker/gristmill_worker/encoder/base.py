@@ -33,6 +33,8 @@ class TokenizedText:
     n_tokens: int
     #: Whether tokens beyond the model's window were cut off.
     truncated: bool = False
+    #: Tokens at the start that belong to a prompt which the model's pooling leaves out.
+    prompt: int = 0
 
 
 @dataclass(frozen=True, slots=True)

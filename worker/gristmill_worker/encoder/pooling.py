@@ -13,37 +13,63 @@ if TYPE_CHECKING:
     import torch
 
 
-def pool_packed(states: torch.Tensor, offsets: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+def pool_packed(
+    states: torch.Tensor, offsets: torch.Tensor, pooling: Pooling, skip: torch.Tensor | None = None
+) -> torch.Tensor:
     """Pool packed states.
 
     Args:
         states: (sum T, D), texts end to end, any float dtype.
         offsets: (B + 1,) integers, where each text starts and the last one ends.
         pooling: which states count.
+        skip: (B,) integers below each T, how many tokens at the start of each text do not count; None counts all.
 
     Returns:
         float32 (B, D), not normalised.
     """
     import torch
 
-    if pooling is Pooling.CLS:
-        return states[offsets[:-1].long()].float()
-    if pooling is Pooling.LAST:
-        return states[offsets[1:].long() - 1].float()
+    starts, ends = offsets[:-1].long(), offsets[1:].long()
+    first = starts if skip is None else starts + skip
+    if pooling in (Pooling.LAST, Pooling.CLS):
+        return states[ends - 1 if pooling is Pooling.LAST else first].float()
     # float32 before summing: in bfloat16 a sum over hundreds of tokens loses most of its digits.
-    return torch.segment_reduce(states.float(), "mean", offsets=offsets.long(), axis=0)
+    wide, borders = states.float(), offsets.long()
+    if pooling is Pooling.MEAN and skip is None:
+        return torch.segment_reduce(wide, "mean", offsets=borders, axis=0)
+    at = torch.arange(len(states), device=states.device)
+    start, counted = (torch.repeat_interleave(x, ends - starts, output_size=len(states)) for x in (starts, first))
+    weights = _weights(at - start, at >= counted, pooling)
+    if pooling is Pooling.MAX:
+        return torch.segment_reduce(wide.masked_fill(weights == 0, float("-inf")), "max", offsets=borders, axis=0)
+    summed, total = (torch.segment_reduce(x, "sum", offsets=borders, axis=0) for x in (wide * weights, weights))
+    return _divided(summed, total, pooling)
 
 
-def pool_padded(states: torch.Tensor, mask: torch.Tensor, pooling: Pooling) -> torch.Tensor:
-    """Pool right-padded states (B, T, D) under a mask (B, T) of ones and zeros; float32 (B, D), not normalised."""
+def pool_padded(
+    states: torch.Tensor, mask: torch.Tensor, pooling: Pooling, skip: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Pool right-padded states (B, T, D) under a mask (B, T) of ones and zeros; else as `pool_packed`."""
     import torch
 
-    if pooling is Pooling.CLS:
-        return states[:, 0].float()
-    if pooling is Pooling.LAST:
-        return states[torch.arange(len(states), device=states.device), mask.sum(1) - 1].float()
-    weights = mask.unsqueeze(-1).float()
-    return (states.float() * weights).sum(1) / weights.sum(1)
+    rows = torch.arange(len(states), device=states.device)
+    first = torch.zeros_like(rows) if skip is None else skip
+    if pooling in (Pooling.LAST, Pooling.CLS):
+        return states[rows, mask.sum(1) - 1 if pooling is Pooling.LAST else first].float()
+    at = torch.arange(states.shape[1], device=states.device)
+    weights = _weights(at, (mask > 0) & (at >= first.unsqueeze(1)), pooling)
+    if pooling is Pooling.MAX:
+        return states.float().masked_fill(weights == 0, float("-inf")).amax(1)
+    return _divided((states.float() * weights).sum(1), weights.sum(1), pooling)
+
+
+def _weights(places: torch.Tensor, counted: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    """float32 (…, 1): how much each token counts, by its place in its text (from 0) where that matters."""
+    return (counted * (places + 1 if pooling is Pooling.WEIGHTED else 1)).float().unsqueeze(-1)
+
+
+def _divided(summed: torch.Tensor, total: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    return summed / (total.sqrt() if pooling is Pooling.SQRT else total)
 
 
 def unit(vectors: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,7 @@ from gristmill_worker.encoder.chunking import Spans
 from gristmill_worker.encoder.local.load import Loaded
 from gristmill_worker.encoder.local.parity import choose_forward
 from gristmill_worker.encoder.local.tuning import Tuning
-from gristmill_worker.encoder.pooling import unit
+from gristmill_worker.encoder.model.prompts import PROMPT_END
 
 
 class TransformersEncoder:
@@ -41,7 +41,7 @@ class TransformersEncoder:
         self.info = loaded.info
         self.device = str(loaded.device)
         self.dtype = str(loaded.dtype).removeprefix("torch.")
-        self._tokenizer = loaded.tokenizer
+        self._tokenizer, self._head = loaded.tokenizer, loaded.head
         self._document_tokens = self._template_tokens()
         with torch.inference_mode():
             self._forward = choose_forward(loaded, packed)
@@ -86,8 +86,8 @@ class TransformersEncoder:
             torch.cuda.empty_cache()
         started = time.perf_counter()
         with self._translated_errors(), torch.inference_mode():
-            vectors = self._forward([item.ids for item in batch])
-            result = self._collect(unit(vectors) if self.info.normalize else vectors)
+            pooled = self._forward([item.ids for item in batch], [item.prompt for item in batch])
+            result = self._collect(self._head(pooled))
         return result if self.tuning is None else self._watched(batch, started, result)
 
     def _watched(
@@ -143,7 +143,7 @@ class TransformersEncoder:
             torch.cuda.empty_cache()
 
     def _template_tokens(self) -> int:
-        template = self.info.templates.document.replace("{text}", "")
+        template = self.info.templates.document.replace("{text}", "").replace(PROMPT_END, "")
         return self._tokenizer.count(template) if template else 0
 
 

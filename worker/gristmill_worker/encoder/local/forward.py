@@ -11,6 +11,7 @@ import torch
 
 from gristmill_schemas import Pooling
 from gristmill_worker.encoder.local.layout import Layout, positions
+from gristmill_worker.encoder.local.load import quiet_loading
 from gristmill_worker.encoder.local.packed import PACKED, register
 from gristmill_worker.encoder.model.recipe import OFFSET_POSITIONS
 from gristmill_worker.encoder.pooling import pool_packed, pool_padded
@@ -24,8 +25,8 @@ class Forward(Protocol):
     #: Whether the budget must count padding.
     padded: bool
 
-    def __call__(self, texts: Sequence[Ids]) -> torch.Tensor:
-        """Run the model over at least one text."""
+    def __call__(self, texts: Sequence[Ids], prompts: Sequence[int] = ()) -> torch.Tensor:
+        """Run the model over at least one text; `prompts` says how many tokens of each are not pooled, if any."""
 
 
 class PackedForward:
@@ -35,13 +36,13 @@ class PackedForward:
 
     def __init__(self, model: Any, pooling: Pooling, device: torch.device) -> None:
         register()
-        model.set_attn_implementation(PACKED)
+        _set_attention(model, PACKED)
         self._model, self._pooling, self._device = model, pooling, device
         config = model.config
         offset = config.model_type in OFFSET_POSITIONS
         self._first_position = int(config.pad_token_id) + 1 if offset else 0
 
-    def __call__(self, texts: Sequence[Ids]) -> torch.Tensor:
+    def __call__(self, texts: Sequence[Ids], prompts: Sequence[int] = ()) -> torch.Tensor:
         """See `Forward`."""
         lengths = [len(ids) for ids in texts]
         layout = Layout.of(lengths, self._device)
@@ -50,7 +51,7 @@ class PackedForward:
         states = self._model(
             input_ids=ids.unsqueeze(0), position_ids=where.unsqueeze(0), packed=layout, **_extra(self._model)
         ).last_hidden_state[0]
-        return pool_packed(states, layout.offsets, self._pooling)
+        return pool_packed(states, layout.offsets, self._pooling, _skip(prompts, self._device))
 
 
 class PaddedForward:
@@ -59,12 +60,12 @@ class PaddedForward:
     padded = True
 
     def __init__(self, model: Any, pooling: Pooling, device: torch.device) -> None:
-        model.set_attn_implementation("sdpa")
+        _set_attention(model, "sdpa" if model._supports_sdpa else "eager")
         self._model, self._pooling, self._device = model, pooling, device
         pad = getattr(model.config, "pad_token_id", None)
         self._pad_id = 0 if pad is None else int(pad)
 
-    def __call__(self, texts: Sequence[Ids]) -> torch.Tensor:
+    def __call__(self, texts: Sequence[Ids], prompts: Sequence[int] = ()) -> torch.Tensor:
         """See `Forward`."""
         longest = max(len(ids) for ids in texts)
         ids = np.full((len(texts), longest), self._pad_id, dtype=np.int64)
@@ -76,7 +77,39 @@ class PaddedForward:
         states = self._model(
             input_ids=to_device(ids, self._device), attention_mask=there, **_extra(self._model)
         ).last_hidden_state
-        return pool_padded(states, there, self._pooling)
+        return pool_padded(states, there, self._pooling, _skip(prompts, self._device))
+
+
+def _set_attention(model: Any, name: str) -> None:
+    """Choose a model's attention; models with only one of their own take none, and are left as they are for padding.
+
+    Raises:
+        TypeError: the packed attention is wanted, and the model takes none.
+    """
+    with quiet_loading():
+        model.set_attn_implementation(name)
+    if name == PACKED and model.config._attn_implementation != PACKED:
+        raise TypeError(f"{type(model).__name__} has an attention of its own, which cannot be exchanged")
+
+
+class StaticForward:
+    """The mean of a table's rows: no tokens look at each other, so there is nothing to pad."""
+
+    padded = False
+
+    def __init__(self, table: torch.nn.EmbeddingBag, device: torch.device) -> None:
+        self._table, self._device = table, device
+
+    def __call__(self, texts: Sequence[Ids], prompts: Sequence[int] = ()) -> torch.Tensor:
+        """See `Forward`; a text without tokens gives zeros."""
+        starts = np.concatenate(([0], np.cumsum([len(ids) for ids in texts])[:-1])).astype(np.int64)
+        ids = np.concatenate(texts).astype(np.int64)
+        rows: torch.Tensor = self._table(to_device(ids, self._device), to_device(starts, self._device))
+        return rows.float()
+
+
+def _skip(prompts: Sequence[int], device: torch.device) -> torch.Tensor | None:
+    return to_device(np.asarray(prompts, dtype=np.int64), device) if any(prompts) else None
 
 
 def to_device(array: npt.NDArray[np.int64], device: torch.device) -> torch.Tensor:

@@ -18,9 +18,10 @@ from gristmill_schemas import EncoderInfo
 from gristmill_schemas.errors import InvalidInput, ModelUnavailable
 from gristmill_worker.encoder.local import random_model
 from gristmill_worker.encoder.local.cpu_fusing import fusable
+from gristmill_worker.encoder.local.head import Head, weights_of
 from gristmill_worker.encoder.local.tokenizing import Tokenizer
 from gristmill_worker.encoder.model.find import locate
-from gristmill_worker.encoder.model.recipe import Overrides, read_info
+from gristmill_worker.encoder.model.recipe import Overrides, read_recipe
 from gristmill_worker.phases import phase
 
 log = logging.getLogger(__name__)
@@ -35,12 +36,19 @@ _DTYPES: Final = {
 }
 
 
+#: Models that translate, of which embedders use the reading half.
+_READS_AND_WRITES: Final = frozenset({"t5", "mt5", "umt5"})
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A model in memory, before anything is decided about how to run it."""
 
+    #: transformers' model, or the table (`EmbeddingBag`) of static embeddings.
     model: Any
     tokenizer: Tokenizer
+    #: What makes of a pooled vector the model's own.
+    head: Head
     info: EncoderInfo
     device: torch.device
     dtype: torch.dtype
@@ -60,12 +68,14 @@ def load(
     number = choose_dtype(dtype, where)
     if model.startswith("random:"):
         weights, tokenizer, info = random_model.build(model, where, number, chosen.max_tokens)
-        return Loaded(weights, tokenizer, info, where, number)
+        return Loaded(weights, tokenizer, Head(), info, where, number)
     found = locate(model, revision)
-    info = read_info(found.folder, model=found.label, revision=found.revision, overrides=chosen)
+    recipe = read_recipe(found.folder, model=found.label, revision=found.revision, overrides=chosen)
     with phase(f"loading {found.label} onto {where}"):
-        tokenizer = Tokenizer.load(found.folder, info.max_tokens)
-        return Loaded(load_model(found.folder, where, number), tokenizer, info, where, number)
+        tokenizer = Tokenizer.load(recipe)
+        head = Head(recipe.layers, keep=recipe.keep, normalize=recipe.info.normalize).to(where)
+        load_weights = load_table if recipe.static else load_model
+        return Loaded(load_weights(recipe.transformer, where, number), tokenizer, head, recipe.info, where, number)
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
@@ -142,16 +152,41 @@ def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
     Raises:
         ModelUnavailable: transformers does not know the architecture, or the weights are missing or broken.
     """
-    from transformers import AutoModel
+    from transformers import AutoConfig
 
     try:
         with quiet_loading():
-            model = AutoModel.from_pretrained(
-                str(folder), dtype=dtype, local_files_only=True, trust_remote_code=False, attn_implementation="sdpa"
+            config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+            model = _kind(config).from_pretrained(
+                str(folder), config=config, dtype=dtype, local_files_only=True, trust_remote_code=False
             )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise ModelUnavailable(f"{folder}: the model cannot be loaded: {error}") from error
     return model.eval().requires_grad_(False).to(device)
+
+
+def _kind(config: Any) -> Any:
+    """The class to load: of a model that translates (T5), only the half that reads."""
+    from transformers import AutoModel, AutoModelForTextEncoding
+
+    return AutoModelForTextEncoding if config.model_type in _READS_AND_WRITES else AutoModel
+
+
+def load_table(folder: Path, device: torch.device, dtype: torch.dtype) -> torch.nn.EmbeddingBag:
+    """Load static embeddings: one vector per token, of which a text's is the mean.
+
+    model2vec stores them with fewer rows than tokens (`mapping`) and a weight for each token (`weights`).
+
+    Raises:
+        ModelUnavailable: the weights are missing or broken.
+    """
+    stored = weights_of(folder)
+    table = stored["embedding.weight"] if "embedding.weight" in stored else stored["embeddings"]
+    if "mapping" in stored:
+        table = table[stored["mapping"].long()]
+    if "weights" in stored:
+        table = table.float() * stored["weights"].float()[:, None]
+    return torch.nn.EmbeddingBag.from_pretrained(table.to(dtype), mode="mean").to(device)
 
 
 @contextlib.contextmanager

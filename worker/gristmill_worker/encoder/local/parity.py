@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import torch
 
 from gristmill_schemas.errors import InvalidInput
 from gristmill_worker.encoder.local.cpu_fusing import fusable, fuse
-from gristmill_worker.encoder.local.forward import Forward, Ids, PackedForward, PaddedForward
+from gristmill_worker.encoder.local.forward import Forward, Ids, PackedForward, PaddedForward, StaticForward
 from gristmill_worker.encoder.local.load import Loaded
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 #: Mixed lengths, two of them equal, and Chinese; the last is repeated to pass ModernBERT's window of 128 tokens.
 PINNED_TEXTS: Final = (
@@ -61,7 +62,7 @@ def cosine_distance(left: torch.Tensor, right: torch.Tensor) -> float:
     return worst if worst == worst else float("inf")
 
 
-def _tried(call: Callable[[], torch.Tensor]) -> torch.Tensor | str:
+def _tried(call: Callable[[], T]) -> T | str:
     try:
         return call()
     except Exception as error:  # noqa: BLE001  # whatever a model raises on the packed path, padding is the answer
@@ -78,13 +79,15 @@ def choose_forward(loaded: Loaded, packed: bool | None = None) -> Forward:
     Raises:
         InvalidInput: `packed=True`, and the gate refuses.
     """
+    if isinstance(loaded.model, torch.nn.EmbeddingBag):
+        return StaticForward(loaded.model, loaded.device)
     pinned = [item.ids for item in loaded.tokenizer.tokenize(PINNED_TEXTS)]
     reference = reference_vectors(_padded(loaded), pinned)
     if packed is False:
         return _fused(loaded, _padded(loaded), pinned, reference)
-    candidate = PackedForward(loaded.model, loaded.info.pooling, loaded.device)
-    problem = check(candidate, pinned, reference, loaded.dtype)
-    if problem is None:
+    candidate = _tried(lambda: PackedForward(loaded.model, loaded.info.pooling, loaded.device))
+    problem = candidate if isinstance(candidate, str) else check(candidate, pinned, reference, loaded.dtype)
+    if problem is None and not isinstance(candidate, str):
         return _fused(loaded, candidate, pinned, reference)
     if packed:
         raise InvalidInput(f"packed: {loaded.info.model} cannot be packed: {problem}")

@@ -6,7 +6,10 @@ in parallel, so that it runs ahead of the model thread instead of in its way.
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
@@ -16,6 +19,10 @@ import numpy as np
 from gristmill_schemas.errors import ModelUnavailable
 from gristmill_worker.encoder.base import TokenizedText
 from gristmill_worker.encoder.chunking import Spans, chunk_spans, token_splitter
+from gristmill_worker.encoder.model.prompts import PROMPT_END
+from gristmill_worker.encoder.model.recipe import Recipe
+
+log = logging.getLogger(__name__)
 
 #: Splitters kept per tokenizer, one for each (size, overlap) in use.
 _MAX_SPLITTERS: Final = 4
@@ -24,12 +31,17 @@ _MAX_SPLITTERS: Final = 4
 class Tokenizer:
     """A model's tokenizer, cutting at its window. Safe to call from many threads."""
 
-    def __init__(self, backend: Any, max_tokens: int) -> None:
+    def __init__(
+        self, backend: Any, max_tokens: int, *, special: bool = True, keeps_end: bool = False, prompts: bool = False
+    ) -> None:
         """Take over a `tokenizers.Tokenizer`.
 
         Args:
             backend: the tokenizer; its padding and truncation are switched off.
             max_tokens: the window, special tokens included.
+            special: add the model's special tokens; static embeddings have none.
+            keeps_end: of a text beyond the window keep the end, not the beginning.
+            prompts: texts come with the end of their prompt marked, and its tokens are counted.
         """
         backend.no_padding()
         # Cutting is done here and not in the backend, because the chunker needs the same tokenizer without it, and a
@@ -37,32 +49,57 @@ class Tokenizer:
         backend.no_truncation()
         self.backend = backend
         self.max_tokens = max_tokens
-        #: Special tokens that follow each text, such as `</s>` or `<|endoftext|>`; they survive cutting.
-        self._tail = _tail(backend)
+        self._special, self._keeps_end, self._prompts = special, keeps_end, prompts
+        #: Special tokens before and after each text, such as `<s>` and `</s>`; they survive cutting.
+        self._before, self._after = _around(backend) if special else (0, 0)
         #: Tokens that the model adds around each text.
-        self.n_special: int = len(backend.encode("").ids)
+        self.n_special: int = len(backend.encode("").ids) if special else 0
         self._splitters: dict[tuple[int, int], Any] = {}
         self._lock = Lock()
 
     @classmethod
-    def load(cls, folder: Path, max_tokens: int) -> Tokenizer:
-        """Load a folder's tokenizer, converting older kinds.
+    def load(cls, recipe: Recipe) -> Tokenizer:
+        """Load the tokenizer of a folder, converting older kinds.
 
         Raises:
             ModelUnavailable: the folder has no tokenizer that can be loaded without running its code.
         """
-        return cls(_backend(folder), max_tokens)
+        folder, window = recipe.transformer, recipe.info.max_tokens
+        if recipe.static:
+            return cls(_static_backend(folder), window, special=False)
+        tokenizer = _fast(folder)
+        backend = tokenizer.backend_tokenizer
+        if recipe.lower_case:
+            _lower(backend)
+        if recipe.end:
+            _append(backend, recipe)
+        return cls(backend, window, keeps_end=tokenizer.truncation_side == "left", prompts=not recipe.include_prompt)
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         """One record per text, in order; ids int32 (T,), T from `n_special` to `max_tokens`."""
-        encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=True)
+        if self._prompts:
+            return [self._prompted(text) for text in texts]
+        encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=self._special)
         return [self._record(text, encoding.ids) for text, encoding in zip(texts, encodings, strict=True)]
+
+    def _prompted(self, text: str) -> TokenizedText:
+        """One text after its prompt, whose tokens (special ones before it included) are not pooled."""
+        prompt, mark, rest = text.partition(PROMPT_END)
+        plain = prompt + rest
+        record = self._record(plain, self.backend.encode(plain).ids)
+        left_out = self._before + self.count(prompt) if mark and prompt else 0
+        return replace(record, prompt=min(left_out, len(record.ids) - 1))
 
     def _record(self, text: str, ids: list[int]) -> TokenizedText:
         truncated = len(ids) > self.max_tokens
         if truncated:
-            ids = ids[: self.max_tokens - self._tail] + ids[len(ids) - self._tail :]
+            ids = self._cut(ids)
         return TokenizedText(text, np.asarray(ids, dtype=np.int32), len(ids), truncated)
+
+    def _cut(self, ids: list[int]) -> list[int]:
+        if self._keeps_end:
+            return ids[: self._before] + ids[len(ids) - (self.max_tokens - self._before) :]
+        return ids[: self.max_tokens - self._after] + ids[len(ids) - self._after :]
 
     def count(self, text: str) -> int:
         """Tokens of a text without special tokens."""
@@ -94,13 +131,14 @@ class Tokenizer:
             return self._splitters[key]
 
 
-def _tail(backend: Any) -> int:
-    """How many special tokens follow a text."""
+def _around(backend: Any) -> tuple[int, int]:
+    """How many special tokens stand before a text, and how many follow it."""
     mask = backend.encode("a").special_tokens_mask
-    return next((n for n, special in enumerate(reversed(mask)) if not special), 0)
+    before = next((n for n, special in enumerate(mask) if not special), 0)
+    return before, next((n for n, special in enumerate(reversed(mask)) if not special), 0)
 
 
-def _backend(folder: Path) -> Any:
+def _fast(folder: Path) -> Any:
     from transformers import AutoTokenizer
 
     try:
@@ -109,9 +147,47 @@ def _backend(folder: Path) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
         raise ModelUnavailable(f"{folder}: its tokenizer cannot be loaded: {error}") from error
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise ModelUnavailable(
             f"{folder}: expected a fast tokenizer (tokenizer.json), found {type(tokenizer).__name__}"
         )
-    return backend
+    return tokenizer
+
+
+def _static_backend(folder: Path) -> Any:
+    from tokenizers import Tokenizer as Backend
+
+    try:
+        return Backend.from_file(str(folder / "tokenizer.json"))
+    except Exception as error:  # the library raises bare Exceptions
+        raise ModelUnavailable(f"{folder}: expected a readable tokenizer.json: {error}; fetch it again") from error
+
+
+def _lower(backend: Any) -> None:
+    """Lower texts before anything else, unless the tokenizer does; as sentence-transformers does for `do_lower_case`."""
+    from tokenizers import normalizers
+
+    there = json.loads(backend.to_str())["normalizer"]
+    if '"Lowercase"' in json.dumps(there) or (there or {}).get("lowercase"):
+        return
+    steps = [normalizers.Lowercase()] + ([backend.normalizer] if backend.normalizer else [])
+    backend.normalizer = normalizers.Sequence(steps)
+
+
+def _append(backend: Any, recipe: Recipe) -> None:
+    """Let the tokenizer end each text with the token that the model pools from, where it does not yet."""
+    from tokenizers import processors
+
+    end = recipe.end or ""
+    number = backend.token_to_id(end)
+    if number is None:
+        raise ModelUnavailable(
+            f"{recipe.transformer}: {recipe.info.model} pools from {end!r}, and its tokenizer has no such token; fetch the "
+            "tokenizer's files again"
+        )
+    if backend.encode("a").ids[-1] == number:
+        return
+    log.warning("%s: its tokenizer does not append %s, from which this model pools: added", recipe.info.model, end)
+    last = processors.TemplateProcessing(single=f"$A {end}", pair=f"$A $B {end}", special_tokens=[(end, number)])
+    there = backend.post_processor
+    backend.post_processor = processors.Sequence([there, last]) if there else last

@@ -38,23 +38,32 @@ def weight_files(folder: Path) -> list[Path]:
     return found or sorted(folder.glob("pytorch_model*.bin"))
 
 
+def _module_weights(folder: Path) -> list[Path]:
+    """Weights of the modules that have a folder of their own: `2_Dense`, `0_StaticEmbedding`."""
+    return sorted(
+        path for name in ("model.safetensors", "pytorch_model.bin") for path in folder.glob(f"[0-9]*_*/{name}")
+    )
+
+
 def model_digest(folder: Path) -> str:
     """128 bits in hex over configuration, tokenizer, post-processing modules and sampled weights of a model folder."""
     state = hashlib.sha256()
     for name, content in sorted(_small_parts(folder).items()):
         state.update(f"{name}:{len(content)}\n".encode())
         state.update(content)
-    for path in weight_files(folder):
+    for path in [*weight_files(folder), *_module_weights(folder)]:
         _add_weights(state, path)
     return state.hexdigest()[:32]
 
 
-def encoder_digest(content: str, pooling: Pooling, normalize: bool, max_tokens: int) -> str:
-    """128 bits in hex over a model's content and all that an override may change about its vectors.
+def encoder_digest(content: str, pooling: Pooling, normalize: bool, max_tokens: int, *more: object) -> str:
+    """128 bits in hex over a model's content and all that an override or a setting may change about its vectors.
 
     It names the queue, so two workers with the same files and different overrides never share one.
     """
-    return hashlib.sha256(f"{content}:{pooling}:{normalize}:{max_tokens}".encode()).hexdigest()[:32]
+    return hashlib.sha256(":".join(map(str, (content, pooling, normalize, max_tokens, *more))).encode()).hexdigest()[
+        :32
+    ]
 
 
 def _small_parts(folder: Path) -> dict[str, bytes]:

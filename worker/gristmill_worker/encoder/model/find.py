@@ -65,6 +65,6 @@ def _looks_like_hub_id(model: str) -> bool:
 
 
 def _check_folder(path: Path) -> None:
-    if not (path / "config.json").is_file():
+    if not any((path / name).is_file() for name in ("config.json", "modules.json", "adapter_config.json")):
         inside = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
         raise ModelUnavailable(f"{path.absolute()} holds no config.json (but {inside}): expected a model folder")

@@ -20,8 +20,9 @@ from gristmill_worker.encoder.model.digest import weight_files
 
 log = logging.getLogger(__name__)
 
-#: Only what loading needs: no ONNX, OpenVINO, TensorFlow or Flax copies of the weights.
-_NEEDED: Final = ("*.json", "*.txt", "*.model", "model*.safetensors", "1_Pooling/*", "2_Normalize/*")
+#: Only what loading needs, with modules such as `2_Dense` and the card that says which model it is: no ONNX, OpenVINO,
+#: TensorFlow or Flax copies of the weights.
+_NEEDED: Final = ("*.json", "*.txt", "*.model", "model*.safetensors", "[0-9]_*/*", "README.md")
 #: What people mean when they mistype.
 KNOWN: Final = (
     "Alibaba-NLP/gte-modernbert-base",

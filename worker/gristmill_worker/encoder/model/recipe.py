@@ -1,43 +1,48 @@
-"""From a model folder to `EncoderInfo`: how texts become input, and token states one vector.
+"""From a model folder to a recipe: how texts become input, and token states one vector.
 
-Order of authority: the caller's overrides, the folder's sentence-transformers files (`modules.json`, `1_Pooling`,
-`sentence_bert_config.json`, `config_sentence_transformers.json`), the table of families, and last the architecture:
-causal decoders pool the last token, all others the mean.
+Order of authority: the caller's overrides, the folder's sentence-transformers files (`modules.py`), the table of families,
+and last the architecture: causal decoders pool the last token, all others the mean. The folder's name has no say: it can be
+changed.
 """
 
 from __future__ import annotations
 
 import json
-import re
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gristmill_schemas import EncoderInfo, Pooling, Templates
+from gristmill_schemas import Distance, EncoderInfo, Pooling, Templates
 from gristmill_schemas.errors import ModelUnavailable
 from gristmill_worker.encoder.model.digest import encoder_digest, model_digest
-from gristmill_worker.encoder.model.families import Family, family_of, prefixed
+from gristmill_worker.encoder.model.families import Family, family_in, family_of
+from gristmill_worker.encoder.model.modules import (
+    POOLING_MODES,
+    Layer,
+    Modules,
+    Normalize,
+    read_json,
+    read_modules,
+)
+from gristmill_worker.encoder.model.prompts import read_templates, with_border
+
+log = logging.getLogger(__name__)
 
 #: transformers' stand-in for "no limit" is 1e30; no embedding model's window comes near this.
 _NO_LIMIT: Final = 10_000_000
 #: What a folder that says nothing about its window gets.
 _DEFAULT_WINDOW: Final = 512
+#: Static embeddings have no window; this one is beyond any document.
+_STATIC_WINDOW: Final = 1_000_000
 #: These count positions from `pad_token_id + 1`, so their position table is longer than their window.
-OFFSET_POSITIONS: Final = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "camembert"})
-_POOLING_MODES: Final = {"lasttoken": Pooling.LAST, "mean": Pooling.MEAN, "cls": Pooling.CLS}
-_LEGACY_POOLING: Final = {
-    "pooling_mode_lasttoken": "lasttoken",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-}
-#: Prompt names, best first, as sentence-transformers' encode_query and encode_document look them up.
-_QUERY_PROMPTS: Final = ("query", "search_query", "retrieval.query", "s2p_query", "web_search_query")
-_DOCUMENT_PROMPTS: Final = ("document", "passage", "search_document", "retrieval.passage", "corpus")
-#: `Instruct: <task>\nQuery:` in any of its spellings: the prompt tells that the model follows instructions.
-_INSTRUCT_PROMPT: Final = re.compile(r"^(?P<head>Instruct(?:ion)?: ?)(?P<task>.+?)(?P<tail>\n ?Query: ?)$", re.DOTALL)
+OFFSET_POSITIONS: Final = frozenset(
+    {
+        "camembert", "data2vec-text", "ibert", "layoutlmv3", "lilt", "longformer", "luke", "markuplm", "mpnet", "roberta",
+        "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +56,33 @@ class Overrides:
     instruction_aware: bool | None = None
 
 
-def read_info(
-    folder: Path, *, model: str, revision: str | None = None, overrides: Overrides | None = None
-) -> EncoderInfo:
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """All that decides how a folder's texts become vectors."""
+
+    info: EncoderInfo
+    #: Where the transformer's (or static table's) configuration, weights and tokenizer lie.
+    transformer: Path
+    #: A table of vectors per token instead of a transformer.
+    static: bool = False
+    #: What follows pooling; without a last scaling to length 1, which `info.normalize` says.
+    layers: tuple[Layer, ...] = ()
+    #: How many numbers of each vector are kept; None keeps all.
+    keep: int | None = None
+    #: Whether text is lowered before it becomes tokens.
+    lower_case: bool = False
+    #: Whether the tokens of a prompt are pooled like those of the text.
+    include_prompt: bool = True
+    #: The token that must end each text, where the model pools from it; None leaves what the tokenizer does.
+    end: str | None = None
+
+
+def read_recipe(folder: Path, *, model: str, revision: str | None = None, overrides: Overrides | None = None) -> Recipe:
     """Read what a model folder says about itself.
 
     Args:
-        folder: a Hugging Face model folder with at least `config.json`.
-        model: the label that people see, a hub id or the folder's name; also used to find the family.
+        folder: a Hugging Face model folder.
+        model: the label that people see, a hub id or the folder's name; a hub id also says the family.
         revision: the hub commit, where known.
         overrides: what wins over the folder.
 
@@ -66,109 +90,93 @@ def read_info(
         ModelUnavailable: the folder lacks a readable `config.json`, or needs steps that Gristmill does not perform.
     """
     chosen = overrides or Overrides()
-    config = read_json(folder / "config.json", required=True)
-    family = family_of(model) or family_of(str(config.get("_name_or_path", "")))
-    steps = _SentenceTransformersFiles.read(folder)
-    templates, aware = steps.templates() or _family_templates(family)
-    pooling = chosen.pooling or steps.pooling or (family.pooling if family else _pooling_by_architecture(config))
-    normalize = steps.normalize if chosen.normalize is None else chosen.normalize
-    max_tokens = _window(folder, config, steps, family, chosen.max_tokens)
-    return EncoderInfo(
+    modules = read_modules(folder)
+    _check_whole(folder, modules.transformer)
+    config = read_json(modules.transformer / "config.json", required=not modules.static)
+    family = _family(folder, model, config)
+    templates, aware = read_templates(modules.config) or _family_templates(family)
+    pooling = chosen.pooling or modules.pooling or (family.pooling if family else _pooling_by_architecture(config))
+    layers, normalize = _normalization(modules, chosen.normalize)
+    max_tokens = _window(config, modules, family, chosen.max_tokens)
+    include_prompt = modules.include_prompt and not (family and family.leaves_prompt_out)
+    templates = chosen.templates or templates
+    width = _hidden_size(config, modules)
+    full = next((each.outputs for each in reversed(layers) if not isinstance(each, Normalize)), width)
+    end = _end(modules.transformer, family) if pooling is Pooling.LAST else None
+    steps = (*map(str, layers), modules.truncate_dim, modules.lower_case, include_prompt, end)
+    info = EncoderInfo(
         model=model,
         revision=revision,
-        digest=encoder_digest(model_digest(folder), pooling, normalize, max_tokens),
+        digest=encoder_digest(_content(folder, modules), pooling, normalize, max_tokens, *steps),
         pooling=pooling,
-        dimensions=_hidden_size(config, folder),
+        dimensions=min(full, modules.truncate_dim or full),
         min_dimensions=family.min_dimensions if family else None,
-        matryoshka_dimensions=_matryoshka(config, steps.config),
+        matryoshka_dimensions=_matryoshka(config, modules.config),
         normalize=normalize,
+        distance=modules.distance,
         max_tokens=max_tokens,
-        templates=chosen.templates or templates,
+        templates=templates if include_prompt else with_border(templates),
         instruction_aware=aware if chosen.instruction_aware is None else chosen.instruction_aware,
+    )
+    return Recipe(
+        info=info,
+        transformer=modules.transformer,
+        static=modules.static,
+        layers=layers,
+        keep=modules.truncate_dim,
+        lower_case=modules.lower_case,
+        include_prompt=include_prompt,
+        end=end,
     )
 
 
-def read_json(path: Path, *, required: bool = False) -> dict[str, Any]:
-    """A JSON object from a file; an absent optional file is an empty one.
-
-    Raises:
-        ModelUnavailable: a required file is absent, or the file is not a JSON object.
-    """
-    if not path.is_file():
-        if required:
-            raise ModelUnavailable(f"{path.parent} holds no {path.name}: expected a Hugging Face model folder")
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelUnavailable(f"{path}: expected readable JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ModelUnavailable(f"{path}: expected a JSON object, got {type(value).__name__}")
-    return value
+def _content(folder: Path, modules: Modules) -> str:
+    inside = [] if modules.transformer == folder else [modules.transformer]
+    return ":".join(map(model_digest, [folder, *inside]))
 
 
-@dataclass(frozen=True, slots=True)
-class _SentenceTransformersFiles:
-    """What the sentence-transformers files of a folder say; all empty where there are none."""
+def read_info(
+    folder: Path, *, model: str, revision: str | None = None, overrides: Overrides | None = None
+) -> EncoderInfo:
+    """What `read_recipe` says about the model, for all who do not run it."""
+    return read_recipe(folder, model=model, revision=revision, overrides=overrides).info
 
-    config: dict[str, Any]
-    max_tokens: int | None
-    pooling: Pooling | None
-    normalize: bool
 
-    @classmethod
-    def read(cls, folder: Path) -> _SentenceTransformersFiles:
-        config = read_json(folder / "config_sentence_transformers.json")
-        modules = _modules(folder)
-        kinds = {str(module.get("type", "")).rsplit(".", 1)[-1]: module for module in modules}
-        if unknown := set(kinds) - {"Transformer", "Pooling", "Normalize", "Dropout"}:
+def _check_whole(folder: Path, transformer: Path) -> None:
+    for place in (folder, transformer):
+        if (place / "adapter_config.json").is_file():
+            base = read_json(place / "adapter_config.json").get("base_model_name_or_path", "its base model")
             raise ModelUnavailable(
-                f"{folder / 'modules.json'}: Gristmill performs Transformer, Pooling and Normalize, "
-                f"and this model also needs {', '.join(sorted(unknown))}; serve it remotely instead"
+                f"{place}: this is an adapter of {base}, not a whole model: merge it once (peft: "
+                "PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(FOLDER)), add the tokenizer's "
+                "files, and give that folder; or serve it with a server that loads adapters, and give its URL as the model"
             )
-        pooling = _pooling(folder / str(kinds["Pooling"].get("path", "1_Pooling"))) if "Pooling" in kinds else None
-        limit = read_json(folder / "sentence_bert_config.json").get("max_seq_length")
-        # Without the files, vectors are normalised: they are meant for cosine. With them, only a model that says it is
-        # compared by dot product keeps its lengths.
-        keeps_length = bool(modules) and "Normalize" not in kinds and config.get("similarity_fn_name") == "dot"
-        return cls(config, int(limit) if limit else None, pooling, not keeps_length)
-
-    def templates(self) -> tuple[Templates, bool] | None:
-        """Templates from the prompts, and whether the model follows instructions; None where there are no prompts."""
-        prompts = {str(k): str(v) for k, v in (self.config.get("prompts") or {}).items()}
-        default = prompts.get(str(self.config.get("default_prompt_name")), "")
-        query = next((prompts[name] for name in _QUERY_PROMPTS if name in prompts), default)
-        document = next((prompts[name] for name in _DOCUMENT_PROMPTS if name in prompts), default)
-        if not query and not document:
-            return None
-        if found := _INSTRUCT_PROMPT.match(query):
-            instructed = f"{found['head']}{{instruction}}{found['tail']}{{text}}"
-            plain = prefixed(query, document)
-            update = {"query_instructed": instructed, "document_instructed": instructed}
-            return Templates(**{**plain.model_dump(), **update}), True
-        return prefixed(query, document), False
 
 
-def _modules(folder: Path) -> list[dict[str, Any]]:
-    path = folder / "modules.json"
-    if not path.is_file():
-        return []
-    try:
-        return list(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise ModelUnavailable(f"{path}: expected readable JSON: {error}") from error
-
-
-def _pooling(folder: Path) -> Pooling:
-    """What `1_Pooling/config.json` says, in the old spelling (flags) or the new one (`pooling_mode`)."""
-    config = read_json(folder / "config.json", required=True)
-    said = config.get("pooling_mode") or [mode for flag, mode in _LEGACY_POOLING.items() if config.get(flag)] or "mean"
-    modes = [said] if isinstance(said, str) else list(said)
-    if len(modes) != 1 or modes[0] not in _POOLING_MODES:
-        raise ModelUnavailable(
-            f"{folder / 'config.json'}: Gristmill pools by last token, mean or cls, and this model wants {modes}"
+def _family(folder: Path, model: str, config: dict[str, Any]) -> Family | None:
+    """The family by what the model is: its hub id, or what its files call it."""
+    is_hub_id = not Path(model).expanduser().is_dir()
+    family = (family_of(model) if is_hub_id else None) or family_in(folder, config)
+    if family is None and not is_hub_id and (sounds := family_of(model)) and sounds.has_prefixes:
+        log.warning(
+            "%s: the folder's name sounds like a model with prefixes (%r), but no file in it says so, and a name can be "
+            "changed: texts get none. Copy the model's README.md into it, or write its prompts into "
+            'config_sentence_transformers.json: {"prompts": {"query": …, "document": …}}',
+            model,
+            sounds.templates.query,
         )
-    return _POOLING_MODES[modes[0]]
+    return family
+
+
+def _normalization(modules: Modules, wanted: bool | None) -> tuple[tuple[Layer, ...], bool]:
+    """The layers without a last scaling, and whether the vectors end at length 1.
+
+    Vectors are scaled: they are meant for cosine. Only a model that says it is compared otherwise keeps its lengths.
+    """
+    last = bool(modules.layers) and isinstance(modules.layers[-1], Normalize) and modules.truncate_dim is None
+    layers = modules.layers[:-1] if last else modules.layers
+    keeps_lengths = modules.present and modules.distance is not Distance.COSINE and not last
+    return layers, (not keeps_lengths) if wanted is None else wanted
 
 
 def _family_templates(family: Family | None) -> tuple[Templates, bool]:
@@ -176,6 +184,9 @@ def _family_templates(family: Family | None) -> tuple[Templates, bool]:
 
 
 def _pooling_by_architecture(config: dict[str, Any]) -> Pooling:
+    inner = config.get("text_config") or config
+    if inner.get("use_bidirectional_attention") or inner.get("is_causal") is False:
+        return Pooling.MEAN
     names = " ".join(map(str, config.get("architectures") or ()))
     return Pooling.LAST if "CausalLM" in names or _is_decoder(str(config.get("model_type", ""))) else Pooling.MEAN
 
@@ -184,30 +195,57 @@ def _is_decoder(model_type: str) -> bool:
     return any(model_type.startswith(name) for name in ("qwen", "mistral", "llama", "gemma", "phi", "gpt"))
 
 
-def _hidden_size(config: dict[str, Any], folder: Path) -> int:
+def _end(folder: Path, family: Family | None) -> str | None:
+    """The token that a last-token model was trained to pool from, where its files or its family name one."""
+    config = read_json(folder / "tokenizer_config.json")
+    if family and family.end:
+        return family.end
+    end = config.get("eos_token")
+    return str(end.get("content") if isinstance(end, dict) else end) if end and config.get("add_eos_token") else None
+
+
+def _hidden_size(config: dict[str, Any], modules: Modules) -> int:
+    if modules.static:
+        return _static_width(modules.transformer)
     inner = config.get("text_config") or config
     for key in ("hidden_size", "d_model", "dim", "n_embd"):
         if isinstance(inner.get(key), int):
             return int(inner[key])
-    raise ModelUnavailable(f"{folder / 'config.json'}: expected hidden_size, found none")
+    raise ModelUnavailable(f"{modules.transformer / 'config.json'}: expected hidden_size, found none")
 
 
-def _matryoshka(config: dict[str, Any], st_config: dict[str, Any]) -> tuple[int, ...]:
+def _static_width(folder: Path) -> int:
+    """The second dimension of the table, out of the weights' header."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(folder / "model.safetensors", "np") as file:
+            name = next(key for key in ("embedding.weight", "embeddings") if key in file.keys())  # noqa: SIM118  # no mapping
+            return int(file.get_slice(name).get_shape()[1])
+    except (OSError, SafetensorError, StopIteration, IndexError) as error:
+        raise ModelUnavailable(
+            f"{folder}: expected model.safetensors with a table embedding.weight or embeddings: {error}; fetch it again"
+        ) from error
+
+
+def _matryoshka(config: dict[str, Any], st_config: Mapping[str, Any]) -> tuple[int, ...]:
     sizes = config.get("matryoshka_dimensions") or st_config.get("matryoshka_dimensions") or ()
     return tuple(sorted(int(size) for size in sizes))
 
 
-def _window(
-    folder: Path, config: dict[str, Any], steps: _SentenceTransformersFiles, family: Family | None, wanted: int | None
-) -> int:
+def _window(config: dict[str, Any], modules: Modules, family: Family | None, wanted: int | None) -> int:
     """The longest input: what is asked for or declared, but never more than the model has positions."""
+    if modules.static:
+        return wanted or _STATIC_WINDOW
     inner = config.get("text_config") or config
-    positions = inner.get("max_position_embeddings") or inner.get("n_positions")
+    # T5 writes down the length that it was trained with, but counts distances: it has no last position.
+    counted = None if "t5" in str(config.get("model_type")) else inner.get("n_positions")
+    positions = inner.get("max_position_embeddings") or counted
     offset = int(config.get("pad_token_id") or 0) + 1 if config.get("model_type") in OFFSET_POSITIONS else 0
     hard = int(positions) - offset if positions else _NO_LIMIT
-    tokenizer = read_json(folder / "tokenizer_config.json").get("model_max_length")
+    tokenizer = read_json(modules.transformer / "tokenizer_config.json").get("model_max_length")
     limit = int(tokenizer) if tokenizer and tokenizer < _NO_LIMIT else None
-    declared = wanted or steps.max_tokens or limit or (family.max_tokens if family else None)
+    declared = wanted or modules.max_tokens or limit or (family.max_tokens if family else None)
     if declared is None:
         return hard if hard < _NO_LIMIT else _DEFAULT_WINDOW
     return min(declared, hard)
@@ -225,7 +263,7 @@ def write_sentence_transformers(folder: Path, info: EncoderInfo) -> None:
         {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": f"sentence_transformers.models.{kind}"}
         for i, kind in enumerate(kinds)
     ]
-    mode = next(name for name, pooling in _POOLING_MODES.items() if pooling is info.pooling)
+    mode = next(name for name, pooling in POOLING_MODES.items() if pooling is info.pooling)
     prompts = {"query": info.templates.query, "document": info.templates.document}
     (folder / "1_Pooling").mkdir(exist_ok=True)
     for name, value in (

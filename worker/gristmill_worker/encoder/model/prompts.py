@@ -1,0 +1,47 @@
+"""From a folder's prompts to templates, as sentence-transformers' encode_query and encode_document choose among them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gristmill_schemas import Templates
+from gristmill_worker.encoder.model.families import prefixed
+
+#: Prompt names, best first: sentence-transformers' own candidates, then those that model cards name for retrieval.
+_QUERY_PROMPTS: Final = ("query", "search_query", "retrieval.query", "s2p_query", "web_search_query")
+_DOCUMENT_PROMPTS: Final = ("document", "passage", "corpus", "search_document", "retrieval.passage")
+#: `Instruct: <task>\nQuery:` in any of its spellings: the prompt tells that the model follows instructions.
+_INSTRUCT_PROMPT: Final = re.compile(r"^(?P<head>Instruct(?:ion)?: ?)(?P<task>.+?)(?P<tail>\n ?Query: ?)$", re.DOTALL)
+#: EmbeddingGemma's prompts, which name a task as others carry an instruction.
+_TASK_PROMPT: Final = re.compile(r"^(?P<head>task: )(?P<task>[^|]+)(?P<tail> \| query: )$")
+#: Stands between prompt and text where a model's pooling leaves the prompt out, and reaches no model. Templates travel to
+#: those that fill them, so the border must travel with them; no text has this character (unit separator) at its start.
+PROMPT_END: Final = "\x1f"
+
+
+def read_templates(config: Mapping[str, Any]) -> tuple[Templates, bool] | None:
+    """Templates from the prompts of `config_sentence_transformers.json`, and whether the model follows instructions.
+
+    None where there are no prompts.
+    """
+    prompts = {str(k): str(v or "") for k, v in (config.get("prompts") or {}).items()}
+    default = prompts.get(str(config.get("default_prompt_name")), "")
+    query = next((prompts[name] for name in _QUERY_PROMPTS if name in prompts), default)
+    document = next((prompts[name] for name in _DOCUMENT_PROMPTS if name in prompts), default)
+    if not query and not document:
+        return None
+    plain = prefixed(query, document)
+    aware = _INSTRUCT_PROMPT.match(query)
+    if not (found := aware or _TASK_PROMPT.match(query)):
+        return plain, False
+    instructed = f"{found['head']}{{instruction}}{found['tail']}{{text}}"
+    update = {"query_instructed": instructed, "document_instructed": instructed}
+    return plain.model_copy(update=update), aware is not None
+
+
+def with_border(templates: Templates) -> Templates:
+    """The same templates with the end of their prompt marked."""
+    marked = {key: value.replace("{text}", PROMPT_END + "{text}", 1) for key, value in templates.model_dump().items()}
+    return Templates(**marked)
