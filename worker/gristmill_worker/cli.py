@@ -54,7 +54,7 @@ def worker(
         budget_tokens=budget_tokens,
     )
     if recalibrate:
-        from gristmill_worker.encoder.local.budgets import Budgets
+        from gristmill_worker.encoder.local.budget.kept import Budgets
 
         Budgets().forget()
     if supervise:

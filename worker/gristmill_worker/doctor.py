@@ -51,7 +51,7 @@ def _bfloat16() -> str:
 
 def _budgets() -> Iterator[Check]:
     """What was measured here: what was chosen, why, when, and how to do it again."""
-    from gristmill_worker.encoder.local.budgets import Budgets
+    from gristmill_worker.encoder.local.budget.kept import Budgets
 
     budgets = Budgets()
     known = list(islice(budgets.all(), _SHOWN_BUDGETS))

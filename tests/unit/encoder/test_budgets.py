@@ -15,10 +15,11 @@ from gristmill_worker import doctor
 from gristmill_worker.batching.batcher import Batcher
 from gristmill_worker.cli import app
 from gristmill_worker.encoder import open_encoder
-from gristmill_worker.encoder.local import calibration, load
-from gristmill_worker.encoder.local.budgets import FRESH_FOR, Budgets, Calibration, Key, Measured, now, remembered
+from gristmill_worker.encoder.local import load
+from gristmill_worker.encoder.local.budget import calibration
+from gristmill_worker.encoder.local.budget.kept import FRESH_FOR, Budgets, Calibration, Key, Measured, now, remembered
+from gristmill_worker.encoder.local.budget.tuning import LAUNCHES, Tuning
 from gristmill_worker.encoder.local.encoder import TransformersEncoder
-from gristmill_worker.encoder.local.tuning import LAUNCHES, Tuning
 from gristmill_worker.process import supervisor
 
 KEY: Key = {"model": "a", "device": "cpu", "dtype": "float32", "threads": 2}

@@ -11,7 +11,7 @@ import torch
 from gristmill_schemas.errors import AcceleratorOutOfMemory, EncodingFailed, InvalidInput
 from gristmill_worker.batching.batcher import Batcher, encode_all, stacked
 from gristmill_worker.encoder import open_encoder
-from gristmill_worker.encoder.local.calibration import calibrate
+from gristmill_worker.encoder.local.budget.calibration import calibrate
 from gristmill_worker.encoder.local.encoder import TransformersEncoder
 from gristmill_worker.encoder.local.forward import Forward, Ids
 from gristmill_worker.encoder.model.known_checks import KNOWN_MODELS, check_known_model, run_check

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +17,10 @@ import torch
 from gristmill_schemas.errors import AcceleratorOutOfMemory, EncodingFailed, GristmillError
 from gristmill_worker.encoder.base import BatchLimits, TokenizedText, Vectors
 from gristmill_worker.encoder.chunking import Spans
+from gristmill_worker.encoder.local.budget.tuning import Tuning
 from gristmill_worker.encoder.local.load import Loaded
 from gristmill_worker.encoder.local.parity import choose_forward
-from gristmill_worker.encoder.local.tuning import Tuning
+from gristmill_worker.encoder.local.staging import to_host
 from gristmill_worker.encoder.model.prompts import PROMPT_END
 
 
@@ -108,18 +108,11 @@ class TransformersEncoder:
 
     def _collect(self, vectors: torch.Tensor) -> Callable[[], Vectors]:
         """Start the copy back; the returned call waits for it."""
-        if not vectors.is_cuda:
-            there: Vectors = vectors.cpu().numpy()
-            return lambda: there
-        host = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
-        host.copy_(vectors, non_blocking=True)
-        done: Any = torch.cuda.current_stream().record_event()
+        copied = to_host(vectors)
 
         def result() -> Vectors:
             with self._translated_errors():
-                done.synchronize()
-                # A copy, since pinned memory is scarce and rows may be kept for long.
-                return np.array(host.numpy())
+                return copied()
 
         return result
 

@@ -13,6 +13,7 @@ from gristmill_schemas import Pooling
 from gristmill_worker.encoder.local.layout import Layout, positions
 from gristmill_worker.encoder.local.load import quiet_loading
 from gristmill_worker.encoder.local.packed import PACKED, register
+from gristmill_worker.encoder.local.staging import to_device
 from gristmill_worker.encoder.model.recipe import OFFSET_POSITIONS
 from gristmill_worker.encoder.pooling import pool_packed, pool_padded
 
@@ -35,7 +36,7 @@ class PackedForward:
     padded = False
 
     def __init__(self, model: Any, pooling: Pooling, device: torch.device) -> None:
-        register()
+        register(device)
         _set_attention(model, PACKED)
         self._model, self._pooling, self._device = model, pooling, device
         config = model.config
@@ -110,12 +111,6 @@ class StaticForward:
 
 def _skip(prompts: Sequence[int], device: torch.device) -> torch.Tensor | None:
     return to_device(np.asarray(prompts, dtype=np.int64), device) if any(prompts) else None
-
-
-def to_device(array: npt.NDArray[np.int64], device: torch.device) -> torch.Tensor:
-    """Copy to the device; on CUDA through pinned memory, so that the copy does not wait for the kernels before it."""
-    tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def _extra(model: Any) -> dict[str, Any]:

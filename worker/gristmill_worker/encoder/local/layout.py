@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from gristmill_worker.encoder.local.staging import to_device
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -32,8 +34,8 @@ class Layout:
             count = sum(1 for _ in same)
             runs.append((first, count, length))
             first += count * length
-        offsets = torch.from_numpy(np.concatenate(([0], np.cumsum(lengths))).astype(np.int32))
-        return cls(tuple(lengths), tuple(runs), offsets.to(device, non_blocking=True), max(lengths))
+        offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
+        return cls(tuple(lengths), tuple(runs), to_device(offsets, device), max(lengths))
 
 
 def positions(lengths: Sequence[int], first: int = 0) -> npt.NDArray[np.int64]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from gristmill_worker.encoder.local.budgets import Budgets, Calibration, remembered
-from gristmill_worker.encoder.local.calibration import calibrate, measuring
+from gristmill_worker.encoder.local.budget.calibration import calibrate, measuring
+from gristmill_worker.encoder.local.budget.kept import Budgets, Calibration, remembered
+from gristmill_worker.encoder.local.budget.tuning import Tuning
 from gristmill_worker.encoder.local.encoder import TransformersEncoder
 from gristmill_worker.encoder.local.load import load, machine
-from gristmill_worker.encoder.local.tuning import Tuning
 from gristmill_worker.encoder.model.recipe import Overrides
 from gristmill_worker.phases import phase
 

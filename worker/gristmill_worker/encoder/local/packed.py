@@ -2,22 +2,27 @@
 
 In:  B texts of lengths T_1..T_B.  Out: states (sum T, H), no padding computed anywhere.
 How: one row (1, sum T) of token ids, positions that restart with each text, and an attention function registered
-with transformers' `AttentionInterface`; its mask function returns None, so no (T, T) mask is ever built. Every linear
-layer runs once over all tokens. The layout travels to the attention function as the keyword `packed`, which models of
-the current transformers pass through to it; a model that does not is found by the parity gate and falls back to
-padding.
+with transformers' `AttentionInterface` under a name that has no mask function: no (T, T) mask is ever built, and nobody
+asks the device whether positions restart, which would wait for it. Every linear layer runs once over all tokens. The
+layout travels to the attention function as the keyword `packed`, which models of the current transformers pass through to
+it; a model that does not is found by the parity gate and falls back to padding.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import torch
 from transformers import AttentionInterface
-from transformers.masking_utils import AttentionMaskInterface
 
 from gristmill_worker.encoder.local.cpu_attention import grouped_attention
 from gristmill_worker.encoder.local.layout import Layout
+
+log = logging.getLogger(__name__)
 
 #: Name under which models select this attention.
 PACKED: Final = "gristmill_packed"
@@ -66,55 +71,55 @@ def _varlen(
     causal: bool,
     window: int | None,
 ) -> torch.Tensor:
-    """One kernel call for all texts: flash-attn where installed, else torch's own `varlen_attn`."""
+    """One kernel call for all texts. The longest is known to the host: asking the device would wait for it."""
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     back = -1 if window is None else window - 1
     sides = (back, 0 if causal else back)
-    if (flash := _flash_attn()) is not None:
-        out = flash(
-            q,
-            k,
-            v,
-            layout.offsets,
-            layout.offsets,
-            layout.longest,
-            layout.longest,
-            softmax_scale=scaling,
-            causal=causal,
-            window_size=sides,
-        )
-    else:
-        from torch.nn.attention.varlen import varlen_attn
-
-        out = varlen_attn(
-            q,
-            k,
-            v,
-            layout.offsets,
-            layout.offsets,
-            layout.longest,
-            layout.longest,
-            scale=scaling,
-            window_size=sides,
-            enable_gqa=k.shape[1] != q.shape[1],
-        )
+    borders, longest = layout.offsets, layout.longest
+    out = varlen_kernel().run(q, k, v, borders, borders, longest, longest, scaling, causal, sides)
     row: torch.Tensor = out.unsqueeze(0)
     return row
 
 
-def _flash_attn() -> Any:
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """Attention over many texts in one call."""
+
+    name: str
+    #: (q, k, v, offsets of q, of k, longest of q, of k, scaling, causal, window to both sides) to (sum T, heads, size).
+    run: Callable[..., torch.Tensor]
+
+
+@lru_cache(maxsize=1)
+def varlen_kernel() -> Kernel:
+    """flash-attn where installed, else torch's own. Decided once per process: an import that fails is looked for again and
+    again otherwise, at every layer of every batch."""
     try:
-        from flash_attn import flash_attn_varlen_func
+        from flash_attn import flash_attn_varlen_func as flash
     except ImportError:
-        return None
-    return flash_attn_varlen_func
+        return _torch_kernel()
+    except Exception as error:  # noqa: BLE001  # built for another torch, it fails in ways of its own
+        log.warning("flash-attn is installed and cannot be loaded, so torch's own attention runs: %s", error)
+        return _torch_kernel()
+
+    def run(q: Any, k: Any, v: Any, bq: Any, bk: Any, lq: int, lk: int, scaling: Any, causal: bool, sides: Any) -> Any:
+        return flash(q, k, v, bq, bk, lq, lk, softmax_scale=scaling, causal=causal, window_size=sides)
+
+    return Kernel("flash-attn", run)
 
 
-def _no_mask(*_: Any, **__: Any) -> None:
-    return None
+def _torch_kernel() -> Kernel:
+    from torch.nn.attention.varlen import varlen_attn
+
+    def run(q: Any, k: Any, v: Any, bq: Any, bk: Any, lq: int, lk: int, scaling: Any, causal: bool, sides: Any) -> Any:
+        grouped = k.shape[1] != q.shape[1]
+        return varlen_attn(q, k, v, bq, bk, lq, lk, scale=scaling, window_size=sides, enable_gqa=grouped)
+
+    return Kernel("torch varlen_attn", run)
 
 
-def register() -> None:
-    """Make the packed attention known to transformers; harmless when repeated."""
+def register(device: torch.device) -> None:
+    """Make the packed attention known to transformers, its kernel chosen; harmless when repeated."""
+    if device.type == "cuda":
+        varlen_kernel()
     AttentionInterface.register(PACKED, packed_attention)
-    AttentionMaskInterface.register(PACKED, _no_mask)

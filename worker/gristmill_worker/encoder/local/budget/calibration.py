@@ -18,7 +18,7 @@ import numpy as np
 
 from gristmill_schemas.errors import AcceleratorOutOfMemory
 from gristmill_worker.encoder.base import Encoder, TokenizedText
-from gristmill_worker.encoder.local.budgets import Calibration
+from gristmill_worker.encoder.local.budget.kept import Calibration
 from gristmill_worker.encoder.local.parity import PINNED_TEXTS
 
 #: Smallest and largest budget tried, by kind of device.

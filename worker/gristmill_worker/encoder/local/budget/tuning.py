@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Final
 
 from gristmill_schemas.errors import GristmillError
-from gristmill_worker.encoder.local.budgets import Budgets, Calibration, Measured, now
+from gristmill_worker.encoder.local.budget.kept import Budgets, Calibration, Measured, now
 
 log = logging.getLogger(__name__)
 

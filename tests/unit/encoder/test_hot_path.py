@@ -1,0 +1,152 @@
+"""Between launches nothing waits, is imported or is locked anew: what would keep a card waiting, seen without one."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gristmill_worker.encoder import open_encoder
+from gristmill_worker.encoder.local import packed
+from gristmill_worker.encoder.local.cpu_attention import grouped_attention
+from gristmill_worker.encoder.local.encoder import TransformersEncoder
+from gristmill_worker.encoder.local.layout import Layout
+from gristmill_worker.encoder.local.staging import Staging
+
+from .conftest import BUILDERS, TEXTS
+
+PACKABLE = sorted(BUILDERS.keys() - {"gpt2"})
+CPU = torch.device("cpu")
+#: Operations that ask a device for a value, or for a shape that depends on one: the host waits for all its kernels.
+WAITS = {
+    "aten::item",
+    "aten::_local_scalar_dense",
+    "aten::nonzero",
+    "aten::is_nonzero",
+    "aten::masked_select",
+    "aten::_unique2",
+}
+
+
+class Finder:
+    """Sees every import of a module that is not loaded."""
+
+    def __init__(self) -> None:
+        self.looked_for: list[str] = []
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: Any = None) -> ModuleSpec | None:
+        """Find nothing, as the last of all finders."""
+        self.looked_for.append(name)
+        return None
+
+
+@pytest.fixture
+def imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Names of the modules that were looked for and not loaded."""
+    finder = Finder()
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
+    packed.varlen_kernel.cache_clear()
+    yield finder.looked_for
+    packed.varlen_kernel.cache_clear()
+
+
+def opened(folder: Path) -> TransformersEncoder:
+    encoder = open_encoder(str(folder), device="cpu", dtype="float32", budget_tokens=256, packed=True)
+    assert isinstance(encoder, TransformersEncoder)
+    return encoder
+
+
+@pytest.mark.parametrize("name", PACKABLE)
+def test_a_launch_imports_nothing(model_root: Path, name: str, imports: list[str]) -> None:
+    encoder = opened(model_root / name)
+    batch = encoder.tokenize(TEXTS)
+    imports.clear()
+    encoder.encode(batch)
+    assert imports == []
+
+
+@pytest.mark.parametrize("name", PACKABLE)
+def test_a_packed_pass_never_asks_the_device_for_a_value(model_root: Path, name: str) -> None:
+    encoder = opened(model_root / name)
+    ids = [item.ids for item in encoder.tokenize(TEXTS)]
+    with torch.inference_mode(), torch.profiler.profile() as profile:
+        encoder._forward(ids)
+    seen = {event.key for event in profile.key_averages()}
+    assert "aten::embedding" in seen
+    assert seen & WAITS == set()
+
+
+def each_alone(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, borders: torch.Tensor, *rest: Any, **how: Any) -> Any:
+    """`varlen_attn` on a CPU: what torch's kernel computes on a card."""
+    causal, outs = how["window_size"][1] == 0, []
+    for start, stop in zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True):
+        query, key, value = (x[start:stop].transpose(0, 1)[None] for x in (q, k, v))
+        out = torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, is_causal=causal, scale=how["scale"], enable_gqa=how["enable_gqa"]
+        )
+        outs.append(out[0].transpose(0, 1))
+    return torch.cat(outs)
+
+
+def test_the_kernel_of_a_card_is_looked_for_once_and_gets_the_longest_text_as_a_number(
+    monkeypatch: pytest.MonkeyPatch, imports: list[str]
+) -> None:
+    from torch.nn.attention import varlen
+
+    longest: list[Any] = []
+
+    def attend(q: Any, k: Any, v: Any, bq: Any, bk: Any, lq: Any, lk: Any, **how: Any) -> Any:
+        longest.extend((lq, lk))
+        return each_alone(q, k, v, bq, **how)
+
+    monkeypatch.setattr(varlen, "varlen_attn", attend)
+    monkeypatch.setitem(sys.modules, "flash_attn", None)
+    layout = Layout.of([7, 3, 3, 1], CPU)
+    query, key, value = (torch.randn(1, heads, 14, 8) for heads in (4, 2, 2))
+    for causal in (True, False) * 3:
+        got = packed._varlen(query, key, value, layout, None, causal, None)
+        torch.testing.assert_close(got, grouped_attention(query, key, value, layout, None, causal, None))
+    assert {(type(each), each) for each in longest} == {(int, 7)}
+    assert imports.count("flash_attn") <= 1
+    assert packed.varlen_kernel().name == "torch varlen_attn"
+
+
+def test_a_broken_flash_attn_is_said_once_and_torchs_kernel_runs(
+    imports: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "flash_attn.py").write_text("raise RuntimeError('built for another torch')", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    names = {packed.varlen_kernel().name for _ in range(3)}
+    assert names == {"torch varlen_attn"}
+    assert caplog.text.count("built for another torch") == 1
+
+
+def test_buffers_go_round_batch_after_batch() -> None:
+    staging = Staging(CPU)
+    for size in (10, 500, 4_000, 10) * 25:
+        array = np.arange(size)
+        there = staging.up(array)
+        array[:] = -1
+        assert there.tolist() == list(range(size)), "a copy of its own: the array may change at once"
+        down = staging.down(torch.full((size, 2), float(size)))
+        np.testing.assert_array_equal(down(), np.full((size, 2), size, dtype=np.float32))
+    assert staging.made <= 2
+
+
+def test_results_under_way_do_not_share_a_buffer_and_keep_their_values() -> None:
+    staging = Staging(CPU)
+    results = [staging.down(torch.full((3, 2), float(number))) for number in range(5)]
+    arrays = [result() for result in results]
+    staging.down(torch.zeros(3, 2))()
+    assert [float(array[2, 1]) for array in arrays] == [0, 1, 2, 3, 4]
+    assert staging.made == 5
+
+
+def test_nothing_at_all_goes_up_and_down_too() -> None:
+    staging = Staging(CPU)
+    assert staging.up(np.empty(0, dtype=np.int64)).shape == (0,)
+    assert staging.down(torch.empty(0, 4))().shape == (0, 4)
