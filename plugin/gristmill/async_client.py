@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from itertools import islice
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, cast, overload
@@ -28,12 +29,13 @@ from gristmill.maintenance.dead_letters import DeadLetters, RefusedMessages
 from gristmill.models import Models
 from gristmill.options import ClientOptions, EmbeddedOptions, takes
 from gristmill.settings import ClientSettings
-from gristmill_schemas import AuditReport, DeadLetter, JobReport, Rejection, StoredDocument
+from gristmill_schemas import AuditReport, CollectionSpec, DeadLetter, IndexStatus, JobReport, Rejection, StoredDocument
 
 P = ParamSpec("P")
 T = TypeVar("T")
 S = TypeVar("S")
 F = TypeVar("F", bound=Callable[..., Any])
+R = TypeVar("R", bound=BaseModel)
 
 #: Items taken from an async iterable at once: one hop between thread and loop for all of them.
 _HOP = 64
@@ -68,6 +70,12 @@ class _Threaded(Generic[S]):
 
     async def _feed(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await _in(self._threads.feeding, function, *args, **kwargs)
+
+    async def _paused(self, looks: Generator[float, None, R]) -> R:
+        """What a generator of pauses returns. Holds no thread while it waits, and can be cancelled; the work goes on."""
+        while not isinstance(pause := await self._ask(_next, looks), BaseModel):
+            await asyncio.sleep(pause)
+        return pause
 
 
 async def _in(pool: ThreadPoolExecutor, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -132,21 +140,15 @@ class AsyncJob(_Threaded[Job]):
         self, timeout_s: float | None = None, *, progress: Callable[[JobReport], None] | None = None
     ) -> JobReport:
         """See `Job.wait`."""
-        # Holds no thread while it waits, and can be cancelled; the work itself goes on.
-        looks = self._wrapped._looks(timeout_s, progress)
-        while True:
-            pause = await self._ask(_next, looks)
-            if isinstance(pause, JobReport):
-                return pause
-            await asyncio.sleep(pause)
+        return await self._paused(self._wrapped._looks(timeout_s, progress))
 
 
-def _next(looks: Generator[float, None, JobReport]) -> float | JobReport:
+def _next(looks: Generator[float, None, R]) -> float | R:
     try:
         return next(looks)
     except StopIteration as done:  # may not cross into a coroutine
-        report: JobReport = done.value
-        return report
+        record: R = done.value
+        return record
 
 
 @answers_habits
@@ -218,6 +220,14 @@ class AsyncCollectionGroup(_Threaded[CollectionGroup]):
     get = _awaited(CollectionGroup.get)
     count = _awaited(CollectionGroup.count)
     delete = _awaited(CollectionGroup.delete)
+    index_status = _awaited(CollectionGroup.index_status)
+
+    @_as(CollectionGroup.wait_for_index)
+    async def wait_for_index(
+        self, name: str, *, timeout_s: float | None = None, progress: Callable[[IndexStatus], None] | None = None
+    ) -> IndexStatus:
+        """See `CollectionGroup.wait_for_index`."""
+        return await self._paused(self._wrapped._looks(name, timeout_s, progress))
 
 
 @answers_habits
@@ -282,6 +292,7 @@ class AsyncClient(_Threaded[Client]):
         await self._ask(self._wrapped.close)
         self._threads.close()
 
+    begin_bulk = _awaited(Client.begin_bulk)
     count = _awaited(Client.count)
     create_collection = _awaited(Client.create_collection)
     delete_where = _awaited_job(Client.delete_where)
@@ -289,6 +300,30 @@ class AsyncClient(_Threaded[Client]):
     receipt = _awaited(Client.receipt)
     search = _awaited(Client.search)
     search_many = _awaited(Client.search_many)
+
+    @_as(Client.bulk)
+    @asynccontextmanager
+    async def bulk(self, collection: str) -> AsyncIterator[CollectionSpec]:
+        """See `Client.bulk`."""
+        load = self._wrapped.bulk(collection)
+        spec = await self._ask(load.__enter__)
+        try:
+            yield spec
+        finally:
+            await asyncio.shield(self._ask(load.__exit__, None, None, None))
+
+    @_as(Client.finish_bulk)
+    async def finish_bulk(
+        self,
+        collection: str,
+        *,
+        wait: bool = True,
+        force: bool = False,
+        timeout_s: float | None = None,
+        progress: Callable[[IndexStatus], None] | None = None,
+    ) -> IndexStatus:
+        """See `Client.finish_bulk`."""
+        return await self._paused(self._wrapped._finishing(collection, wait, force, timeout_s, progress))
 
     @overload
     async def get(  # type: ignore[overload-overlap]  # a string is an iterable of strings, and meant as one id

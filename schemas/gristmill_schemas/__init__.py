@@ -7,7 +7,16 @@ import typing
 
 if typing.TYPE_CHECKING:
     from gristmill_schemas.audit import AuditReport, Finding, Gap, RefusedMessage
-    from gristmill_schemas.collection import Chunking, CollectionSpec, Instruction, LongTexts
+    from gristmill_schemas.collection import (
+        BulkHolder,
+        BulkLoad,
+        Chunking,
+        CollectionSpec,
+        IndexState,
+        IndexStatus,
+        Instruction,
+        LongTexts,
+    )
     from gristmill_schemas.document import Deletion, Document
     from gristmill_schemas.job import (
         DeadGroup,
@@ -28,6 +37,8 @@ if typing.TYPE_CHECKING:
 
 __all__ = [
     "AuditReport",
+    "BulkHolder",
+    "BulkLoad",
     "Chunking",
     "CollectionSpec",
     "DeadGroup",
@@ -39,6 +50,8 @@ __all__ = [
     "EncoderInfo",
     "Finding",
     "Gap",
+    "IndexState",
+    "IndexStatus",
     "Instruction",
     "Intent",
     "JobReport",

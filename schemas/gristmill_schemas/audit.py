@@ -72,6 +72,8 @@ class AuditReport(Record):
     repaired: int = 0
     #: Job of the documents that were enqueued again.
     job_id: str | None = None
+    #: Whether the collection was left in a bulk load, and this audit has switched its index on again.
+    index_restored: bool = False
     #: The first 1,000 gaps; the counters count all.
     findings: tuple[Finding, ...] = ()
     seconds: float = 0.0

@@ -69,6 +69,8 @@ class CollectionSpec(Stored):
     text_key: Identifier = "text"
     chunking: Chunking = Chunking()
     instructions: tuple[Instruction, ...] = ()
+    #: Since when its index is put off for a bulk load; None where it is not. Kept beside the description, not in it.
+    bulk_since: float | None = None
 
     @property
     def key(self) -> str:
@@ -81,7 +83,7 @@ class CollectionSpec(Stored):
 
     def described(self) -> dict[str, Any]:
         """What is stored with the collection: no name, since a copy under another name would bring the wrong one."""
-        return self.model_dump(mode="json", exclude={"name", "physical"})
+        return self.model_dump(mode="json", exclude={"name", "physical", "bulk_since"})
 
     @field_validator("text_key")
     @classmethod
@@ -89,3 +91,66 @@ class CollectionSpec(Stored):
         if value == SYSTEM_KEY or "." in value or "[" in value:
             raise ValueError(f"expected a plain payload key other than {SYSTEM_KEY!r}, got {value!r}")
         return value
+
+
+class BulkHolder(Stored):
+    """A process, or a promise of some hours, for whose sake a collection's index is put off."""
+
+    KIND: ClassVar[str] = "holder of a bulk load"
+
+    id: str
+    #: Seconds since 1970, by the ledger's clock: when it began, and until when it counts unless it says so again.
+    since: float
+    until: float
+    #: Where it runs, for people.
+    host: str = ""
+    #: Names the machine and its table of processes, where `pid` can be looked up; empty where it cannot.
+    machine: str = ""
+    pid: int | None = None
+
+
+class IndexSettings(Record):
+    """What decides whether Qdrant builds an index; None and absent: not ours to touch."""
+
+    #: Kilobytes of vectors from which on a segment gets an index; 0 is never.
+    indexing_threshold: int | None = None
+    #: Edges per node of the graph; 0 is no graph.
+    m: int | None = None
+    #: The same of vectors that have settings of their own, by name.
+    vectors: dict[str, int] = Field(default_factory=dict)
+
+
+class BulkLoad(Stored):
+    """Stored in the collection's metadata in Qdrant as long as its index is put off."""
+
+    KIND: ClassVar[str] = "mark of a bulk load"
+
+    #: Seconds since 1970, by the ledger's clock.
+    since: float
+    #: What was set before, and will be again.
+    before: IndexSettings
+    #: Stored beside it one by one, so that no two writers meet.
+    holders: tuple[BulkHolder, ...] = ()
+
+
+class IndexState(StrEnum):
+    """How far the index of a collection is."""
+
+    READY = "ready"  #: nothing is left to build; segments too small for an index are read whole, which is as fast
+    BUILDING = "building"  #: searches are right, and slower
+    DEFERRED = "deferred"  #: put off for a bulk load: searches are right, and slow
+    FAILED = "failed"  #: Qdrant says why
+
+
+class IndexStatus(Record):
+    """A collection's index, as Qdrant sees it now."""
+
+    collection: str
+    state: IndexState
+    points: int
+    #: Vectors in the index.
+    indexed: int
+    #: Why it failed.
+    problem: str = ""
+    #: The bulk load, while there is one.
+    bulk: BulkLoad | None = None

@@ -86,7 +86,7 @@ def test_both_say_the_same_in_help(sync: type[Any], mirror: type[Any]) -> None:
             (p.name, p.kind, p.default) for p in theirs_takes.values()
         ], name
         if name not in ("__init__", "embedded"):
-            assert inspect.iscoroutinefunction(ours) or inspect.isasyncgenfunction(ours), name
+            assert inspect.iscoroutinefunction(ours) or inspect.isasyncgenfunction(inspect.unwrap(ours)), name
 
 
 def test_help_shows_what_a_search_takes_and_gives() -> None:

@@ -118,7 +118,7 @@ def test_a_document_without_its_text_says_what_it_has() -> None:
 
 
 def test_groups_say_what_can_be_done_with_them(client: Client) -> None:
-    assert repr(client.collections) == "<CollectionGroup: count, delete, get, list>"
+    assert repr(client.collections) == "<CollectionGroup: count, delete, get, index_status, list, wait_for_index>"
     assert repr(client.dead) == "<DeadLetters: drop, get, list, replay, scroll, summary>"
 
 

@@ -111,6 +111,9 @@ def show_audit(report: AuditReport) -> None:
         say(f"{mark} {item.gap} {said(item.id or item.point_id)}: {said(item.detail)}")
     if (more := report.gaps - min(len(report.findings), _SHOWN)) > 0:
         say(f"… and {more:,} more; --json lists the first 1,000", notes)
+    if report.index_restored:
+        how = f"gristmill collections wait {said(report.collection)}"
+        say(f"a bulk load was left behind: the index is on again, and being built (`{how}`)", notes)
     if report.left:
         say(_advice(report), notes)
 

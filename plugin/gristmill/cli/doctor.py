@@ -15,7 +15,7 @@ from rich.table import Table
 
 from gristmill import ClientSettings, DeadSummary
 from gristmill.cli.dead import of_mark
-from gristmill.cli.layout import Mark, counted, fields
+from gristmill.cli.layout import Mark, counted, fields, moment
 from gristmill.cli.output import JsonFlag, console, print_json, said, say
 from gristmill.extras import brought_by
 from gristmill.ingest.hearing import require_hearing
@@ -23,6 +23,7 @@ from gristmill.ledger import Ledger, RedisLedger
 from gristmill.ledger.connection import connect
 from gristmill.ledger.reading import MAX_REFUSED, RedisEvidence
 from gristmill.settings import load_settings, mistyped, provenance
+from gristmill.store.collections import Collections
 from gristmill.store.connection import describe_transport, open_store, require_server
 from gristmill_schemas.errors import GristmillError, NotInstalled
 from gristmill_schemas.redaction import redact
@@ -115,6 +116,7 @@ def _checks(settings: ClientSettings, model: str | None) -> Iterator[Check]:
         yield _guarded("workers", lambda: _workers(ledger))
         yield _guarded("broker", lambda: _broker(settings, client, ledger))
     yield _guarded("qdrant", lambda: _qdrant(settings))
+    yield _guarded("bulk", lambda: _bulk(settings))
     for entry in importlib.metadata.entry_points(group="gristmill.checks"):
         try:
             with brought_by("worker", "encoding"):
@@ -140,6 +142,16 @@ def _redis(settings: ClientSettings, ledger: Ledger) -> str:
 def _qdrant(settings: ClientSettings) -> str:
     with closing(open_store(settings)) as store:
         return f"{redact(settings.qdrant_url)}, version {require_server(store)}, {describe_transport(settings)}"
+
+
+def _bulk(settings: ClientSettings) -> str:
+    """Collections whose index is put off; workers see to those that nobody loads any more."""
+    with closing(open_store(settings)) as store:
+        loads = [(spec.name, spec.bulk_since) for spec in Collections(store).list() if spec.bulk_since is not None]
+    if not loads:
+        return "no collection is in a bulk load"
+    told = ", ".join(f"{name} since {moment(since)}" for name, since in loads)
+    return f"searches are slow in {told}; `gristmill collections finish-bulk NAME` ends it"
 
 
 def _redis_policy(client: redis.Redis) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -9,8 +10,9 @@ import typer
 from rich.progress import DownloadColumn
 
 from gristmill import Client
+from gristmill.cli.collections.indexing import loaded_in_bulk, told, watch_index
 from gristmill.cli.jobs import watch_job
-from gristmill.cli.layout import counted
+from gristmill.cli.layout import counted, fields
 from gristmill.cli.output import JsonFlag, aside, notes, print_json, progress_bar, said, say
 from gristmill.cli.reports import as_record, print_report
 from gristmill.readers import Format, read
@@ -53,6 +55,9 @@ def ingest(
     ] = None,
     paragraphs: Annotated[bool, typer.Option(help="Text files: one document per paragraph.")] = False,
     sections: Annotated[bool, typer.Option(help="Markdown: one document per section, not per file.")] = True,
+    bulk: Annotated[
+        bool, typer.Option("--bulk", help="Put the index off meanwhile: for the first load, and for large ones.")
+    ] = False,
     wait: Annotated[bool, typer.Option(help="Wait until everything is stored.")] = True,
     as_json: JsonFlag = False,
 ) -> None:
@@ -76,20 +81,25 @@ def ingest(
         )
         bar.update(line, total=documents.total_bytes())
         _ensure(client, collection, model)
-        job = client.enqueue(
-            collection,
-            documents,
-            progress=lambda accepted: bar.update(line, note=f"{counted(accepted, 'document')} handed over"),
-        )
-        bar.stop()
-        report = watch_job(job, hidden=as_json) if wait else job.report()
+        with loaded_in_bulk(client, collection) if bulk else nullcontext():
+            job = client.enqueue(
+                collection,
+                documents,
+                progress=lambda accepted: bar.update(line, note=f"{counted(accepted, 'document')} handed over"),
+            )
+            bar.stop()
+            report = watch_job(job, hidden=as_json) if wait else job.report()
+        index = watch_index(client, collection, hidden=as_json) if bulk and wait else None
     if as_json:
         rejections = [item.model_dump(mode="json") for item in job.rejections]
-        print_json(as_record(report) | {"rejections": rejections, "notes": documents.notes})
+        built = {"index": index.model_dump(mode="json", exclude={"collection"})} if index else {}
+        print_json(as_record(report) | {"rejections": rejections, "notes": documents.notes} | built)
     else:
         for sentence in documents.notes:
             say(said(sentence), notes)
         print_report(report, as_json=False, rejections=job.rejections)
+        if index:
+            fields({"index": told(index)})
     if job.rejections or report.dead:
         raise typer.Exit(1)
 

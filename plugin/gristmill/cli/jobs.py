@@ -76,7 +76,7 @@ def watch_job(job: Job, *, hidden: bool, timeout_s: float | None = None, lives_o
     try:
         with progress_bar(hidden=hidden, left=False) as bar:
             line = bar.add_task("waiting", total=None, note="")
-            told = _Lines(hidden=hidden or notes.is_terminal)
+            told = Lines(hidden=hidden or notes.is_terminal)
 
             def look(report: JobReport) -> None:
                 pace.look(report, time.monotonic(), job.behind)
@@ -156,8 +156,8 @@ class Pace:
         return f"{told}, {self.note.replace(' · ', ', ')}" if self.note else told
 
 
-class _Lines:
-    """Where there is no terminal: a line every few seconds, later every half minute."""
+class Lines:
+    """Where there is no terminal: how far something is, a line every few seconds, later every half minute."""
 
     _OFTEN_S, _LATER_S, _LATER_FROM_S = 4.0, 30.0, 600.0
 
@@ -165,7 +165,8 @@ class _Lines:
         self._hidden = hidden
         self._began = self._last = time.monotonic()
 
-    def look(self, pace: Pace) -> None:
+    def look(self, pace: object) -> None:
+        """Say it, if it is time."""
         now = time.monotonic()
         every_s = self._OFTEN_S if now - self._began < self._LATER_FROM_S else self._LATER_S
         if not self._hidden and now - self._last >= every_s:

@@ -43,6 +43,8 @@ class Searcher:
         self._descriptions = Descriptions(collections)
         #: Keys of the collections that hold points which are not ours; searches there ask for ours alone.
         self._mixed: set[str] = set()
+        #: Bulk loads that were told of.
+        self._loads: set[tuple[str, float]] = set()
 
     def search(self, collection: str, query: str, **how: Any) -> list[SearchHit]:
         """See `Client.search`."""
@@ -113,9 +115,15 @@ class Searcher:
             raise failed
         return found
 
+    def _tell_of_bulk_load(self, spec: CollectionSpec) -> None:
+        if spec.bulk_since is not None and (load := (spec.key, spec.bulk_since)) not in self._loads:
+            self._loads.add(load)
+            log.warning("collection %r is in a bulk load: searches are right, and slow until it ends", spec.name)
+
     def _search(
         self, spec: CollectionSpec, queries: list[str], how: _How, *, certain: bool = False
     ) -> list[list[SearchHit]]:
+        self._tell_of_bulk_load(spec)
         label, sentence = resolve_instruction(spec, how.instruction)
         template = spec.space.templates.for_query
         vectors = self._queries.encode(spec.space, [template(query, sentence) for query in queries])

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from qdrant_client import QdrantClient, models
 
 from gristmill.arguments import identifier, refuse
+from gristmill.store.bulk import since_of
 from gristmill.store.connection import store_errors
 from gristmill_schemas import CollectionSpec, Distance, VectorSpace
 from gristmill_schemas.errors import CollectionNotFound, InvalidInput, NewerFormat, SpaceMismatch, StoreRefused
@@ -137,8 +138,9 @@ class Collections:
                 "vectors; choose another name",
                 collection=name,
             )
+        named = {"name": name, "physical": physical, "bulk_since": since_of(info.config.metadata or {})}
         try:
-            return CollectionSpec.read({**record, "name": name, "physical": physical})
+            return CollectionSpec.read({**record, **named})
         except InvalidInput as error:
             raise InvalidInput(f"collection {name!r}: its {error}", collection=name) from error
 

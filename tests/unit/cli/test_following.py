@@ -73,7 +73,7 @@ def test_the_bar_fits_its_terminal(terminal: Callable[..., Terminal], columns: i
 def test_where_there_is_no_terminal_a_line_is_said_now_and_then(
     terminal: Callable[..., Terminal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs._Lines, "_OFTEN_S", 0.0)
+    monkeypatch.setattr(jobs.Lines, "_OFTEN_S", 0.0)
     there = terminal(tty=False)
     with Client.embedded(model="hash:8") as client:
         client.create_collection("c")

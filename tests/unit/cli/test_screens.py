@@ -26,7 +26,7 @@ from gristmill import (
     SearchHit,
 )
 from gristmill.cli.audit import show_audit, show_receipt
-from gristmill.cli.collections import show_collection, show_collections
+from gristmill.cli.collections.commands import show_collection, show_collections
 from gristmill.cli.dead import show_letter, show_letters, show_refused, show_summary
 from gristmill.cli.doctor import Check, show_checks, show_settings
 from gristmill.cli.jobs import show_jobs

@@ -26,12 +26,14 @@ from gristmill.ingest.transport import redis_transport
 from gristmill.ledger import RedisLedger
 from gristmill.ledger.connection import connect
 from gristmill.ledger.reading import RedisEvidence
+from gristmill.maintenance.bulk_loads import BulkLoads
 from gristmill.startup import await_servers
 from gristmill.store.collections import Collections
 from gristmill.store.connection import describe_transport, open_store, require_server
 from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.redaction import redact
 from gristmill_worker.encoder import Encoder
+from gristmill_worker.pipeline.bulk_loads import BULK_PERIOD_S, BulkLoadsOver
 from gristmill_worker.pipeline.engine import Engine
 from gristmill_worker.pipeline.handler import Handled
 from gristmill_worker.pipeline.late_writes import PERIOD_S, LateWrites
@@ -120,14 +122,19 @@ def run_worker(
             )
             for digest, engine in host.engines.items()
         }
-        parking = Parking(RedisEvidence(ledger), host.clock)
+        evidence = RedisEvidence(ledger)
+        parking = Parking(evidence, host.clock)
         guard = Guard(host.engines, host.accepts, parking)
         stalled = StallWatch(lambda: _takable(guard, queues), lambda: host.leases.held, lambda: guard.taken)
         again = threading.Event()
         if absent:
             chores["absent models"] = (LOOK_S, AbsentModels(absent, host.notices, lambda: _start_again(again)))
         late = LateWrites(ledger, store, Collections(store), holder=host.worker_id)
-        host.start(_watches(settings, host), {**chores, "stall watch": (5.0, stalled), "late writes": (PERIOD_S, late)})
+        loads = BulkLoadsOver(
+            ledger, host.collections, BulkLoads(store, ledger, evidence), host.notices, holder=host.worker_id
+        )
+        chores |= {"stall watch": (5.0, stalled), "late writes": (PERIOD_S, late), "bulk loads": (BULK_PERIOD_S, loads)}
+        host.start(_watches(settings, host), chores)
         for lane in lanes:
             lane.start()
             closing.callback(lane.close)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
@@ -21,12 +21,14 @@ from qdrant_client import QdrantClient
 from gristmill.backends import Parts
 from gristmill.ledger import Keeping, MemoryLedger
 from gristmill.ledger.reading import MemoryEvidence
+from gristmill.maintenance.bulk_loads import BulkLoads
 from gristmill.settings import ClientSettings, load_settings
 from gristmill.store.collections import Collections
 from gristmill.store.connection import open_local_store, open_store
 from gristmill_schemas import VectorSpace
 from gristmill_schemas.redaction import clean_loggers
 from gristmill_worker.phases import shown
+from gristmill_worker.pipeline.bulk_loads import BULK_PERIOD_S, BulkLoadsOver
 from gristmill_worker.pipeline.engine import Engine, load_encoder
 from gristmill_worker.pipeline.handler import Handled
 from gristmill_worker.pipeline.late_writes import PERIOD_S, LateWrites
@@ -72,9 +74,17 @@ def _open(settings: ClientSettings, overrides: Mapping[str, Any]) -> Parts:
     # Only what was given back for a while needs it: nothing gets lost on the way to a thread.
     reconciler = Reconciler(ledger, dispatcher, dispatcher, engine.digest, host.worker_id, _RECONCILE_S)
     late = LateWrites(ledger, store, host.collections, host.worker_id)
-    host.start(chores={"reconciler": (_RECONCILE_S, reconciler), "late writes": (PERIOD_S, late)})
-    clean_loggers()
+    chores: dict[str, tuple[float, Callable[[], None]]] = {
+        "reconciler": (_RECONCILE_S, reconciler),
+        "late writes": (PERIOD_S, late),
+    }
     queries, evidence = _EngineQueries(engine), MemoryEvidence(ledger)
+    if not local:
+        loads = BulkLoads(store, ledger, evidence)
+        over = BulkLoadsOver(ledger, host.collections, loads, host.notices, host.worker_id)
+        chores["bulk loads"] = (BULK_PERIOD_S, over)
+    host.start(chores=chores)
+    clean_loggers()
     return Parts(worker_settings, ledger, dispatcher, store, queries, evidence, local=local, closing=closing)
 
 

@@ -1,4 +1,4 @@
-"""`gristmill collections create|list|show|delete`."""
+"""`gristmill collections create|list|show|delete`: what collections are."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from gristmill import CollectionSpec, Instruction, InvalidInput, LongTexts
-from gristmill.cli.layout import counted, fields, flat, listing
+from gristmill import CollectionSpec, IndexState, IndexStatus, Instruction, InvalidInput, LongTexts
+from gristmill.cli.layout import counted, fields, flat, listing, moment
 from gristmill.cli.output import JsonFlag, aside, confirm, console, print_json, said, say
 from gristmill.startup import open_client
 
@@ -32,6 +32,9 @@ def create(
     instruction: Annotated[
         list[str] | None, typer.Option(help="Register an instruction: name=sentence. Repeat for more.")
     ] = None,
+    bulk: Annotated[
+        bool, typer.Option("--bulk", help="Put its index off, for an hour and while it is loaded; see `finish-bulk`.")
+    ] = False,
     update: Annotated[
         bool, typer.Option("--update", help="Give an existing collection this chunking and these instructions.")
     ] = False,
@@ -51,6 +54,8 @@ def create(
             instructions=[_instruction(text) for text in instruction] if instruction else None,
             update=update,
         )
+        if bulk:
+            spec = client.begin_bulk(name)
     _show(spec, None, as_json)
 
 
@@ -85,23 +90,34 @@ def show_collections(rows: Sequence[tuple[CollectionSpec, int]]) -> None:
 def show(name: str, as_json: JsonFlag = False) -> None:
     """Show one collection."""
     with open_client(aside, redis=False) as client:
-        _show(client.collections.get(name), client.collections.count(name), as_json)
+        spec, points = client.collections.get(name), client.collections.count(name)
+        _show(spec, points, as_json, client.collections.index_status(name))
 
 
-def _show(spec: CollectionSpec, points: int | None, as_json: bool) -> None:
+def _show(spec: CollectionSpec, points: int | None, as_json: bool, index: IndexStatus | None = None) -> None:
     if as_json:
-        counted_points = {} if points is None else {"points": points}
-        print_json(spec.model_dump(mode="json") | {"fingerprint": spec.space.fingerprint} | counted_points)
+        more = {"points": points, "index": index and index.model_dump(mode="json", exclude={"collection"})}
+        told = {name: value for name, value in more.items() if value is not None}
+        print_json(spec.model_dump(mode="json") | {"fingerprint": spec.space.fingerprint} | told)
     else:
-        show_collection(spec, points)
+        show_collection(spec, points, index)
 
 
-def show_collection(spec: CollectionSpec, points: int | None) -> None:
+def show_collection(spec: CollectionSpec, points: int | None, index: IndexStatus | None = None) -> None:
     """One collection's description for people."""
     holds = "" if points is None else f": {counted(points, 'point')}"
     say(f"[bold]{said(spec.name)}[/]{holds}")
     console.print()
-    fields([*_properties(spec), *map(_told, spec.instructions)])
+    fields([*_properties(spec), *_indexing(spec, index), *map(_told, spec.instructions)])
+
+
+def _indexing(spec: CollectionSpec, index: IndexStatus | None) -> Iterator[tuple[str, object]]:
+    if spec.bulk_since is not None:
+        yield "in bulk since", f"{moment(spec.bulk_since)}: searches are right, and slow, until it ends"
+    if index is not None and index.points:
+        yield "index", f"{index.state}, {index.indexed:,} of {counted(index.points, 'point')} in it"
+    if index is not None and index.state is IndexState.FAILED:
+        yield "", index.problem
 
 
 def _properties(spec: CollectionSpec) -> Iterator[tuple[str, object]]:
@@ -109,7 +125,9 @@ def _properties(spec: CollectionSpec) -> Iterator[tuple[str, object]]:
         yield "alias of", spec.physical
     yield from flat(spec.space.model_dump(mode="json", exclude={"model_digest"}))
     yield "fingerprint", spec.space.fingerprint
-    yield from flat(spec.model_dump(mode="json", exclude={"name", "physical", "space", "instructions", "format"}))
+    yield from flat(
+        spec.model_dump(mode="json", exclude={"name", "physical", "space", "instructions", "format", "bulk_since"})
+    )
 
 
 def _told(instruction: Instruction) -> tuple[str, object]:
