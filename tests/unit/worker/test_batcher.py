@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gristmill_schemas.errors import AcceleratorOutOfMemory, EncodingFailed, ShuttingDown
-from gristmill_worker.batching.batcher import Batcher, Lane, Row
+from gristmill_worker.batching.batcher import QUERY_TOKENS, Batcher, Lane, Row
 from gristmill_worker.batching.canary import CANARY_TEXTS
 from gristmill_worker.encoder.base import TokenizedText, Vectors
 from gristmill_worker.encoder.hash_encoder import HashEncoder
@@ -132,6 +132,30 @@ def test_every_text_gets_its_own_row_and_culprits_fail_alone(
 def test_no_texts_give_no_rows(open_batcher: MakeBatcher) -> None:
     _, batcher = open_batcher()
     assert rows_of(batcher.submit([])) == []
+
+
+def test_waiting_queries_share_launches_up_to_the_size_below_which_a_launch_costs_the_same(
+    open_batcher: MakeBatcher,
+) -> None:
+    encoder, batcher = open_batcher(budget_tokens=100_000)
+    encoder.door.clear()
+    first = batcher.submit(encoder.tokenize(["bulk"]))
+    assert encoder.at_door.wait(30)
+    queries = [f"{number} " * 20 for number in range(100)]
+    waiting = [batcher.submit(encoder.tokenize([query]), Lane.INTERACTIVE) for query in queries]
+    encoder.door.set()
+    for query, future in zip(queries, waiting, strict=True):
+        assert correct(encoder, [query], rows_of(future))
+    rows_of(first)
+    launches = [len(batch) for batch in encoder.batches[1:]]
+    assert sorted(launches, reverse=True) == [32, 32, 32, 4]
+    assert QUERY_TOKENS == 32 * 20
+
+
+def test_bulk_is_not_cut_at_the_size_for_queries(open_batcher: MakeBatcher) -> None:
+    encoder, batcher = open_batcher(budget_tokens=100_000)
+    rows_of(batcher.submit(encoder.tokenize(["a " * 20] * 100)))
+    assert [len(batch) for batch in encoder.batches] == [100]
 
 
 def test_each_text_that_has_its_vector_is_told_of_at_once_and_one_that_failed_is_not(open_batcher: MakeBatcher) -> None:

@@ -52,6 +52,9 @@ Row = npt.NDArray[np.float32] | EncodingFailed | Unavailable
 
 #: Most texts planned at once. Enough for sorting to pay, few enough that a query never waits for more than one batch.
 _WINDOW_TEXTS = 4096
+#: Most tokens of queries in one launch, one longer query apart. Below, a launch on a card costs the same whatever it holds,
+#: since the host starts kernels more slowly than the card ends them; beyond, each further query makes all of them wait.
+QUERY_TOKENS = 640
 
 
 class Lane(StrEnum):
@@ -236,7 +239,7 @@ class Batcher:
 
     def _serve_queries(self) -> None:
         # At every turn: a query waits for what is launched already, never for a window.
-        self._urgent.extend(self._plan(self._take(Lane.INTERACTIVE)))
+        self._urgent.extend(self._plan(self._take(Lane.INTERACTIVE), QUERY_TOKENS))
         while self._urgent:
             if self._launch(self._urgent.popleft()):
                 self._collect(*self._running.pop())
@@ -255,10 +258,11 @@ class Batcher:
             self._in_hand = [waiting.popleft() for _ in range(min(len(waiting), _WINDOW_TEXTS))]
         return self._in_hand
 
-    def _plan(self, entries: Sequence[_Entry]) -> list[_Batch]:
+    def _plan(self, entries: Sequence[_Entry], most_tokens: int | None = None) -> list[_Batch]:
         self._budget.measured_anew(self._encoder.limits.tokens)
         lengths = [entry.text.n_tokens for entry in entries]
-        groups = plan(lengths, self._budget.tokens, texts=self._limits.texts, padded=self._limits.padded)
+        budget = min(self._budget.tokens, most_tokens or self._budget.tokens)
+        groups = plan(lengths, budget, texts=self._limits.texts, padded=self._limits.padded)
         return [[entries[index] for index in group] for group in spread(groups)]
 
     def _launch(self, batch: _Batch) -> bool:

@@ -35,8 +35,9 @@ log = logging.getLogger(__name__)
 _KEPT_S, _LONGEST_KEPT_S = 1.0, 60.0
 #: One blocking read; short, so that closing is quick.
 _READ_S = 1.0
-#: Queries tokenized and waiting for the model at once. The batcher joins them into one batch.
-_THREADS = 8
+#: Queries tokenized and waiting for the model at once. The batcher joins them into launches of `QUERY_TOKENS`: about so many
+#: queries of ordinary length fill one.
+_THREADS = 32
 #: How long it is shown that queries came too late.
 _SHOWN_S = 60.0
 _MICROS = 1_000_000
