@@ -1,9 +1,10 @@
-"""CPU: swaps a model's modules for fused ones with prepacked weights. Same mathematics, less memory traffic.
+"""CPU: swaps a model's modules for fused ones and products that suit the processor. Same mathematics, less memory traffic.
 
 What it does, measured on one core of an AVX512-BF16 machine against the plain modules:
-- every Linear keeps its weight in oneDNN's blocked layout instead of reordering it per call: 3-15 % in bfloat16, 15 to
-  25 % in float32;
-- activations (GELU, SiLU, times the up projection) and residual sums happen while the product is still in registers;
+- every Linear keeps its weight as the fastest product wants it (see `cpu_products`) instead of reordering it per call: 3 to
+  15 % in bfloat16, 15 to 25 % in float32;
+- activations (GELU, SiLU, times the up projection) and residual sums happen while the product is still in registers, where
+  the processor gains by it;
 - RMSNorm makes two passes less over the row.
 
 Swapping costs milliseconds per layer. It is undone if the parity gate finds a difference, and it needs oneDNN operators
@@ -15,13 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import nn
 
-#: The operators behind `torch.compile` on CPU: product with a packed weight, then an activation or a second operand.
-_OPS: Final = torch.ops.mkldnn
+from gristmill_worker.encoder.local.cpu_products import Product, product
 
 Undo = Callable[[], None]
 
@@ -37,36 +37,12 @@ def _works(dtype: torch.dtype) -> bool:
     linear = nn.Linear(16, 16, dtype=dtype)
     x = torch.ones(1, 16, dtype=dtype)
     try:
-        fused = PrepackedLinear(linear)
-        fused.activated(x, "gelu", "none")
+        fused = Product(linear)
+        fused.activated(x, "gelu")
         fused.combined(x, fused(x), "add")
     except (AttributeError, RuntimeError):
         return False
     return True
-
-
-class PrepackedLinear(nn.Module):
-    """A Linear whose weight is stored as oneDNN multiplies it. Any leading shape; no gradients."""
-
-    def __init__(self, linear: nn.Linear) -> None:
-        super().__init__()
-        # Plain attributes and not buffers: nothing may cast or move a packed weight.
-        self._packed = _OPS._reorder_linear_weight(linear.weight.detach(), None)
-        self._bias = None if linear.bias is None else linear.bias.detach()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x W' + b."""
-        return self.activated(x, "none")
-
-    def activated(self, x: torch.Tensor, name: str, algorithm: str = "") -> torch.Tensor:
-        """f(x W' + b) for `none`, `swish` (SiLU) or `gelu`."""
-        out: torch.Tensor = _OPS._linear_pointwise(x, self._packed, self._bias, name, [], algorithm)
-        return out
-
-    def combined(self, x: torch.Tensor, other: torch.Tensor, operation: str) -> torch.Tensor:
-        """(x W' + b) `add` or `mul` other."""
-        out: torch.Tensor = _OPS._linear_pointwise.binary(x, other, self._packed, self._bias, operation)
-        return out
 
 
 class GatedMlp(nn.Module):
@@ -74,7 +50,8 @@ class GatedMlp(nn.Module):
 
     def __init__(self, mlp: Any) -> None:
         super().__init__()
-        self.gate_proj, self.up_proj, self.down_proj = (_linear(mlp, n) for n in ("gate_proj", "up_proj", "down_proj"))
+        self.gate_proj, self.up_proj = product(mlp.gate_proj, "swish"), product(mlp.up_proj, "mul")
+        self.down_proj = product(mlp.down_proj)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(…, H) to (…, H)."""
@@ -87,11 +64,11 @@ class GeluLinear(nn.Module):
 
     def __init__(self, module: Any) -> None:
         super().__init__()
-        self.dense = _linear(module, "dense")
+        self.dense = product(module.dense, "gelu")
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """(…, H) to (…, intermediate)."""
-        return self.dense.activated(hidden_states, "gelu", "none")
+        return self.dense.activated(hidden_states, "gelu")
 
 
 class ResidualNorm(nn.Module):
@@ -99,7 +76,7 @@ class ResidualNorm(nn.Module):
 
     def __init__(self, module: Any) -> None:
         super().__init__()
-        self.dense = _linear(module, "dense")
+        self.dense = product(module.dense, "add")
         self.LayerNorm = module.LayerNorm  # transformers' own name for it
 
     def forward(self, hidden_states: torch.Tensor, input_tensor: torch.Tensor) -> torch.Tensor:
@@ -125,10 +102,6 @@ class RmsNorm(nn.Module):
         return scaled.to(x.dtype).mul_(self._weight)
 
 
-def _linear(module: nn.Module, name: str) -> PrepackedLinear:
-    return PrepackedLinear(getattr(module, name))
-
-
 def _replacement(module: nn.Module) -> nn.Module | None:
     """The fused twin of a module, told by what it is made of; None where there is none."""
     parts = {name: type(child).__name__ for name, child in module.named_children()}
@@ -140,7 +113,7 @@ def _replacement(module: nn.Module) -> nn.Module | None:
         return ResidualNorm(module)
     if type(module).__name__ in ("Qwen3RMSNorm", "Qwen2RMSNorm", "LlamaRMSNorm", "MistralRMSNorm"):
         return RmsNorm(module)
-    return PrepackedLinear(module) if type(module) is nn.Linear else None
+    return product(module) if type(module) is nn.Linear else None
 
 
 def fuse(model: nn.Module) -> Undo:

@@ -1,0 +1,73 @@
+"""Products on a CPU: every way gives what the plain modules give, and the choice among them is one of speed only."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from gristmill_worker.encoder.local import cpu_products
+from gristmill_worker.encoder.local.cpu_fusing import fusable
+from gristmill_worker.encoder.local.cpu_products import BlasProduct, Product, ThenProduct, product
+
+WAYS = (Product, ThenProduct, BlasProduct)
+AFTER: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "gelu": lambda y, _: nn.functional.gelu(y),
+    "swish": lambda y, _: nn.functional.silu(y),
+    "add": lambda y, other: y + other,
+    "mul": lambda y, other: y * other,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(5, 8), (1, 5, 8), (2, 3, 8), (1, 0, 8)])
+def test_every_way_gives_what_the_plain_modules_give(way: type[Product], bias: bool, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    linear, x = nn.Linear(8, 12, bias), torch.randn(shape)
+    with torch.inference_mode():
+        other, expected, twin = torch.randn(*shape[:-1], 12), linear(x), way(linear)
+        torch.testing.assert_close(twin(x), expected)
+        for name in ("gelu", "swish"):
+            torch.testing.assert_close(twin.activated(x, name), AFTER[name](expected, other))
+        for name in ("add", "mul"):
+            before = other.clone()
+            torch.testing.assert_close(twin.combined(x, other, name), AFTER[name](expected, other))
+            torch.testing.assert_close(other, before, msg="what is added is used again")
+
+
+@pytest.mark.parametrize("fastest", WAYS)
+def test_in_float32_the_fastest_is_taken_and_timed_once_per_shape(
+    fastest: type[Product], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed: list[type[Product]] = []
+
+    def seconds(way: Product, x: torch.Tensor, other: torch.Tensor, then: str) -> float:
+        timed.append(type(way))
+        return 0.5 if type(way) is fastest else 1.0
+
+    monkeypatch.setattr(cpu_products, "_seconds", seconds)
+    cpu_products._fastest.cache_clear()
+    try:
+        for _ in range(3):
+            assert type(product(nn.Linear(8, 12), "gelu")) is fastest
+        assert len(timed) == len(WAYS) * timed.count(fastest)
+        assert timed.count(fastest) <= 8
+    finally:
+        cpu_products._fastest.cache_clear()
+
+
+def test_a_difference_within_noise_leaves_onednns_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_products, "_seconds", lambda way, *_: 1.0 if type(way) is Product else 0.99)
+    cpu_products._fastest.cache_clear()
+    try:
+        assert type(product(nn.Linear(8, 12))) is Product
+    finally:
+        cpu_products._fastest.cache_clear()
+
+
+@pytest.mark.skipif(
+    not fusable(torch.device("cpu"), torch.bfloat16), reason="oneDNN packs no bfloat16 weights on this processor"
+)
+def test_in_bfloat16_everything_happens_inside_the_product() -> None:
+    assert type(product(nn.Linear(8, 12, dtype=torch.bfloat16), "gelu")) is Product
