@@ -133,8 +133,8 @@ def _cosine_error(encoder: TransformersEncoder, plain: Loaded, texts: list[str])
     if not items:
         return 0.0
     with torch.inference_mode():
-        forward = PaddedForward(plain.model, plain.info.pooling, plain.device)
-        reference = reference_vectors(forward, [item.ids for item in items])
+        forward = PaddedForward(plain.model, plain.info.pooling, plain.device, plain.own_attention)
+        reference = plain.head(reference_vectors(forward, [item.ids for item in items]))
     return max(0.0, cosine_distance(torch.from_numpy(encode_all(encoder, items)), reference.cpu()))
 
 

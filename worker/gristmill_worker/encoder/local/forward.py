@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, Protocol
 
 import numpy as np
@@ -60,8 +61,8 @@ class PaddedForward:
 
     padded = True
 
-    def __init__(self, model: Any, pooling: Pooling, device: torch.device) -> None:
-        _set_attention(model, "sdpa" if model._supports_sdpa else "eager")
+    def __init__(self, model: Any, pooling: Pooling, device: torch.device, attention: str) -> None:
+        _set_attention(model, attention)
         self._model, self._pooling, self._device = model, pooling, device
         pad = getattr(model.config, "pad_token_id", None)
         self._pad_id = 0 if pad is None else int(pad)
@@ -91,6 +92,27 @@ def _set_attention(model: Any, name: str) -> None:
         model.set_attn_implementation(name)
     if name == PACKED and model.config._attn_implementation != PACKED:
         raise TypeError(f"{type(model).__name__} has an attention of its own, which cannot be exchanged")
+
+
+class AlikeForward:
+    """Texts of one length at a time, so that none is padded: for models whose vectors padding changes (FNet, ConvBERT)."""
+
+    padded = True
+
+    def __init__(self, forward: Forward) -> None:
+        self._forward = forward
+
+    def __call__(self, texts: Sequence[Ids], prompts: Sequence[int] = ()) -> torch.Tensor:
+        """See `Forward`."""
+        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+        passes = []
+        for _, alike in groupby(order, key=lambda row: len(texts[row])):
+            rows = list(alike)
+            passes.append(
+                self._forward([texts[row] for row in rows], [prompts[row] for row in rows] if prompts else ())
+            )
+        found = torch.cat(passes)
+        return found[torch.argsort(torch.tensor(order, device=found.device))]
 
 
 class StaticForward:

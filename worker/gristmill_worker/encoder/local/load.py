@@ -53,6 +53,11 @@ class Loaded:
     device: torch.device
     dtype: torch.dtype
 
+    @property
+    def own_attention(self) -> str:
+        """The attention that transformers chose for this model, as long as no other was set."""
+        return str(self.model.config._attn_implementation)
+
 
 def load(
     model: str,

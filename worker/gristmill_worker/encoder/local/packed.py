@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 #: Name under which models select this attention.
 PACKED: Final = "gristmill_packed"
+#: What some models want of their attention besides (Gemma 2's capped scores, GPT-OSS's sinks): small differences on small
+#: texts, which the parity gate might let pass.
+_NOT_PERFORMED: Final = ("softcap", "s_aux", "sinks", "position_bias", "attention_bias", "head_mask")
 
 
 def packed_attention(
@@ -38,7 +41,7 @@ def packed_attention(
     sliding_window: int | None = None,
     is_causal: bool | None = None,
     packed: Layout | None = None,
-    **_: Any,
+    **more: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention inside each text of a packed row; the signature is that of transformers' attention functions.
 
@@ -50,12 +53,15 @@ def packed_attention(
         scaling: factor on the scores.
         sliding_window: tokens that a local layer sees, itself included; to both sides if not causal.
         packed: the layout. Models that drop it cannot be packed.
+        more: what else the model wants, which may be more than is performed here.
 
     Returns:
         (1, sum T, heads, head size), and no attention weights.
     """
     if packed is None:
         raise TypeError(f"{type(module).__name__} does not pass keywords to its attention: it cannot be packed")
+    if unknown := [name for name in _NOT_PERFORMED if more.get(name) is not None]:
+        raise TypeError(f"{type(module).__name__} wants {', '.join(unknown)} of its attention")
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
     window = sliding_window if sliding_window is not None and sliding_window < packed.longest else None
     run = _varlen if query.is_cuda else grouped_attention

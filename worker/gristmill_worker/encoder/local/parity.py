@@ -4,7 +4,7 @@ A few pinned texts of mixed and of equal lengths, one longer than common sliding
 one with transformers' own attention, then together through the candidate pass. Two laws must hold: equal vectors, and
 no influence of neighbours (the candidate with one text alone gives what it gives in company).
 
-The passes are tried in order, fastest first: packed with fused modules (CPU), packed, padded.
+The passes are tried in order, fastest first: packed with fused modules (CPU), packed, padded, texts of one length at a time.
 """
 
 from __future__ import annotations
@@ -15,10 +15,18 @@ from typing import Final, TypeVar
 
 import torch
 
-from gristmill_schemas.errors import InvalidInput
+from gristmill_schemas.errors import InvalidInput, ModelUnavailable
 from gristmill_worker.encoder.local.cpu_fusing import fusable, fuse
-from gristmill_worker.encoder.local.forward import Forward, Ids, PackedForward, PaddedForward, StaticForward
+from gristmill_worker.encoder.local.forward import (
+    AlikeForward,
+    Forward,
+    Ids,
+    PackedForward,
+    PaddedForward,
+    StaticForward,
+)
 from gristmill_worker.encoder.local.load import Loaded
+from gristmill_worker.encoder.model.modules import WAY_OUT
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -73,18 +81,20 @@ def choose_forward(loaded: Loaded, packed: bool | None = None) -> Forward:
     """Find the pass, changing the model's modules where that is part of it.
 
     Args:
-        loaded: the model.
+        loaded: the model, as it was loaded.
         packed: None packs if the gate allows; True insists; False pads.
 
     Raises:
         InvalidInput: `packed=True`, and the gate refuses.
+        ModelUnavailable: the model cannot encode even one short text.
     """
     if isinstance(loaded.model, torch.nn.EmbeddingBag):
         return StaticForward(loaded.model, loaded.device)
+    own = loaded.own_attention
     pinned = [item.ids for item in loaded.tokenizer.tokenize(PINNED_TEXTS)]
-    reference = reference_vectors(_padded(loaded), pinned)
+    reference = _reference(loaded, _padding(loaded, own), pinned)
     if packed is False:
-        return _fused(loaded, _padded(loaded), pinned, reference)
+        return _padded(loaded, own, pinned, reference)
     candidate = _tried(lambda: PackedForward(loaded.model, loaded.info.pooling, loaded.device))
     problem = candidate if isinstance(candidate, str) else check(candidate, pinned, reference, loaded.dtype)
     if problem is None and not isinstance(candidate, str):
@@ -92,11 +102,37 @@ def choose_forward(loaded: Loaded, packed: bool | None = None) -> Forward:
     if packed:
         raise InvalidInput(f"packed: {loaded.info.model} cannot be packed: {problem}")
     log.warning("%s runs in padded batches, since packed %s", loaded.info.model, problem)
-    return _fused(loaded, _padded(loaded), pinned, reference)
+    return _padded(loaded, own, pinned, reference)
 
 
-def _padded(loaded: Loaded) -> PaddedForward:
-    return PaddedForward(loaded.model, loaded.info.pooling, loaded.device)
+def _reference(loaded: Loaded, forward: Forward, pinned: list[Ids]) -> torch.Tensor:
+    try:
+        return reference_vectors(forward, pinned)
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:
+        raise ModelUnavailable(
+            f"{loaded.info.model}: {type(loaded.model).__name__} fails at a first text ({type(error).__name__}: {error}); "
+            f"{WAY_OUT}"
+        ) from error
+
+
+def _padding(loaded: Loaded, attention: str) -> PaddedForward:
+    return PaddedForward(loaded.model, loaded.info.pooling, loaded.device, attention)
+
+
+def _padded(loaded: Loaded, attention: str, pinned: list[Ids], reference: torch.Tensor) -> Forward:
+    """Padded batches, or where padding itself changes vectors, batches of one length."""
+    forward = _padding(loaded, attention)
+    worst = cosine_distance(forward(pinned), reference)
+    if worst <= MAX_DISTANCE[loaded.dtype]:
+        return _fused(loaded, forward, pinned, reference)
+    log.warning(
+        "%s runs texts of one length at a time, since padding changes its vectors by %.1e in cosine",
+        loaded.info.model,
+        worst,
+    )
+    return _fused(loaded, AlikeForward(forward), pinned, reference)
 
 
 def _fused(loaded: Loaded, forward: Forward, pinned: list[Ids], reference: torch.Tensor) -> Forward:

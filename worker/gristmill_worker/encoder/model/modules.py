@@ -118,6 +118,8 @@ class Modules:
     max_tokens: int | None = None
     lower_case: bool = False
     pooling: Pooling | None = None
+    #: Dimensions of the pooled vector, as far as the pooling says.
+    width: int | None = None
     #: Whether the tokens of a prompt are pooled like those of the text.
     include_prompt: bool = True
     #: After pooling, in order.
@@ -184,13 +186,11 @@ def read_modules(folder: Path) -> Modules:
     if kind != "Transformer" or not rest or rest[0][0] != "Pooling":
         names = ", ".join(name for name, _ in listed)
         _refuse(folder, f"expected Transformer, Pooling and what follows, or StaticEmbedding, got {names}")
-    pooling, include_prompt = _pooling(rest[0][1])
     return Modules(
         True,
         config,
         where,
-        pooling=pooling,
-        include_prompt=include_prompt,
+        **_pooling(rest[0][1]),
         layers=_layers(folder, rest[1:]),
         **_input(where),
     )
@@ -255,8 +255,8 @@ def _check_unused(path: Path, settings: Mapping[str, Any], known: frozenset[str]
         )
 
 
-def _pooling(folder: Path) -> tuple[Pooling, bool]:
-    """How `1_Pooling/config.json` pools, in the old spelling (flags) or the new one; and whether prompts are pooled too."""
+def _pooling(folder: Path) -> dict[str, Any]:
+    """What `1_Pooling/config.json` says, in the old spelling (flags) or the new one (`pooling_mode`)."""
     config = read_json(folder / "config.json", required=True)
     said = config.get("pooling_mode") or [mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)] or "mean"
     modes = [said] if isinstance(said, str) else list(said)
@@ -265,7 +265,11 @@ def _pooling(folder: Path) -> tuple[Pooling, bool]:
             f"{folder / 'config.json'}: Gristmill pools by one of {', '.join(POOLING_MODES)}, and this model wants {modes}; "
             f"{WAY_OUT}"
         )
-    return POOLING_MODES[modes[0]], bool(config.get("include_prompt", True))
+    return {
+        "pooling": POOLING_MODES[modes[0]],
+        "width": config.get("embedding_dimension") or config.get("word_embedding_dimension"),
+        "include_prompt": bool(config.get("include_prompt", True)),
+    }
 
 
 def _layers(folder: Path, listed: list[tuple[str, Path]]) -> tuple[Layer, ...]:

@@ -27,9 +27,9 @@ def read_templates(config: Mapping[str, Any]) -> tuple[Templates, bool] | None:
     None where there are no prompts.
     """
     prompts = {str(k): str(v or "") for k, v in (config.get("prompts") or {}).items()}
-    default = prompts.get(str(config.get("default_prompt_name")), "")
-    query = next((prompts[name] for name in _QUERY_PROMPTS if name in prompts), default)
-    document = next((prompts[name] for name in _DOCUMENT_PROMPTS if name in prompts), default)
+    # `default_prompt_name` is for neither: encode_query and encode_document have an empty prompt where theirs is absent.
+    query = next((prompts[name] for name in _QUERY_PROMPTS if name in prompts), "")
+    document = next((prompts[name] for name in _DOCUMENT_PROMPTS if name in prompts), "")
     if not query and not document:
         return None
     plain = prefixed(query, document)

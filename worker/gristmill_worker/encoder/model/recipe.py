@@ -208,9 +208,11 @@ def _hidden_size(config: dict[str, Any], modules: Modules) -> int:
     if modules.static:
         return _static_width(modules.transformer)
     inner = config.get("text_config") or config
-    for key in ("hidden_size", "d_model", "dim", "n_embd"):
+    for key in ("hidden_size", "d_model", "dim", "n_embd", "emb_dim"):
         if isinstance(inner.get(key), int):
             return int(inner[key])
+    if modules.width:
+        return modules.width
     raise ModelUnavailable(f"{modules.transformer / 'config.json'}: expected hidden_size, found none")
 
 
