@@ -49,6 +49,7 @@ class EmbeddedOptions(_SharedOptions, total=False):
     """Every setting of an application and of a worker but the place, which `Client.embedded` takes first."""
 
     revision: str | None
+    trust_remote_code: bool | None
     device: str | None
     dtype: str | None
     pooling: str | None

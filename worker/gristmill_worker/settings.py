@@ -14,6 +14,11 @@ class WorkerSettings(ClientSettings):
     """What a worker needs to encode and to write."""
 
     revision: str | None = Field(None, description="Commit of the model on the hub; unset takes its main branch")
+    trust_remote_code: bool = Field(
+        False,
+        description="Run the Python code that a model brings along (`auto_map` in its `config.json`); a hub id then needs "
+        "its commit as `revision`",
+    )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|mps|cuda(:\d{1,3})?)$",

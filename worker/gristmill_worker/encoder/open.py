@@ -25,6 +25,7 @@ def open_encoder(
     budget_tokens: int | None = None,
     packed: bool | None = None,
     api_key: str | None = None,
+    trust_remote_code: bool = False,
 ) -> Encoder:
     """Load a model.
 
@@ -41,6 +42,7 @@ def open_encoder(
         budget_tokens: most tokens per forward pass; None measures what pays off (cached per machine and model).
         packed: None packs where the start-up check allows, True insists, False pads.
         api_key: sent to remote servers as a bearer token.
+        trust_remote_code: run the code that a model brings along; a hub id then needs a commit as its revision.
 
     Raises:
         ModelUnavailable: no such folder or model, or the hub or server is out of reach.
@@ -50,7 +52,10 @@ def open_encoder(
     if model.startswith("hash:"):
         return _open_hash(model, max_tokens)
     chosen = Overrides(
-        pooling=None if pooling is None else _pooling(pooling), normalize=normalize, max_tokens=max_tokens
+        pooling=None if pooling is None else _pooling(pooling),
+        normalize=normalize,
+        max_tokens=max_tokens,
+        trust_remote_code=trust_remote_code,
     )
     if model.startswith(("http://", "https://")):
         with brought_by("worker", f"encoding with {model}"):

@@ -50,6 +50,7 @@ def _open(settings: WorkerSettings) -> Encoder:
         max_tokens=settings.max_tokens,
         budget_tokens=settings.budget_tokens,
         api_key=key.get_secret_value() if key else None,
+        trust_remote_code=settings.trust_remote_code,
     )
 
 

@@ -70,6 +70,7 @@ def encoder(documents: str, model: str, share: int, shares: int) -> Handler:
         pooling=settings.pooling,
         max_tokens=settings.max_tokens,
         budget_tokens=settings.budget_tokens,
+        trust_remote_code=settings.trust_remote_code,
     )
     timed_encoding(opened, texts[:64])
 

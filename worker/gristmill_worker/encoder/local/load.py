@@ -21,7 +21,9 @@ from gristmill_worker.encoder.local.cpu_fusing import fusable
 from gristmill_worker.encoder.local.head import Head, weights_of
 from gristmill_worker.encoder.local.tokenizing import Tokenizer
 from gristmill_worker.encoder.model.find import locate
-from gristmill_worker.encoder.model.recipe import Overrides, read_recipe
+from gristmill_worker.encoder.model.fit import check_fit, check_numbers
+from gristmill_worker.encoder.model.modules import read_json
+from gristmill_worker.encoder.model.recipe import Overrides, Recipe, read_recipe
 from gristmill_worker.phases import phase
 
 log = logging.getLogger(__name__)
@@ -74,13 +76,13 @@ def load(
     if model.startswith("random:"):
         weights, tokenizer, info = random_model.build(model, where, number, chosen.max_tokens)
         return Loaded(weights, tokenizer, Head(), info, where, number)
-    found = locate(model, revision)
+    found = locate(model, revision, code=chosen.trust_remote_code)
     recipe = read_recipe(found.folder, model=found.label, revision=found.revision, overrides=chosen)
     with phase(f"loading {found.label} onto {where}"):
         tokenizer = Tokenizer.load(recipe)
         head = Head(recipe.layers, keep=recipe.keep, normalize=recipe.info.normalize).to(where)
         load_weights = load_table if recipe.static else load_model
-        return Loaded(load_weights(recipe.transformer, where, number), tokenizer, head, recipe.info, where, number)
+        return Loaded(load_weights(recipe, where, number), tokenizer, head, recipe.info, where, number)
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
@@ -151,22 +153,28 @@ def _arm_has_bf16() -> bool:
     return False
 
 
-def load_model(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
-    """Load a folder's weights for inference, without running any code from the folder.
+def load_model(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Any:
+    """Load a folder's weights for inference; code from the folder runs only where the recipe says so.
 
     Raises:
-        ModelUnavailable: transformers does not know the architecture, or the weights are missing or broken.
+        ModelUnavailable: transformers does not know the architecture, or the weights are missing, broken or another model's.
     """
     from transformers import AutoConfig
 
+    folder = recipe.transformer
+    trust: dict[str, Any] = {"local_files_only": True, "trust_remote_code": recipe.runs_code}
+    check_numbers(folder, read_json(folder / "config.json"), sorted(folder.glob("model*.safetensors")))
     try:
         with quiet_loading():
-            config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-            model = _kind(config).from_pretrained(
-                str(folder), config=config, dtype=dtype, local_files_only=True, trust_remote_code=False
+            config = AutoConfig.from_pretrained(str(folder), **trust)
+            model, report = _kind(config).from_pretrained(
+                str(folder), config=config, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **trust
             )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # pickles, configurations and code of the folder's own raise whatever they like
         raise ModelUnavailable(f"{folder}: the model cannot be loaded: {error}") from error
+    check_fit(folder, model, report)
     return model.eval().requires_grad_(False).to(device)
 
 
@@ -177,7 +185,7 @@ def _kind(config: Any) -> Any:
     return AutoModelForTextEncoding if config.model_type in _READS_AND_WRITES else AutoModel
 
 
-def load_table(folder: Path, device: torch.device, dtype: torch.dtype) -> torch.nn.EmbeddingBag:
+def load_table(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> torch.nn.EmbeddingBag:
     """Load static embeddings: one vector per token, of which a text's is the mean.
 
     model2vec stores them with fewer rows than tokens (`mapping`) and a weight for each token (`weights`).
@@ -185,7 +193,7 @@ def load_table(folder: Path, device: torch.device, dtype: torch.dtype) -> torch.
     Raises:
         ModelUnavailable: the weights are missing or broken.
     """
-    stored = weights_of(folder)
+    stored = weights_of(recipe.transformer)
     table = stored["embedding.weight"] if "embedding.weight" in stored else stored["embeddings"]
     if "mapping" in stored:
         table = table[stored["mapping"].long()]

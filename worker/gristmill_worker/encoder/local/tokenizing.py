@@ -67,7 +67,7 @@ class Tokenizer:
         folder, window = recipe.transformer, recipe.info.max_tokens
         if recipe.static:
             return cls(_static_backend(folder), window, special=False)
-        tokenizer = _fast(folder)
+        tokenizer = _fast(recipe)
         backend = tokenizer.backend_tokenizer
         if recipe.lower_case:
             _lower(backend)
@@ -138,13 +138,16 @@ def _around(backend: Any) -> tuple[int, int]:
     return before, next((n for n, special in enumerate(reversed(mask)) if not special), 0)
 
 
-def _fast(folder: Path) -> Any:
+def _fast(recipe: Recipe) -> Any:
     from transformers import AutoTokenizer
 
+    folder = recipe.transformer
     try:
         # AutoTokenizer and not tokenizer.json alone: it also applies what tokenizer_config.json adds, such as the
         # end-of-text token that Qwen3-Embedding pools from.
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=recipe.runs_code
+        )
     except (OSError, ValueError, ImportError) as error:
         raise ModelUnavailable(f"{folder}: its tokenizer cannot be loaded: {error}") from error
     if getattr(tokenizer, "backend_tokenizer", None) is None:

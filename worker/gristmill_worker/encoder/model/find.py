@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from gristmill_schemas.errors import ModelUnavailable
+from gristmill_worker.encoder.model.code import check_pinned
 from gristmill_worker.phases import phase
 
 #: The model that comes as a package instead of from the hub: multilingual-e5-small (`gristmill[demo]`).
@@ -26,15 +27,17 @@ class Located:
     revision: str | None = None
 
 
-def locate(model: str, revision: str | None = None) -> Located:
+def locate(model: str, revision: str | None = None, *, code: bool = False) -> Located:
     """Find a model's folder, fetching it from the hub if it is a hub id and not cached yet.
 
     Args:
         model: a folder, `demo`, or a hub id such as `Qwen/Qwen3-Embedding-0.6B`. An existing folder wins.
         revision: branch, tag or commit on the hub. Pin a commit for reproducible spaces.
+        code: fetch the code that the model brings along, too.
 
     Raises:
         ModelUnavailable: no such folder, no such model, access not granted, or the hub is out of reach.
+        InvalidInput: code is asked for from the hub, and the revision is no commit.
     """
     path = Path(model).expanduser()
     if model == DEMO and not path.exists():
@@ -52,10 +55,12 @@ def locate(model: str, revision: str | None = None) -> Located:
             f"{path.absolute()}: no such folder; give an existing model folder or a hub id such as "
             "Qwen/Qwen3-Embedding-0.6B"
         )
+    if code:
+        check_pinned(model, revision)
     from gristmill_worker.encoder.model.hub import snapshot
 
     with phase(f"fetching {model}, or finding it in the cache") as detail:
-        folder = snapshot(model, revision, detail)
+        folder = snapshot(model, revision, detail, code=code)
     _check_folder(folder)
     return Located(folder, model, folder.name if folder.parent.name == "snapshots" else revision)
 

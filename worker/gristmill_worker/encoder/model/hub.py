@@ -62,21 +62,23 @@ _EXCEPTIONS: Final = ("NO_PROXY", "no_proxy")
 _TO_TRY: Final = 'the model "demo" needs no hub, to try with (`--model demo`)'
 
 
-def snapshot(model: str, revision: str | None, told: Callable[[str], None]) -> Path:
+def snapshot(model: str, revision: str | None, told: Callable[[str], None], *, code: bool = False) -> Path:
     """The folder of a hub model, fetched now where it is not in the hub's cache.
 
     Args:
         model: a hub id.
         revision: branch, tag or commit; None takes the main branch.
         told: how far it is.
+        code: fetch Python files, too.
 
     Raises:
         ModelUnavailable: no such model or revision, access not granted, or the hub is out of reach.
     """
+    needed = (*_NEEDED, "*.py") if code else _NEEDED
     try:
-        folder = _download(model, revision, _NEEDED, told)
+        folder = _download(model, revision, needed, told)
         if not weight_files(folder):
-            folder = _download(model, revision, (*_NEEDED, "pytorch_model*.bin"), told)
+            folder = _download(model, revision, (*needed, "pytorch_model*.bin"), told)
     except Exception as error:
         log.debug("%s could not be fetched", model, exc_info=True)
         # Without its causes: four tracebacks of HTTP libraries hide the one sentence that helps.

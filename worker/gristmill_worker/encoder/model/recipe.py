@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from gristmill_schemas import Distance, EncoderInfo, Pooling, Templates
 from gristmill_schemas.errors import ModelUnavailable
+from gristmill_worker.encoder.model.code import check_code
 from gristmill_worker.encoder.model.digest import encoder_digest, model_digest
 from gristmill_worker.encoder.model.families import Family, family_in, family_of
 from gristmill_worker.encoder.model.modules import (
@@ -54,6 +55,8 @@ class Overrides:
     max_tokens: int | None = None
     templates: Templates | None = None
     instruction_aware: bool | None = None
+    #: Whether code that the model brings along may run.
+    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,8 @@ class Recipe:
     include_prompt: bool = True
     #: The token that must end each text, where the model pools from it; None leaves what the tokenizer does.
     end: str | None = None
+    #: Whether configuration, model or tokenizer are the folder's own code, which may run.
+    runs_code: bool = False
 
 
 def read_recipe(folder: Path, *, model: str, revision: str | None = None, overrides: Overrides | None = None) -> Recipe:
@@ -93,6 +98,7 @@ def read_recipe(folder: Path, *, model: str, revision: str | None = None, overri
     modules = read_modules(folder)
     _check_whole(folder, modules.transformer)
     config = read_json(modules.transformer / "config.json", required=not modules.static)
+    runs_code = check_code(modules.transformer, model, allowed=chosen.trust_remote_code)
     family = _family(folder, model, config)
     templates, aware = read_templates(modules.config) or _family_templates(family)
     pooling = chosen.pooling or modules.pooling or (family.pooling if family else _pooling_by_architecture(config))
@@ -127,6 +133,7 @@ def read_recipe(folder: Path, *, model: str, revision: str | None = None, overri
         lower_case=modules.lower_case,
         include_prompt=include_prompt,
         end=end,
+        runs_code=runs_code,
     )
 
 

@@ -1,0 +1,209 @@
+"""A model whose files do not fit together is refused by what is wrong, and one that only looks odd opens right."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from gristmill_schemas.errors import InvalidInput, ModelUnavailable
+from gristmill_worker.encoder import open_encoder
+from models import write_json
+
+Weights = dict[str, torch.Tensor]
+CODE = """
+from transformers import BertConfig, BertModel
+
+class OtherModel(BertModel):
+    config_class = BertConfig
+
+    def forward(self, *args, **kwargs):
+        out = super().forward(*args, **kwargs)
+        out.last_hidden_state = out.last_hidden_state + 1
+        return out
+"""
+
+
+def opened(folder: Path, **options: Any) -> Any:
+    return open_encoder(str(folder), device="cpu", dtype="float32", budget_tokens=64, packed=False, **options)
+
+
+def vector(folder: Path, **options: Any) -> Any:
+    encoder = opened(folder, **options)
+    return encoder.encode(encoder.tokenize(["The old mill grinds grain."]))[0]
+
+
+def changed(source: Path, folder: Path, change: Callable[[Weights], Weights]) -> Path:
+    """A copy of a model with other weights."""
+    shutil.copytree(source, folder)
+    save_file(change(load_file(folder / "model.safetensors")), folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+def without(part: str) -> Callable[[Weights], Weights]:
+    return lambda weights: {name: value for name, value in weights.items() if part not in name}
+
+
+def under(prefix: str) -> Callable[[Weights], Weights]:
+    return lambda weights: {prefix + name: value for name, value in weights.items()}
+
+
+def plus(name: str, *shape: int) -> Callable[[Weights], Weights]:
+    return lambda weights: {**weights, name: torch.full(shape, 3.0)}
+
+
+def halved(name: str) -> Callable[[Weights], Weights]:
+    return lambda weights: {**weights, name: weights[name][: len(weights[name]) // 2].clone()}
+
+
+def as_type(kind: torch.dtype) -> Callable[[Weights], Weights]:
+    return lambda weights: {name: (value * 50).to(kind) for name, value in weights.items()}
+
+
+ODD = {
+    "one layer is missing": ("bert", without("layer.1."), "encoder.layer.1.attention.output.LayerNorm.bias"),
+    "one layer of a decoder is missing": ("qwen3", without("layers.0."), "layers.0.input_layernorm.weight"),
+    "one tensor is missing": ("bert", without("layer.0.output.dense.bias"), "encoder.layer.0.output.dense.bias missing"),
+    "all have other names": ("bert", lambda w: {f"x{n.replace('.', '_')}": v for n, v in w.items()}, "(39 tensors)"),
+    "all have a prefix": ("bert", under("0.auto_model."), "under the prefix '0.auto_model.'"),
+    "all have another prefix": ("xlm-roberta", under("encoder_q."), "under the prefix 'encoder_q.'"),
+    "the vocabulary is smaller": ("bert", halved("embeddings.word_embeddings.weight"), "is (200, 64) and not (400, 64)"),
+    "there is a layer more": ("bert", plus("encoder.layer.2.output.dense.weight", 64, 96), "encoder.layer.2"),
+    "layers have more than they should": ("qwen3", plus("layers.0.self_attn.q_proj.bias", 64), "q_proj.bias"),
+    "adapters were not merged": ("bert", plus("encoder.layer.0.output.adapters.a.down.weight", 8, 64), "adapters"),
+    "numbers need a scale": ("bert", as_type(torch.int8), "got I8"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_weights_that_do_not_fit_are_refused_by_name(case: str, model_root: Path, tmp_path: Path) -> None:
+    base, change, words = ODD[case]
+    folder = changed(model_root / base, tmp_path / "m", change)
+    with pytest.raises(ModelUnavailable) as refused:
+        opened(folder)
+    assert words in str(refused.value)
+    assert "Fetch the folder again" in str(refused.value)
+    assert "give its URL as the model" in str(refused.value)
+
+
+FINE: dict[str, tuple[str, Callable[[Weights], Weights]]] = {
+    "no pooler": ("bert", without("pooler")),
+    "a pooler of another size": ("bert", halved("pooler.dense.weight")),
+    "a prefix of its kind": ("bert", under("bert.")),
+    "a language model's names": ("qwen3", lambda w: {**under("model.")(w), "lm_head.weight": torch.zeros(400, 64)}),
+    "a head for another task": ("xlm-roberta", lambda w: {**under("roberta.")(w), "classifier.bias": torch.zeros(2)}),
+    "counted positions": ("bert", plus("embeddings.position_ids", 1, 512)),
+    "counted frequencies": ("qwen3", plus("layers.0.self_attn.rotary_emb.inv_freq", 8)),
+    "64-bit numbers": ("bert", lambda w: {name: value.double() for name, value in w.items()}),
+}
+
+
+@pytest.mark.parametrize("case", FINE)
+def test_what_takes_no_part_in_the_vector_may_be_missing_or_more(case: str, model_root: Path, tmp_path: Path) -> None:
+    base, change = FINE[case]
+    folder = changed(model_root / base, tmp_path / "m", change)
+    np.testing.assert_allclose(vector(folder), vector(model_root / base), atol=1e-6)
+
+
+def test_a_file_that_is_cut_short_is_refused_by_its_name(model_root: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(model_root / "bert", tmp_path / "m")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    with pytest.raises(
+        ModelUnavailable, match=r"model\.safetensors: this is no whole safetensors file .* fetch it again"
+    ):
+        opened(folder)
+
+
+def shards(folder: Path) -> list[Path]:
+    """Split a model's weights in two, with the index that says so."""
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(weights)
+    files = [folder / f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    parts = [names[: len(names) // 2], names[len(names) // 2 :]]
+    for file, part in zip(files, parts, strict=True):
+        save_file({name: weights[name] for name in part}, file, {"format": "pt"})
+    weight_map = {name: file.name for file, part in zip(files, parts, strict=True) for name in part}
+    write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": weight_map})
+    return files
+
+
+def test_shards_are_one_model_and_a_missing_one_is_named(model_root: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(model_root / "bert", tmp_path / "m")
+    files = shards(folder)
+    np.testing.assert_array_equal(vector(folder), vector(model_root / "bert"))
+    files[1].unlink()
+    with pytest.raises(ModelUnavailable, match=files[1].name):
+        opened(folder)
+
+
+@pytest.mark.parametrize("content", [b"", b"no pickle at all", None])
+def test_pickled_weights_open_and_broken_ones_are_refused(
+    content: bytes | None, model_root: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(model_root / "bert", tmp_path / "m")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    if content is None:
+        np.testing.assert_array_equal(vector(folder), vector(model_root / "bert"))
+        return
+    (folder / "pytorch_model.bin").write_bytes(content)
+    with pytest.raises(ModelUnavailable, match="the model cannot be loaded"):
+        opened(folder)
+
+
+def test_a_folder_without_weights_says_so(model_root: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(model_root / "bert", tmp_path / "m")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelUnavailable, match=r"model\.safetensors"):
+        opened(folder)
+
+
+def with_code(source: Path, folder: Path, file: str = "config.json", **auto_map: str) -> Path:
+    shutil.copytree(source, folder)
+    said = json.loads((folder / file).read_text())
+    write_json(folder / file, {**said, "auto_map": auto_map})
+    (folder / "modeling_other.py").write_text(CODE)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [("config.json", "AutoModel"), ("config.json", "AutoConfig"), ("tokenizer_config.json", "AutoTokenizer")],
+)
+def test_code_of_a_models_own_is_refused_by_name(file: str, kind: str, model_root: Path, tmp_path: Path) -> None:
+    folder = with_code(model_root / "bert", tmp_path / "m", file, **{kind: "modeling_other.OtherModel"})
+    with pytest.raises(
+        ModelUnavailable, match=r"modeling_other\.OtherModel.*GRISTMILL_TRUST_REMOTE_CODE=true.*its URL"
+    ):
+        opened(folder)
+
+
+def test_code_for_what_does_not_embed_is_no_reason_to_refuse(model_root: Path, tmp_path: Path) -> None:
+    folder = with_code(model_root / "bert", tmp_path / "m", AutoModelForMaskedLM="modeling_other.OtherModel")
+    np.testing.assert_array_equal(vector(folder), vector(model_root / "bert"))
+
+
+def test_code_that_is_allowed_runs(model_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "code"))
+    folder = with_code(model_root / "bert", tmp_path / "m", AutoModel="modeling_other.OtherModel")
+    plain = vector(model_root / "bert")
+    assert not np.allclose(vector(folder, trust_remote_code=True), plain, atol=1e-3)
+
+
+def test_code_of_another_repository_is_refused_since_nothing_pins_it(model_root: Path, tmp_path: Path) -> None:
+    folder = with_code(model_root / "bert", tmp_path / "m", AutoModel="acme/code--modeling_other.OtherModel")
+    with pytest.raises(ModelUnavailable, match=r"another repository \(acme/code\).*copy that repository's \.py files"):
+        opened(folder, trust_remote_code=True)
+
+
+@pytest.mark.parametrize("revision", [None, "main", "v1.5", "c54f2e6"])
+def test_code_from_the_hub_is_held_to_one_commit(revision: str | None) -> None:
+    with pytest.raises(InvalidInput, match="expected the commit of acme/other"):
+        open_encoder("acme/other", revision=revision, trust_remote_code=True)

@@ -1,0 +1,130 @@
+"""Whether a folder's weights are those of the model that its `config.json` describes.
+
+transformers fills what it does not find with random numbers, and leaves out what it does not know: both open without an
+error and give vectors that mean nothing, the same on every worker that is started the same way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from gristmill_schemas.errors import ModelUnavailable
+
+#: Keys that a message names.
+_SHOWN: Final = 3
+#: Tensors of older files that hold no weights: models compute them.
+_COMPUTED: Final = re.compile(
+    r"(^|\.)(position_ids|token_type_ids|inv_freq|masked_bias|attn(\.attention)?\.bias|(cos|sin)_cached|_extra_state)$"
+)
+#: Numbers as weights are stored; others (int8, fp8) mean something only with the scales that a quantiser adds.
+_FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
+_WAY_OUT: Final = (
+    "Fetch the folder again, with config.json and weights of one model (a model that needs code of its own says so by "
+    "auto_map in its config.json); or serve it with a server that runs it and give its URL as the model"
+)
+
+
+def check_fit(folder: Path, model: Any, report: Mapping[str, Any]) -> None:
+    """Refuse a model of which a part is not what its files hold.
+
+    Args:
+        folder: where its files are, for the message.
+        model: as transformers loaded it.
+        report: its loading report (`output_loading_info`), mismatched shapes ignored.
+
+    Raises:
+        ModelUnavailable: tensors are missing, have other shapes, or belong to layers that the model does not have. What
+            does not take part in the vector (a pooler, a head) may be so.
+    """
+    shapes = {name: (stored, wanted) for name, stored, wanted in report["mismatched_keys"]}
+    absent = _of_use(model, {*report["missing_keys"], *shapes})
+    if others := sorted(absent & shapes.keys()):
+        examples = [f"{name} is {tuple(shapes[name][0])} and not {tuple(shapes[name][1])}" for name in others]
+        raise ModelUnavailable(f"{_unlike(folder, model)}: {_some(examples)} of other shapes. {_WAY_OUT}")
+    unknown = sorted(name for name in report["unexpected_keys"] if not _COMPUTED.search(name))
+    if absent:
+        raise ModelUnavailable(
+            f"{_unlike(folder, model)}: {_some(sorted(absent))} missing, in whose place there would be random numbers"
+            f"{_instead(absent, unknown)}. {_WAY_OUT}"
+        )
+    if surplus := _of_its_layers(model, unknown):
+        raise ModelUnavailable(
+            f"{_unlike(folder, model)}: {_some(surplus)} in the files for layers that the model has not, or has without "
+            f"these. {_WAY_OUT}"
+        )
+
+
+def check_numbers(folder: Path, config: Mapping[str, Any], files: Collection[Path]) -> None:
+    """Refuse weight files that are cut short, or whose numbers need scales that no configuration describes.
+
+    Raises:
+        ModelUnavailable: they are.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for path in files:
+        try:
+            with safe_open(path, "pt") as file:
+                kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118  # no mapping
+        except (SafetensorError, OSError) as error:
+            raise ModelUnavailable(
+                f"{path}: this is no whole safetensors file ({error}; it holds {path.stat().st_size} bytes); fetch it again"
+            ) from error
+        odd = sorted(name for name, kind in kinds.items() if name.endswith("weight") and kind not in _FLOATS)
+        if odd and not config.get("quantization_config"):
+            raise ModelUnavailable(
+                f"{path}: expected weights as {', '.join(sorted(_FLOATS))}, got {kinds[odd[0]]} ({_some(odd)} so), which "
+                f"mean nothing without a quantization_config in config.json. {_WAY_OUT}"
+            )
+
+
+def _of_use(model: Any, names: set[str]) -> set[str]:
+    """Those of the named tensors that take part in the states which are pooled: to which the states' gradient leads."""
+    import torch
+
+    weights = dict(model.named_parameters())
+    known = [name for name in names if name in weights]
+    if not known:
+        return names
+    try:
+        with torch.enable_grad():
+            states = model(input_ids=torch.zeros((1, 2), dtype=torch.long, device=model.device)).last_hidden_state
+            leads = torch.autograd.grad(states.sum(), [weights[name] for name in known], allow_unused=True)
+    except Exception:  # noqa: BLE001  # whatever a model raises that lacks a part
+        return names
+    return names - {name for name, gradient in zip(known, leads, strict=True) if gradient is None}
+
+
+def _of_its_layers(model: Any, unknown: Collection[str]) -> list[str]:
+    """Unknown tensors that lie in a numbered layer such as the model has."""
+    prefix = f"{model.base_model_prefix}."
+    layers = {_layers(name) for name, _ in model.named_parameters()} - {None}
+    return [name for name in unknown if _layers(name.removeprefix(prefix)) in layers]
+
+
+def _layers(name: str) -> str | None:
+    """`encoder.layer` of `encoder.layer.7.output.dense.weight`."""
+    return match[1] if (match := re.match(r"(.*?)\.\d+\.", name)) else None
+
+
+def _unlike(folder: Path, model: Any) -> str:
+    return f"{folder}: the weights are not those of the {type(model).__name__} that config.json describes"
+
+
+def _instead(absent: set[str], unknown: list[str]) -> str:
+    """What the files hold for it: the same under a prefix, or something else."""
+    if not unknown:
+        return ""
+    name = min(absent)
+    prefix = next((other.removesuffix(name) for other in unknown if other.endswith(f".{name}")), None)
+    if prefix and {prefix + each for each in absent} <= {*unknown}:
+        return f"; the files hold them under the prefix {prefix!r}: save the model again without it"
+    return f"; the files hold {_some(unknown)} instead, which the model does not know"
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return shown if len(names) <= _SHOWN else f"{shown} … ({len(names)} tensors)"
