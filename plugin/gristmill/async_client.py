@@ -26,6 +26,7 @@ from gristmill.habits import answers_habits
 from gristmill.ingest.jobs import Job, Jobs
 from gristmill.maintenance.collection_group import CollectionGroup
 from gristmill.maintenance.dead_letters import DeadLetters, RefusedMessages
+from gristmill.maintenance.index_group import IndexGroup
 from gristmill.models import Models
 from gristmill.options import ClientOptions, EmbeddedOptions, takes
 from gristmill.settings import ClientSettings
@@ -231,6 +232,16 @@ class AsyncCollectionGroup(_Threaded[CollectionGroup]):
 
 
 @answers_habits
+class AsyncIndexGroup(_Threaded[IndexGroup]):
+    """`client.indexes`, awaited."""
+
+    create = _awaited(IndexGroup.create)
+    list = _awaited(IndexGroup.list)
+    get = _awaited(IndexGroup.get)
+    drop = _awaited(IndexGroup.drop)
+
+
+@answers_habits
 class AsyncModels(_Threaded[Models]):
     """`client.models`, awaited."""
 
@@ -274,6 +285,7 @@ class AsyncClient(_Threaded[Client]):
     def _group(self) -> None:
         self.collections = AsyncCollectionGroup(self._threads, self._wrapped.collections)
         self.dead = AsyncDeadLetters(self._threads, self._wrapped.dead)
+        self.indexes = AsyncIndexGroup(self._threads, self._wrapped.indexes)
         self.jobs = AsyncJobs(self._threads, self._wrapped.jobs)
         self.models = AsyncModels(self._threads, self._wrapped.models)
         self.refused = AsyncRefusedMessages(self._threads, self._wrapped.refused)

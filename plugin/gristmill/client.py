@@ -5,8 +5,8 @@
 >>> client.enqueue("faq", [Document(id="42", text="…")]).wait().raise_for_failures()
 >>> client.search("faq", "用了优惠券但没减钱", instruction="Given a complaint, find the FAQ entry that solves it")
 
-What reads and writes documents is on the client itself; `client.collections`, `jobs`, `dead`, `refused` and `models` each
-`list`, `get` and do what can be done with one.
+What reads and writes documents is on the client itself; `client.collections`, `indexes`, `jobs`, `dead`, `refused` and
+`models` each `list`, `get` and do what can be done with one.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ from gristmill.maintenance.audit import Auditor
 from gristmill.maintenance.bulk_loads import PROMISE_S, BulkDesk, paused
 from gristmill.maintenance.collection_group import CollectionGroup
 from gristmill.maintenance.dead_letters import DeadLetters, RefusedMessages
+from gristmill.maintenance.index_group import IndexGroup
 from gristmill.maintenance.receipts import find_receipt
 from gristmill.models import Models
 from gristmill.options import ClientOptions, EmbeddedOptions, check_names, names_of, takes
@@ -57,6 +58,7 @@ from gristmill.settings import ClientSettings, combine
 from gristmill.store.collections import check_space
 from gristmill.store.connection import require_server
 from gristmill.store.documents import count, fetch
+from gristmill.store.indexes import asked_indexes
 from gristmill.store.points import scroll
 from gristmill_schemas import (
     AuditReport,
@@ -89,6 +91,7 @@ class Client:
 
     Attributes:
         collections: Qdrant's collections that Gristmill made: `list`, `get`, `count`, `delete`.
+        indexes: over fields of the metadata, which filters use: `create`, `list`, `get`, `drop`.
         jobs: what was handed over, by any process: `list`, `get`.
         dead: documents that could not be stored: `summary`, `list`, `scroll`, `get`, `replay`, `drop`.
         refused: broker messages that were none of ours: `list`, `get`, `drop`, `unreadable`.
@@ -149,6 +152,7 @@ class Client:
         self._server_checked = parts.local
         self._collections = parts.collections
         self.collections = CollectionGroup(self._collections, self._bulk)
+        self.indexes = IndexGroup(parts.store, self._collections, local=parts.local)
         self.models = Models(parts.ledger, parts.settings)
         self.jobs = Jobs(parts.ledger)
         producer = Producer(parts.ledger, parts.dispatcher, parts.high_water)
@@ -201,6 +205,7 @@ class Client:
         text_key: str | None = None,
         chunking: Chunking | Mapping[str, Any] | None = None,
         instructions: Iterable[Instruction | Mapping[str, Any]] | Instruction | None = None,
+        indexes: Mapping[str, Any] | None = None,
         bulk: bool = False,
         update: bool = False,
         wait_s: float = 30.0,
@@ -219,6 +224,8 @@ class Client:
             text_key: payload key that holds the text; `text` in new collections.
             chunking: policy for long texts.
             instructions: registered instructions, one or many.
+            indexes: over fields of the metadata that searches filter by, `{"lang": "keyword", "year": "integer"}`; see
+                `client.indexes.create`. In an existing collection those that are missing are made.
             bulk: put its index off while much is loaded, which makes that many times cheaper. It is off until
                 `finish_bulk`, or until this client is closed and what is on its way is stored; see `bulk`.
             update: give an existing collection this chunking and these instructions, instead of raising. Chunking is for
@@ -237,6 +244,7 @@ class Client:
         """
         name = identifier("name", name)
         flag("update", update), flag("bulk", bulk)
+        over = asked_indexes({} if indexes is None else indexes)
         asked = asked_for(distance, text_key, chunking, instructions)
         self._check_server()
         wanted, compared = self._space(space, model, dimensions, force_dimensions, wait_s)
@@ -245,6 +253,7 @@ class Client:
         check_space(there, wanted)
         settled = settle(self._collections, name, there, asked, update=update)
         self._searcher.forget(name)
+        self.indexes._create(settled, over)
         if bulk:
             self._bulk.begin(settled)
         elif settled.bulk_since is not None:

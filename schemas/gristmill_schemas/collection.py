@@ -154,3 +154,16 @@ class IndexStatus(Record):
     problem: str = ""
     #: The bulk load, while there is one.
     bulk: BulkLoad | None = None
+
+
+class FieldIndex(Record):
+    """An index over a field of the metadata, by which filters on it do not read every document."""
+
+    #: Path of the field, as Qdrant has it: `lang`, `author.name`, `"a.b"`.
+    field: str
+    #: keyword, integer, float, bool, datetime, uuid, geo or text.
+    type: str
+    #: Points that have the field.
+    points: int
+    #: What differs from Qdrant's defaults.
+    options: dict[str, Any] = Field(default_factory=dict)

@@ -13,6 +13,7 @@ from gristmill import AsyncClient, Client, Document, DocumentsFailed, InvalidInp
 from gristmill.async_client import (
     AsyncCollectionGroup,
     AsyncDeadLetters,
+    AsyncIndexGroup,
     AsyncJob,
     AsyncJobs,
     AsyncModels,
@@ -21,6 +22,7 @@ from gristmill.async_client import (
 from gristmill.ingest.jobs import Jobs
 from gristmill.maintenance.collection_group import CollectionGroup
 from gristmill.maintenance.dead_letters import DeadLetters, RefusedMessages
+from gristmill.maintenance.index_group import IndexGroup
 from gristmill.models import Models
 
 T = TypeVar("T")
@@ -33,6 +35,7 @@ PAIRS = [
     (Models, AsyncModels),
     (RefusedMessages, AsyncRefusedMessages),
     (CollectionGroup, AsyncCollectionGroup),
+    (IndexGroup, AsyncIndexGroup),
 ]
 
 
@@ -56,7 +59,7 @@ async def stream(count: int) -> AsyncIterator[Document]:
 
 
 for_each_pair = pytest.mark.parametrize(("sync", "mirror"), PAIRS, ids=lambda cls: cls.__name__)
-GROUPS = {"collections", "dead", "jobs", "models", "refused"}
+GROUPS = {"collections", "dead", "indexes", "jobs", "models", "refused"}
 
 
 @for_each_pair

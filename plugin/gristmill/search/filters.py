@@ -8,12 +8,12 @@ from __future__ import annotations
 import datetime
 import difflib
 import math
-import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from qdrant_client import models
 
+from gristmill.store.paths import payload_path
 from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.plain import native, plain, with_zone
 from gristmill_schemas.point import TENANT_PATH
@@ -42,10 +42,6 @@ _ELSEWHERE = {
 }
 #: Keys that join conditions elsewhere.
 _JOINING = frozenset({"and", "or", "nor", "should", "must", "must_not", "filter", "not"})
-
-#: A path as Qdrant reads it. Other letters than these are quoted, since its parsers differ in what they take for a letter.
-PATH_PART = r'(?:[A-Za-z0-9_-]+|"[^"\\]*")(?:\[\d*\])*'
-_PATH = re.compile(rf"{PATH_PART}(?:\.{PATH_PART})*")
 
 
 def compile_filter(where: Where | None, tenant: str | None = None) -> models.Filter | None:
@@ -89,22 +85,6 @@ def _name(key: object) -> str:
         return clean_identifier(key)
     except ValueError as error:
         raise InvalidInput(f"where: a key: {error}", field="where") from None
-
-
-def payload_path(key: str) -> str:
-    """The key as Qdrant reads it: parts that are no plain words go into quotes, such as those with spaces.
-
-    Raises:
-        ValueError: Qdrant has no way to say this key.
-    """
-    if _PATH.fullmatch(key):
-        return key
-    if '"' in key or "\\" in key:
-        raise ValueError("expected a key that Qdrant can name, got one with double quotes or backslashes inside")
-    parts = key.split(".")
-    if not all(part.strip() for part in parts):  # such as `No.`: nothing stands behind the dot, so it is the name's own
-        parts = [key]
-    return ".".join(part if _PATH.fullmatch(part) else f'"{part}"' for part in parts)
 
 
 def _condition(path: str, value: Any) -> models.Condition:

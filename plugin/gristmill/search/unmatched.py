@@ -18,9 +18,10 @@ from typing import Any
 
 from qdrant_client import QdrantClient, models
 
-from gristmill.search.filters import PATH_PART, Where, compile_filter, condition, payload_path
+from gristmill.search.filters import Where, compile_filter, condition
 from gristmill.store.collections import Collections
 from gristmill.store.connection import store_errors
+from gristmill.store.paths import PATH_PART, payload_path
 from gristmill_schemas import CollectionSpec
 from gristmill_schemas.errors import GristmillError
 from gristmill_schemas.plain import native

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from gristmill import CollectionSpec, IndexState, IndexStatus, Instruction, InvalidInput, LongTexts
+from gristmill.cli.collections.payload import TYPES, parse_indexes
 from gristmill.cli.layout import counted, fields, flat, listing, moment
 from gristmill.cli.output import JsonFlag, aside, confirm, console, print_json, said, say
 from gristmill.startup import open_client
@@ -32,6 +33,10 @@ def create(
     instruction: Annotated[
         list[str] | None, typer.Option(help="Register an instruction: name=sentence. Repeat for more.")
     ] = None,
+    index: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=TYPE", help=f"Index a field of the metadata: {TYPES}. Repeat for more."),
+    ] = None,
     bulk: Annotated[
         bool, typer.Option("--bulk", help="Put its index off, for an hour and while it is loaded; see `finish-bulk`.")
     ] = False,
@@ -52,6 +57,7 @@ def create(
             text_key=text_key,
             chunking=given or None,
             instructions=[_instruction(text) for text in instruction] if instruction else None,
+            indexes=parse_indexes(index, "index") if index else None,
             update=update,
         )
         if bulk:
