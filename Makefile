@@ -55,7 +55,7 @@ bench: $(VENV)/.dev services ## the benchmarks: encoder against its ceiling and 
 	$(BIN)/gristmill bench encoder --model random:qwen3-0.6b:6 --dtype bfloat16 --peer sentence-transformers --json
 	$(BIN)/gristmill bench encoder --model demo --dtype bfloat16 --peer sentence-transformers --json
 	$(BIN)/gristmill bench encoder --model demo --dtype float32 --peer sentence-transformers --json
-	$(BIN)/python scripts/with_servers.py $(BIN)/gristmill bench pipeline --json
+	$(BIN)/python scripts/with_servers.py $(BIN)/gristmill bench pipeline --peers langchain,llamaindex --json
 
 fuzz: $(VENV)/.dev services ## 10,000 random and mutated inputs to every door
 	FUZZ_COUNT=$${FUZZ_COUNT:-10000} $(BIN)/python -m pytest -m fuzz $(ARGS)

@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from qdrant_client import QdrantClient, models
 
@@ -21,8 +22,10 @@ from gristmill.store.connection import open_store
 from gristmill_schemas import point_id
 from gristmill_worker.bench.pipeline.documents import PointsFile
 from gristmill_worker.bench.pipeline.inspection import Inspection, inspect
+from gristmill_worker.bench.pipeline.peers import peer
 from gristmill_worker.bench.pipeline.sides import raw
 from services import QdrantServer
+from services.processes import family_of, lives
 from waiting import eventually
 
 pytestmark = pytest.mark.server
@@ -59,18 +62,26 @@ def bench(environment: dict[str, str], *options: str) -> subprocess.Popen[str]:
     )
 
 
+def document(number: str) -> dict[str, Any]:
+    return {"id": number, "text": f"text {number}", "metadata": {"number": int(number), "lang": "en"}}
+
+
 def ingest(names: Sequence[str], count: int) -> list[str]:
     """Make collections; documents go into the first. Gives their ids."""
     ids = [str(number) for number in range(count)]
     with Client.embedded(os.environ[variable("qdrant_url")], model="hash:8") as mill:
         for name in names:
             mill.create_collection(name)
-        mill.enqueue(names[0], [{"id": each, "text": f"text {each}"} for each in ids]).wait().raise_for_failures()
+        mill.enqueue(names[0], [document(each) for each in ids]).wait().raise_for_failures()
     return ids
 
 
 def everything(store: QdrantClient, name: str) -> list[models.Record]:
     return store.scroll(name, limit=1_000, with_payload=True, with_vectors=True)[0]
+
+
+def vector_of(point: models.Record) -> tuple[float, ...]:
+    return tuple(np.asarray(point.vector).round(5).tolist())
 
 
 def left(store: QdrantClient) -> list[str]:
@@ -110,13 +121,49 @@ def test_the_raw_side_uploads_the_very_points_that_the_workers_wrote(
     assert store.count(theirs).count == 300
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_whoever_interrupts_it_finds_no_collection_and_no_process(
-    environment: dict[str, str], store: QdrantClient, number: signal.Signals
+@pytest.mark.filterwarnings("ignore")  # the peers' own
+@pytest.mark.parametrize(
+    ("name", "doubled"),
+    [
+        ("langchain", False),
+        ("langchain-in-memory", False),
+        ("langchain-add-texts", True),
+        ("llamaindex", False),
+        ("llamaindex-docstore", False),
+    ],
+)
+def test_a_peer_loads_the_same_texts_and_vectors_twice(
+    store: QdrantClient, collection_name: str, tmp_path: Path, name: str, doubled: bool
 ) -> None:
-    running = bench(environment, "--encoder", "hash:8", "--documents", "20000", "--rounds", "100", "--json")
-    eventually(lambda: left(store) != [])
-    running.send_signal(number)
-    running.communicate()
-    assert running.returncode in (128 + number, 130)
+    for module in ("langchain_classic", "langchain_qdrant", "llama_index.core", "llama_index.vector_stores.qdrant"):
+        pytest.importorskip(module)
+    ours, theirs = collection_name, f"{collection_name}-peer"
+    ingest([ours], 100)
+    PointsFile(tmp_path).copy(store, ours)
+    store.create_collection(theirs, vectors_config=models.VectorParams(size=8, distance=models.Distance.COSINE))
+    ask = peer(name, str(tmp_path))
+    ask(collection=theirs, load=False)
+    assert store.count(theirs).count == 0
+    for points in (100, 200 if doubled else 100):
+        ask(collection=theirs, load=True)
+        assert store.count(theirs).count == points
+    assert {vector_of(each) for each in everything(store, theirs)} == {
+        vector_of(each) for each in everything(store, ours)
+    }
+
+
+def test_whoever_interrupts_it_finds_no_collection_and_no_process(
+    environment: dict[str, str], store: QdrantClient
+) -> None:
+    options = ("--encoder", "hash:8", "--documents", "20000", "--rounds", "100", "--json")
+    running = {number: bench(environment, *options) for number in (signal.SIGINT, signal.SIGTERM)}
+    eventually(lambda: len({name.rpartition("-")[0] for name in left(store)}) == len(running), within_s=120)
+    family = [each for process in running.values() for each in family_of(process.pid)]
+    for number, process in running.items():
+        process.send_signal(number)
+    for number, process in running.items():
+        process.communicate()
+        assert process.returncode in (128 + number, 130)
     assert left(store) == []
+    assert [each for each in family if lives(each)] == []
+    assert len(family) > 2 * len(running)

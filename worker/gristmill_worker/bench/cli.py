@@ -61,6 +61,7 @@ def bench_pipeline(
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
     torch_threads: Annotated[int | None, typer.Option(min=1, help="Of torch in each; default its own choice.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 5,
+    peers: Annotated[str, typer.Option(help="Measured, too: langchain,llamaindex (all vectors for nothing).")] = "",
     index: Annotated[bool, typer.Option("--index", help="Build vector indexes, and measure until they are.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False,
 ) -> None:
@@ -68,13 +69,13 @@ def bench_pipeline(
 
     Beside it in every round: a raw upload of the same points, and the encoder alone.
     """
-    from gristmill.cli.layout import fields
     from gristmill.cli.output import aside, print_json
 
     with brought_by("bench", "`gristmill bench pipeline`"):
         from gristmill_worker.bench.pipeline.records import Plan
         from gristmill_worker.bench.pipeline.report import report
         from gristmill_worker.bench.pipeline.run import measure
+        from gristmill_worker.bench.pipeline.table import show
 
     plan = Plan(
         encoder=_encoder(encoder, dimensions),
@@ -82,13 +83,14 @@ def bench_pipeline(
         workers=workers,
         torch_threads=torch_threads,
         rounds=rounds,
+        peers=tuple(each.strip() for each in peers.split(",") if each.strip()),
         index=index,
     )
     figures = report(plan, measure(plan, aside))
     if as_json:
         print_json(figures)
     else:
-        fields(figures)
+        show(figures)
 
 
 def _encoder(encoder: str | None, dimensions: int | None) -> str:

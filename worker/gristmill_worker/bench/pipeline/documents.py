@@ -36,8 +36,11 @@ def _made_up(number: int) -> str:
 def _real() -> Iterator[str]:
     from gristmill_worker.demo.paragraphs import paragraphs
 
-    once = [document.text for document in paragraphs() if len(document.text) <= _LONGEST]
-    yield from once
+    once = []
+    for document in paragraphs():
+        if len(document.text) <= _LONGEST:
+            once.append(document.text)
+            yield document.text
     for again in itertools.count(2):
         yield from (f"{text} ({again})" for text in once)
 

@@ -77,6 +77,9 @@ def running(command: Sequence[str], environment: Mapping[str, str], **streams: A
     process = subprocess.Popen(command, env={**os.environ, **environment}, start_new_session=True, text=True, **streams)
     try:
         yield process
+    except BaseException:
+        process.kill()  # a worker would first finish what nobody wants any more
+        raise
     finally:
         _end(process)
 
@@ -95,7 +98,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 @contextlib.contextmanager
-def running_side(name: str, environment: Mapping[str, str], **options: Any) -> Iterator[Side]:
+def running_side(name: str, environment: Mapping[str, str], /, **options: Any) -> Iterator[Side]:
     """A side, once it has made its preparations.
 
     Args:

@@ -50,8 +50,8 @@ class Passes:
     new: list[Pass] = field(default_factory=list)
     #: The same documents once more; none where a side does not tell.
     unchanged: list[Pass] = field(default_factory=list)
-    #: What its collections held in the end.
-    held: list[Inspection] = field(default_factory=list)
+    #: Points in its collection after both.
+    points: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -60,6 +60,8 @@ class Rounds:
 
     dimensions: int = 0
     ours: Passes = field(default_factory=Passes)
+    #: What our collections held after both.
+    held: list[Inspection] = field(default_factory=list)
     raw: Passes = field(default_factory=Passes)
     peers: dict[str, Passes] = field(default_factory=dict)
     #: Texts per second of the encoder alone.

@@ -28,9 +28,9 @@ def report(plan: Plan, rounds: Rounds) -> dict[str, Any]:
         "redis_cpu_ms_per_document": _cpu_ms(ours.new, "redis"),
         "encoder_documents_per_s": _middle(rounds.encoder),
         "efficiency": _ratio(new, rounds.encoder),
-        "stored": min(each.stored for each in ours.held),
-        "lost": sum(each.lost for each in ours.held),
-        "duplicates": sum(each.duplicates for each in ours.held),
+        "stored": min(each.stored for each in rounds.held),
+        "lost": sum(each.lost for each in rounds.held),
+        "duplicates": sum(each.duplicates for each in rounds.held),
         "rss_mb": round(max(rounds.rss_mb), 1),
         "rounds": plan.rounds,
         "spread": {
@@ -48,19 +48,22 @@ def report(plan: Plan, rounds: Rounds) -> dict[str, Any]:
         "green_s": _green_s(ours.new) if plan.index else None,
         "raw_green_s": _green_s(raw.new) if plan.index else None,
         "torch_threads": plan.torch_threads,
-        "peers": [_peer(name, passes) for name, passes in rounds.peers.items()],
+        "peers": [_peer(name, passes, index=plan.index) for name, passes in rounds.peers.items()],
     }
 
 
-def _peer(name: str, passes: Passes) -> dict[str, Any]:
+def _peer(name: str, passes: Passes, *, index: bool) -> dict[str, Any]:
     new, unchanged = _rates(passes.new), _rates(passes.unchanged)
     return {
         "name": name,
         "documents_per_s": _middle(new),
         "unchanged_documents_per_s": _middle(unchanged),
+        "points": max(passes.points),
         "cpu_ms_per_document": _cpu_ms(passes.new, "side"),
         "cpu_ms_per_unchanged_document": _cpu_ms(passes.unchanged, "side"),
         "qdrant_cpu_ms_per_document": _cpu_ms(passes.new, "qdrant"),
+        "qdrant_cpu_ms_per_unchanged_document": _cpu_ms(passes.unchanged, "qdrant"),
+        "green_s": _green_s(passes.new) if index else None,
         "spread": {"documents_per_s": _spread(new), "unchanged_documents_per_s": _spread(unchanged)},
     }
 

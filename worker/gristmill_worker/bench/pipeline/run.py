@@ -7,17 +7,23 @@ What is loaded raw are the points that the workers wrote, read back in the first
 
 from __future__ import annotations
 
+import functools
 import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from gristmill.settings import load_settings
 from gristmill_worker.bench.pipeline.documents import PointsFile, make_documents, write_documents
 from gristmill_worker.bench.pipeline.inspection import inspect
-from gristmill_worker.bench.pipeline.processes import Side
+from gristmill_worker.bench.pipeline.peers import require
+from gristmill_worker.bench.pipeline.processes import Answer, Side
 from gristmill_worker.bench.pipeline.records import Passes, Plan, Rounds
 from gristmill_worker.bench.pipeline.site import Note, Site
+from gristmill_worker.encoder.open import open_encoder
+from gristmill_worker.process.supervisor import prepare
+from gristmill_worker.settings import WorkerSettings
 
 #: Documents that go all the way once before anything is measured.
 _WARM_UP = 256
@@ -29,9 +35,19 @@ def measure(plan: Plan, note: Note) -> Rounds:
     Raises:
         InvalidInput, ModelUnavailable, NotInstalled, GristmillError: what was asked for cannot be had.
     """
+    require(plan.peers, plan.encoder)
+    _require_encoder(plan.encoder)
     with _left_by_signals(), ExitStack() as closing:
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="gristmill-bench-")))
         return _Bench(plan, note, folder, closing).run()
+
+
+def _require_encoder(name: str) -> None:
+    """Say what is wrong with it here, once, and not in every process."""
+    if name.startswith("hash:"):
+        open_encoder(name).close()
+    else:
+        prepare([name], load_settings(WorkerSettings).revision)
 
 
 @contextmanager
@@ -69,6 +85,7 @@ class _Bench:
             for share in range(plan.workers)
         ]
         self._raw: Side | None = None
+        self._peers: dict[str, Side] = {}
 
     def run(self) -> Rounds:
         """All rounds."""
@@ -81,35 +98,50 @@ class _Bench:
     def _round(self, title: str) -> None:
         rounds = self._rounds
         with self._site.collection() as name:
-            self._ours(rounds.ours, name, title)
+            self._load_ours(rounds.ours, name, title)
             rounds.rss_mb.append(self._site.rss_mb())
             if self._raw is None:
-                self._note("reading the points back, for the raw upload")
-                self._points.copy(self._site.store, name)
-                self._raw = self._site.side("raw", points=str(self._points.folder))
+                self._raw = self._take_points(name)
         self._load_raw(self._raw, title)
+        for peer, side in self._peers.items():
+            self._load_peer(peer, side, title)
         rounds.encoder.append(self._encode())
         self._note(f"{title}: {rounds.encoder[-1]:,.0f} documents/s by the encoder alone")
 
-    def _ours(self, passes: Passes, name: str, title: str) -> None:
+    def _take_points(self, name: str) -> Side:
+        """Prepare the sides that load what the workers have written."""
+        self._note("reading the points back, for those that load the same")
+        self._points.copy(self._site.store, name)
+        points = str(self._points.folder)
+        for each in self._plan.peers:
+            self._peers[each] = self._site.side("peer", name=each, points=points)
+        return self._site.side("raw", points=points)
+
+    def _load_ours(self, passes: Passes, name: str, title: str) -> None:
         for kind, into in (("new", passes.new), ("unchanged", passes.unchanged)):
             into.append(self._site.measured(name, self._plan.documents, lambda: self._enqueue(name)))
             self._note(f"{title}: {into[-1].rate:,.0f} documents/s, {kind}")
-        passes.held.append(inspect(self._site.store, name, self._ids))
+        self._rounds.held.append(inspect(self._site.store, name, self._ids))
 
     def _enqueue(self, name: str, count: int | None = None) -> tuple[float, float]:
         answer = self._producer.ask(collection=name, count=count)
         return self._site.finish(answer.said["job"]).seconds, answer.cpu_s
 
     def _load_raw(self, side: Side, title: str) -> None:
-        def load() -> tuple[float, float]:
-            answer = side.ask(collection=name)
-            return answer.seconds, answer.cpu_s
-
         with self._site.collection() as name:
-            done = self._site.measured(name, self._plan.documents, load)
+            done = self._site.measured(name, self._plan.documents, lambda: _spent(side.ask(collection=name)))
         self._rounds.raw.new.append(done)
         self._note(f"{title}: {done.rate:,.0f} points/s, raw")
+
+    def _load_peer(self, peer: str, side: Side, title: str) -> None:
+        passes = self._rounds.peers.setdefault(peer, Passes())
+        with self._site.plain_collection() as name:
+            side.ask(collection=name, load=False)
+            for kind, into in (("new", passes.new), ("unchanged", passes.unchanged)):
+                load = functools.partial(side.ask, collection=name, load=True)
+                into.append(self._site.measured(name, self._plan.documents, lambda: _spent(load())))  # noqa: B023
+                self._note(f"{title}: {into[-1].rate:,.0f} documents/s, {kind}, {peer}")
+            passes.points.append(self._site.store.count(name, exact=True).count)
 
     def _encode(self) -> float:
         """Texts per second, by as many encoders side by side as there are workers."""
@@ -117,3 +149,7 @@ class _Bench:
             side.start()
         slowest_s: float = max(side.answer().said["seconds"] for side in self._encoders)
         return self._plan.documents / slowest_s
+
+
+def _spent(answer: Answer) -> tuple[float, float]:
+    return answer.seconds, answer.cpu_s

@@ -14,6 +14,7 @@ from pathlib import Path
 from gristmill import Client, ClientSettings
 from gristmill.settings import load_settings
 from gristmill_worker.bench.pipeline.documents import PointsFile, read_documents
+from gristmill_worker.bench.pipeline.peers import peer
 from gristmill_worker.bench.pipeline.processes import Handler, serve
 
 #: What the raw upload is fastest with on few cores; the client's own `parallel` means processes.
@@ -81,7 +82,7 @@ def encoder(documents: str, model: str, share: int, shares: int) -> Handler:
     return encode
 
 
-SIDES: dict[str, Callable[..., Handler]] = {"producer": producer, "raw": raw, "encoder": encoder}
+SIDES: dict[str, Callable[..., Handler]] = {"producer": producer, "raw": raw, "encoder": encoder, "peer": peer}
 
 
 if __name__ == "__main__":

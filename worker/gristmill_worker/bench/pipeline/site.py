@@ -90,7 +90,7 @@ class Site:
         threads = self._plan.torch_threads
         return ours if threads is None else {**ours, "OMP_NUM_THREADS": str(threads)}
 
-    def side(self, name: str, **options: Any) -> Side:
+    def side(self, name: str, /, **options: Any) -> Side:
         """A side, prepared; see `sides`."""
         self._note(f"preparing: {name}")
         return self._closing.enter_context(running_side(name, self._environment, **options))

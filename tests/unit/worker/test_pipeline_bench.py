@@ -1,0 +1,85 @@
+"""The pipeline benchmark: wrong calls are refused before anything starts, figures are medians of each round's own."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from gristmill.cli.root import main
+from gristmill_schemas.errors import InvalidInput
+from gristmill_worker.bench.pipeline.documents import make_documents
+from gristmill_worker.bench.pipeline.inspection import Inspection
+from gristmill_worker.bench.pipeline.peers import require
+from gristmill_worker.bench.pipeline.records import Pass, Passes, Plan, Rounds
+from gristmill_worker.bench.pipeline.report import report
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--dimensions", "8", "--encoder", "demo"], "expected hash:8"),
+        (["--dimensions", "8", "--encoder", "hash:16"], "expected hash:8"),
+        (["--documents", "0"], "--documents"),
+        (["--rounds", "0"], "--rounds"),
+        (["--workers", "0"], "--workers"),
+        (["--peers", "haystack"], "haystack"),
+        (["--peers", "langchain", "--encoder", "demo"], "hash:DIM"),
+        (["--encoder", "hash:many"], "hash:DIM"),
+        (["--encoder", "hash:0"], "hash:DIM"),
+    ],
+)
+def test_a_wrong_call_is_told_before_anything_starts(
+    options: list[str], named: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gristmill", "bench", "pipeline", *options])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capfd.readouterr()
+    assert (ended.value.code, out) == (2, "")
+    assert named in err
+    assert "making" not in err
+
+
+def test_a_peer_whose_packages_are_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "langchain_qdrant", None)
+    with pytest.raises(Exception, match=r"pip install 'gristmill\[bench\]'"):
+        require(["langchain"], "hash:8")
+
+
+def test_an_unknown_peer_is_answered_with_those_that_are_known() -> None:
+    with pytest.raises(InvalidInput, match=r"langchain, .*llamaindex.*got 'llama'"):
+        require(["llama"], "hash:8")
+
+
+@pytest.mark.parametrize("encoder", ["hash:8", "demo"])
+def test_documents_are_always_the_same_and_never_alike(encoder: str) -> None:
+    documents = make_documents(encoder, 100)
+    assert documents == make_documents(encoder, 100)
+    assert len({each.id for each in documents}) == len({each.text for each in documents}) == 100
+
+
+def test_ratios_are_of_rates_of_the_same_round() -> None:
+    rounds = Rounds(
+        dimensions=8,
+        ours=Passes(new=passes(1.0, 4.0, 2.0), unchanged=passes(1.0, 1.0, 1.0)),
+        raw=Passes(new=passes(0.5, 1.0, 1.5)),
+        held=[Inspection(100, 0, 0), Inspection(98, 2, 0), Inspection(100, 0, 1)],
+        encoder=[200.0, 50.0, 100.0],
+        rss_mb=[10.0, 30.0, 20.0],
+    )
+    figures = report(Plan("hash:8", 100, rounds=3), rounds)
+    assert figures["documents_per_s"] == 50.0
+    assert figures["spread"]["documents_per_s"] == [25.0, 100.0]
+    # Per round 0.5, 0.25, 0.75; of the medians 50 / 100 it would be the same only by chance.
+    assert figures["ceiling_fraction"] == 0.5
+    assert figures["efficiency"] == 0.5
+    assert (figures["stored"], figures["lost"], figures["duplicates"]) == (98, 2, 1)
+    assert figures["worker_cpu_ms_per_document"] == 20.0
+    assert figures["qdrant_cpu_ms_per_document"] is None
+    assert figures["rss_mb"] == 30.0
+
+
+def passes(*seconds: float) -> list[Pass]:
+    cpu_s = {"side": 1.0, "worker": 2.0, "redis": 0.5, "qdrant": None}
+    return [Pass(100, each, each, cpu_s) for each in seconds]

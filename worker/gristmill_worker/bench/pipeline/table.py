@@ -1,0 +1,58 @@
+"""The report for people: a line per side and pass, rates in documents per second, CPU in ms per document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from gristmill.cli.layout import fields, listing
+
+_COLUMNS: Final = ("", "documents/s", "lowest", "highest", "client ms", "worker ms", "Qdrant ms", "Redis ms")
+
+_FIELDS: Final = (
+    *("encoder", "documents", "dimensions", "workers", "torch_threads", "rounds"),
+    *("stored", "lost", "duplicates", "rss_mb"),
+)
+
+
+def show(figures: Mapping[str, Any]) -> None:
+    """Print what `report` gave."""
+    fields((name.replace("_", " "), figures[name]) for name in _FIELDS)
+    listing(_COLUMNS, [[_number(value) for value in row] for row in _rows(figures)])
+    fields(
+        {
+            "ceiling fraction": f"{figures['ceiling_fraction']} of the raw upload",
+            "efficiency": f"{figures['efficiency']} of the encoder alone",
+            **_until_green(figures),
+            **{f"points by {each['name']}": each["points"] for each in figures["peers"]},
+        }
+    )
+
+
+def _rows(figures: Mapping[str, Any]) -> Iterator[list[object]]:
+    for title, kind in (("gristmill, new", ""), ("gristmill, unchanged", "unchanged_")):
+        cpu = [figures[f"{who}_cpu_ms_per_{kind}document"] for who in ("producer", "worker", "qdrant", "redis")]
+        yield [title, *_rate(figures, f"{kind}documents_per_s"), *cpu]
+    client, qdrant = (figures[f"raw_{who}_cpu_ms_per_point"] for who in ("client", "qdrant"))
+    yield ["raw upload", *_rate(figures, "raw_points_per_s"), client, None, qdrant, None]
+    for peer in figures["peers"]:
+        for title, kind in (("new", ""), ("unchanged", "unchanged_")):
+            cpu = [peer[f"{kind2}cpu_ms_per_{kind}document"] for kind2 in ("", "qdrant_")]
+            yield [f"{peer['name']}, {title}", *_rate(peer, f"{kind}documents_per_s"), cpu[0], None, cpu[1], None]
+    yield ["encoder alone", *_rate(figures, "encoder_documents_per_s"), None, None, None, None]
+
+
+def _rate(figures: Mapping[str, Any], key: str) -> list[float]:
+    return [figures[key], *figures["spread"][key]]
+
+
+def _until_green(figures: Mapping[str, Any]) -> dict[str, str]:
+    sides = {"gristmill": figures["green_s"], "raw": figures["raw_green_s"]}
+    sides |= {each["name"]: each["green_s"] for each in figures["peers"]}
+    return {f"until green, {name}": f"{seconds} s" for name, seconds in sides.items() if seconds is not None}
+
+
+def _number(value: object) -> object:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value >= 100 else f"{value:.3f}"
+    return value
