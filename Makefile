@@ -9,7 +9,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup services demo test lint check check-plugin bench chaos fuzz docs lock clean
+.PHONY: help setup services demo test lint check check-plugin bench bench-gpu chaos fuzz docs lock clean
 
 TORCH ?= torch==2.13.0
 ARGS ?=
@@ -56,6 +56,9 @@ bench: $(VENV)/.dev services ## the benchmarks: encoder against its ceiling and 
 	$(BIN)/gristmill bench encoder --model demo --dtype bfloat16 --peer sentence-transformers --json
 	$(BIN)/gristmill bench encoder --model demo --dtype float32 --peer sentence-transformers --json
 	$(BIN)/python scripts/with_servers.py $(BIN)/gristmill bench pipeline --peers langchain,llamaindex --json
+
+bench-gpu: $(VENV)/.dev ## one card: mixed, short and long texts, queries alone; one JSON table. ARGS='--model …'
+	$(BIN)/gristmill bench gpu --peer $(ARGS)
 
 fuzz: $(VENV)/.dev services ## 10,000 random and mutated inputs to every door
 	FUZZ_COUNT=$${FUZZ_COUNT:-10000} $(BIN)/python -m pytest -m fuzz $(ARGS)

@@ -25,6 +25,7 @@ def checks(model: str | None) -> Iterator[Check]:
 
     yield Check("torch", True, _accelerator(torch))
     yield Check("bfloat16", True, _bfloat16())
+    yield from _cards()
     if model is not None:
         yield from _model(model)
     yield from _budgets()
@@ -47,6 +48,14 @@ def _bfloat16() -> str:
         return f"products on {device}: yes, so `--dtype auto` takes it"
     auto = str(choose_dtype("auto", device)).removeprefix("torch.")
     return f"products on {device}: none, so `--dtype auto` takes {auto}; bfloat16 works, slower"
+
+
+def _cards() -> Iterator[Check]:
+    from gristmill_worker.encoder import cards
+
+    if found := cards.cards():
+        driver = cards.driver_version()
+        yield from (Check("card", True, card.describe(driver)) for card in found)
 
 
 def _budgets() -> Iterator[Check]:

@@ -1,4 +1,4 @@
-"""`gristmill bench encoder|pipeline`: the commands around the benchmarks, which are loaded when one runs."""
+"""`gristmill bench encoder|gpu|pipeline`: the commands around the benchmarks, which are loaded when one runs."""
 
 from __future__ import annotations
 
@@ -49,6 +49,34 @@ def bench_encoder(
         return
     for key, value in report.items():
         typer.echo(f"{key:>20}  {value}")
+
+
+@app.command("gpu")
+def bench_gpu(
+    model: Annotated[str, typer.Option(help="Folder, hub id, or random:qwen3-0.6b[:LAYERS].")] = "random:qwen3-0.6b",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    device: Annotated[str, typer.Option(help="cuda, cuda:N; cpu for the same table without a card.")] = "cuda",
+    n_texts: Annotated[int, typer.Option(min=1, help="How many texts of mixed lengths.")] = 2_000,
+    peer: Annotated[
+        bool, typer.Option("--peer", help="Compare with sentence-transformers at its best attention.")
+    ] = False,
+    budget_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens per pass; measured if left out.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 5,
+) -> None:
+    """Measure a card: mixed, short and long texts, and queries alone. One JSON object."""
+    with brought_by("worker", "`gristmill bench gpu`"):
+        from gristmill_worker.bench.gpu import run_gpu_bench
+
+    report = run_gpu_bench(
+        model,
+        device=device,
+        dtype=dtype,
+        n_texts=n_texts,
+        peer=peer,
+        budget_tokens=budget_tokens,
+        rounds=rounds,
+    )
+    typer.echo(json.dumps(report, indent=1))
 
 
 @app.command("pipeline")

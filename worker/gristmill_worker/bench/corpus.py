@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from gristmill_schemas.errors import InvalidInput
 
@@ -20,15 +21,25 @@ _SEED: Final = 7
 
 def mixed_texts(count: int, count_tokens: Callable[[str], int]) -> list[str]:
     """Texts of log-normal lengths in the given tokens: median about 55, at most about 1,024; always the same ones."""
+    draw = np.random.default_rng(_SEED)
+    lengths = np.clip(draw.lognormal(np.log(MEDIAN_TOKENS), SIGMA, count), 4, MAX_TOKENS)
+    return _texts(lengths, count_tokens, draw)
+
+
+def even_texts(count: int, tokens: int, count_tokens: Callable[[str], int]) -> list[str]:
+    """Texts of about so many tokens each, at most about 1,024; always the same ones."""
+    return _texts(np.full(count, min(tokens, MAX_TOKENS)), count_tokens, np.random.default_rng(_SEED))
+
+
+def _texts(lengths: npt.NDArray[Any], count_tokens: Callable[[str], int], draw: np.random.Generator) -> list[str]:
     from pydoc_data.topics import topics
 
     words = " ".join(topics[name] for name in sorted(topics)).split()
     per_word = count_tokens(" ".join(words[:2_000])) / 2_000
-    draw = np.random.default_rng(_SEED)
-    lengths = np.clip(draw.lognormal(np.log(MEDIAN_TOKENS), SIGMA, count), 4, MAX_TOKENS) / per_word
-    starts = draw.integers(0, len(words) - MAX_TOKENS, count)
+    starts = draw.integers(0, len(words) - MAX_TOKENS, len(lengths))
     return [
-        " ".join(words[start : start + max(1, round(length))]) for start, length in zip(starts, lengths, strict=True)
+        " ".join(words[start : start + max(1, round(length / per_word))])
+        for start, length in zip(starts, lengths, strict=True)
     ]
 
 

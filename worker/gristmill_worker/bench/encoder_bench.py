@@ -78,7 +78,7 @@ def run_encoder_bench(
         raise TypeError(f"model: expected one that runs on this machine, got {model!r}")
     plain = load(model, device=device, dtype="float32")
     chosen = list(texts) if texts is not None else mixed_texts(n_texts, plain.tokenizer.count)
-    error = _cosine_error(encoder, plain, chosen)
+    error = cosine_error(encoder, plain, chosen)
     flop_per_token = linear_flop_per_token(plain.model)
     with ExitStack() as stack:
         other = stack.enter_context(sentence_transformers_peer(plain, model, encoder.dtype)) if peer else None
@@ -127,7 +127,7 @@ def linear_flop_per_token(model: torch.nn.Module) -> int:
     )
 
 
-def _cosine_error(encoder: TransformersEncoder, plain: Loaded, texts: list[str]) -> float:
+def cosine_error(encoder: TransformersEncoder, plain: Loaded, texts: list[str]) -> float:
     """Largest cosine distance to the untouched model in float32, one text at a time, over a sample of the texts."""
     items = [item for item in encoder.tokenize(texts) if item.n_tokens <= CHECKED_TOKENS][:CHECKED_TEXTS]
     if not items:

@@ -20,13 +20,14 @@ Peer = Callable[[Sequence[str]], Vectors]
 
 
 @contextlib.contextmanager
-def sentence_transformers_peer(plain: Loaded, model: str, dtype: str) -> Iterator[Peer]:
+def sentence_transformers_peer(plain: Loaded, model: str, dtype: str, attention: str | None = None) -> Iterator[Peer]:
     """A call that encodes texts with sentence-transformers.
 
     Args:
         plain: the same model, untouched; written to a scratch folder if `model` is not a folder or hub id.
         model: as the benchmark got it.
         dtype: number format of its weights.
+        attention: transformers' name of the one to use; None leaves the default.
 
     Raises:
         InvalidInput: sentence-transformers is not installed.
@@ -40,7 +41,7 @@ def sentence_transformers_peer(plain: Loaded, model: str, dtype: str) -> Iterato
     with tempfile.TemporaryDirectory() as scratch:
         # The very files that we load, whatever name they go by.
         source = _written(plain, Path(scratch)) if model.startswith("random:") else str(locate(model).folder)
-        kwargs = {"dtype": getattr(torch, dtype)}
+        kwargs = {"dtype": getattr(torch, dtype), **({"attn_implementation": attention} if attention else {})}
         with quiet_loading():
             peer: Any = SentenceTransformer(source, device=str(plain.device), model_kwargs=kwargs)
         peer.max_seq_length = plain.info.max_tokens

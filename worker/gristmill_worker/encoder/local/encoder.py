@@ -19,6 +19,7 @@ from gristmill_worker.encoder.base import BatchLimits, TokenizedText, Vectors
 from gristmill_worker.encoder.chunking import Spans
 from gristmill_worker.encoder.local.budget.tuning import Tuning
 from gristmill_worker.encoder.local.load import Loaded
+from gristmill_worker.encoder.local.packed import varlen_kernel
 from gristmill_worker.encoder.local.parity import choose_forward
 from gristmill_worker.encoder.local.staging import to_host
 from gristmill_worker.encoder.model.prompts import PROMPT_END
@@ -62,6 +63,17 @@ class TransformersEncoder:
     def packed(self) -> bool:
         """Whether the padding-free pass runs."""
         return not self.limits.padded
+
+    @property
+    def attention(self) -> str:
+        """Which attention runs."""
+        if not self.packed:
+            return "SDPA, padded"
+        return varlen_kernel().name if self.device.startswith("cuda") else "SDPA or blocks, by runs of equal length"
+
+    def count(self, text: str) -> int:
+        """Tokens of a text, without the model's special ones."""
+        return self._tokenizer.count(text)
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         """See `Encoder.tokenize`."""

@@ -1,0 +1,120 @@
+"""What runs on a card, where there is one: `pytest -m cuda`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from gristmill_worker.batching.batcher import Batcher, encode_all
+from gristmill_worker.bench.gpu import run_gpu_bench
+from gristmill_worker.encoder import Vectors, cards, open_encoder
+from gristmill_worker.encoder.local.encoder import TransformersEncoder
+from gristmill_worker.encoder.local.staging import staging
+
+from .conftest import BUILDERS, TEXTS
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA card, and torch sees none"),
+]
+PACKABLE = sorted(BUILDERS.keys() - {"gpt2"})
+#: Every text of the pinned kind, some of them often.
+MANY = TEXTS * 20
+
+
+def opened(folder: Path | str, **options: Any) -> TransformersEncoder:
+    encoder = open_encoder(str(folder), **{"device": "cuda", "dtype": "bfloat16", "budget_tokens": 4_096, **options})
+    assert isinstance(encoder, TransformersEncoder)
+    return encoder
+
+
+def on_cpu(folder: Path) -> Vectors:
+    encoder = open_encoder(str(folder), device="cpu", dtype="float32", budget_tokens=4_096)
+    return encode_all(encoder, encoder.tokenize(TEXTS))
+
+
+@pytest.fixture
+def no_waiting() -> Iterator[None]:
+    """Whatever makes the host wait for the card raises."""
+    torch.cuda.set_sync_debug_mode("error")
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+
+
+def least_cosine(left: Vectors, right: Vectors) -> float:
+    return float((left * right).sum(1).min())
+
+
+@pytest.mark.parametrize("name", PACKABLE)
+def test_packed_vectors_in_bfloat16_are_those_of_the_cpu_in_float32(model_root: Path, name: str) -> None:
+    encoder = opened(model_root / name)
+    assert encoder.packed, "the parity gate refused the card's attention"
+    assert least_cosine(encode_all(encoder, encoder.tokenize(TEXTS)), on_cpu(model_root / name)) > 0.99
+
+
+@pytest.mark.parametrize("name", sorted(BUILDERS))
+def test_padded_vectors_in_float32_are_those_of_the_cpu(model_root: Path, name: str) -> None:
+    encoder = opened(model_root / name, dtype="float32", packed=False)
+    assert least_cosine(encode_all(encoder, encoder.tokenize(TEXTS)), on_cpu(model_root / name)) > 1 - 1e-5
+
+
+@pytest.mark.parametrize("name", PACKABLE)
+def test_a_launch_never_waits_for_the_card(model_root: Path, name: str, request: pytest.FixtureRequest) -> None:
+    encoder = opened(model_root / name)
+    batch = encoder.tokenize(TEXTS)
+    expected = encoder.encode(batch)
+    request.getfixturevalue("no_waiting")
+    results = [encoder.launch(batch) for _ in range(3)]
+    torch.cuda.set_sync_debug_mode("default")
+    for result in results:
+        np.testing.assert_allclose(result(), expected, atol=2e-3)
+
+
+def test_page_locked_buffers_go_round(model_root: Path) -> None:
+    encoder = opened(model_root / "qwen3")
+    batch = encoder.tokenize(TEXTS)
+    for _ in range(5):
+        encoder.encode(batch)
+    made = staging(torch.device("cuda", 0)).made
+    for _ in range(50):
+        encoder.encode(batch)
+    assert staging(torch.device("cuda", 0)).made <= made + 1
+
+
+def test_memory_that_runs_out_costs_no_text_its_vector(model_root: Path) -> None:
+    encoder = opened(model_root / "bert", budget_tokens=2_000_000)
+    texts = encoder.tokenize(MANY * 200)
+    held = torch.empty(max(1, torch.cuda.mem_get_info()[0] - 400 * 2**20), dtype=torch.uint8, device="cuda")
+    batcher = Batcher(encoder)
+    try:
+        rows = batcher.submit(texts).result(timeout=300)
+        assert not [row for row in rows if isinstance(row, Exception)]
+    finally:
+        batcher.close()
+        del held
+        torch.cuda.empty_cache()
+
+
+def test_a_budget_is_measured_on_the_card_and_watched(model_root: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    encoder = opened(model_root / "qwen3", budget_tokens=None)
+    assert encoder.tuning is not None
+    assert encoder.limits.tokens >= 2_048
+    encode_all(encoder, encoder.tokenize(MANY))
+
+
+def test_the_card_is_told_of() -> None:
+    (card, *_) = cards.cards()
+    assert card.memory_gb > 0
+    assert cards.driver_version() in card.describe(cards.driver_version())
+
+
+def test_the_benchmark_of_a_card_prints_its_table() -> None:
+    table = run_gpu_bench("random:qwen3-0.6b:2", n_texts=200, rounds=1, peer=True)
+    assert table["card"]
+    assert all(case["ratio_to_peer"] > 0 for case in table["cases"].values())
+    assert table["cases"]["mixed"]["memory_gb"] < 3
+    assert table["max_cosine_error"] < 1e-2
