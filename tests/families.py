@@ -13,6 +13,9 @@ import transformers
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
+from gristmill_worker.encoder.model.modules import WAY_OUT
+from gristmill_worker.encoder.model.prompts import PROMPT_END
+from gristmill_worker.encoder.model.recipe import read_info
 from models import WIDTH, byte_tokenizer, save_model, save_tokenizer, write_json
 
 #: Width of every small model.
@@ -49,11 +52,15 @@ def bert(folder: Path) -> None:
     _save(folder, transformers.BertModel, transformers.BertConfig, _bert_words())
 
 
-def xlm_roberta(folder: Path) -> None:
+def xlm_roberta(folder: Path, positions: int = 514) -> None:
     """Positions from 2."""
-    _save(
-        folder, transformers.XLMRobertaModel, transformers.XLMRobertaConfig, _roberta_words(), pad=1, **_POSITIONS_514
-    )
+    shape = {"max_position_embeddings": positions, "type_vocab_size": 1}
+    _save(folder, transformers.XLMRobertaModel, transformers.XLMRobertaConfig, _roberta_words(), pad=1, **shape)
+
+
+def bge_m3(folder: Path) -> None:
+    """XLM-RoBERTa with room for 8,192 tokens."""
+    xlm_roberta(folder, 8194)
 
 
 def mpnet(folder: Path) -> None:
@@ -76,7 +83,7 @@ def distilbert(folder: Path) -> None:
 def modernbert(folder: Path) -> None:
     """Local and global layers."""
     _save(
-        folder, transformers.ModernBertModel, transformers.ModernBertConfig, _bert_words(), max_position_embeddings=1024,
+        folder, transformers.ModernBertModel, transformers.ModernBertConfig, _bert_words(), max_position_embeddings=8192,
         local_attention=16, layer_types=["full_attention", "sliding_attention"], cls_token_id=1, sep_token_id=2,
         bos_token_id=1, eos_token_id=2,
     )  # fmt: skip
@@ -277,6 +284,16 @@ def foreign(*kinds: str, transformer: Callable[[Path], None] = bert) -> Callable
     return build
 
 
+def with_code(name: str) -> Callable[[Path], None]:
+    """A folder whose configuration names a class of its own."""
+
+    def build(folder: Path) -> None:
+        listed(bert, _NORMALIZE)(folder)
+        _update(folder / "config.json", auto_map={"AutoModel": name})
+
+    return build
+
+
 def adapter(folder: Path) -> None:
     """A LoRA adapter beside the tokenizer of its base."""
     _save_bert_words(_bert_words(), folder)
@@ -291,7 +308,6 @@ _FLAGS: Final = {
     "weightedmean": "weightedmean_tokens",
     "lasttoken": "lasttoken",
 }
-_POSITIONS_514: Final = {"max_position_embeddings": 514, "type_vocab_size": 1}
 _NORMALIZE: Final = ("Normalize", dict[str, Any]())
 
 
@@ -366,7 +382,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     Family(
         "BGE-M3",
         "BAAI/bge-m3 (its dense vector)",
-        listed(xlm_roberta, _NORMALIZE, pooling="cls", window=510, card="bge-m3"),
+        listed(bge_m3, _NORMALIZE, pooling="cls", window=8192, card="bge-m3"),
         packed=True,
         pooling="cls",
     ),
@@ -393,7 +409,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     Family(
         "all-MiniLM",
         "sentence-transformers/all-MiniLM-L6-v2, -L12-v2, multi-qa-MiniLM-L6-cos-v1",
-        listed(bert, _NORMALIZE, window=64),
+        listed(bert, _NORMALIZE, window=256),
         packed=True,
     ),
     Family(
@@ -470,7 +486,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     Family(
         "GTE ModernBERT",
         "Alibaba-NLP/gte-modernbert-base",
-        listed(modernbert, pooling="cls", window=1024, card="gte-modernbert-base"),
+        listed(modernbert, pooling="cls", window=8192, card="gte-modernbert-base"),
         packed=True,
         pooling="cls",
     ),
@@ -478,7 +494,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         "ModernBERT Embed",
         "nomic-ai/modernbert-embed-base",
         listed(
-            modernbert, _NORMALIZE, window=1024, prompts={"query": "search_query: ", "document": "search_document: "}
+            modernbert, _NORMALIZE, window=8192, prompts={"query": "search_query: ", "document": "search_document: "}
         ),
         instructed="search_query: {}\n",
         packed=True,
@@ -579,8 +595,104 @@ FAMILIES: Final[tuple[Family, ...]] = (
         foreign("custom_st.Transformer", "Pooling", "Normalize"),
         refused="this model needs custom_st.Transformer, which is code of its own",
     ),
-    Family("LoRA adapters", "any folder with adapter_config.json", adapter, refused="merge it once"),
+    Family(
+        "Nomic Embed",
+        "nomic-ai/nomic-embed-text-v1.5 (nomic-ai/modernbert-embed-base runs)",
+        with_code("nomic-ai/nomic-bert-2048--modeling_hf_nomic_bert.NomicBertModel"),
+        refused="it needs code of its own",
+        note="runs once `trust_remote_code` allows that code",
+    ),
+    Family(
+        "Jina v2",
+        "jinaai/jina-embeddings-v2-base-en",
+        with_code("jinaai/jina-bert-implementation--modeling_bert.JinaBertModel"),
+        refused="it needs code of its own",
+        note="runs once `trust_remote_code` allows that code",
+    ),
+    Family(
+        "GTE Qwen2, Stella 1.5B",
+        "Alibaba-NLP/gte-Qwen2-1.5B-instruct, NovaSearch/stella_en_1.5B_v5",
+        with_code("modeling_qwen.Qwen2Model"),
+        refused="it needs code of its own",
+        note="runs once `trust_remote_code` allows that code",
+    ),
+    Family(
+        "LoRA adapters",
+        "any folder with adapter_config.json",
+        adapter,
+        refused="merge it once",
+        note="the error says how",
+    ),
 )
+
+
+def built(family: Family, root: Path) -> Path:
+    """The family's folder under `root`, made where it is not there; its name says nothing about the family."""
+    folder = root / f"m{FAMILIES.index(family)}"
+    if not folder.is_dir():
+        family.build(folder)
+    return folder
+
+
+_PAGE: Final = """# Models
+
+Gristmill reads a model's folder (`modules.json`, `1_Pooling`, `2_Dense`, prompts, tokenizer) and does what
+[sentence-transformers](https://sbert.net) does with it, or refuses it by name. Each row is a test with a tiny model in the
+family's exact layout: equal to sentence-transformers to 1e-5 in float32, for queries, documents and an instruction, alone
+and in a batch. A family that is not listed, but made of the same parts, runs too.
+
+- **pass**: *packed* computes no padding; *padded* is for architectures whose attention cannot be exchanged. At its start a
+  worker checks the pass against one text at a time, and takes the next slower one where vectors differ.
+- **before a query, a document**: from the folder's prompts, else from the family's model card. A folder is known by what is
+  in it (its card `README.md`, or `_name_or_path`), never by its own name.
+- **with an instruction**: what stands before the query then. Models marked *trained for it* follow instructions; others
+  were not trained to, and measuring (`gristmill eval`) says whether one helps.
+- **window**: the longest text in tokens. Longer ones are chunked, or cut and reported, as the collection says.
+
+<!-- Made by `make docs` from tests/families.py: change that. -->
+
+"""
+
+
+def page(root: Path) -> str:
+    """`docs/models.md`, out of what each family's folder gives; folders are made under `root`."""
+    head = ("family", "pass", "pooling", "before a query", "before a document", "with an instruction", "window")
+    run = [_row(family, root) for family in FAMILIES if not family.refused]
+    refused = [
+        _line(f"**{family.name}**: {family.models}", "; ".join(filter(None, (family.refused, family.note))))
+        for family in FAMILIES
+        if family.refused
+    ]
+    notes = [f"- {family.name}: {family.note}." for family in FAMILIES if family.note and not family.refused]
+    return "\n".join(
+        [
+            _PAGE + _line(*head),
+            "|---" * len(head) + "|", *run, "", *notes, "", "## Refused", "",
+            f"Each with a way out: {WAY_OUT.replace(' (docs/models.md lists those that run)', '')}.", "",
+            "| family | why |", "|---|---|", *refused, "",
+        ]
+    )  # fmt: skip
+
+
+def _row(family: Family, root: Path) -> str:
+    folder = built(family, root)
+    info = read_info(folder, model=str(folder))
+    templates = info.templates
+    before = [templates.query, templates.document, templates.query_instructed]
+    query, document, instructed = (_shown(template) for template in before)
+    aware = ", trained for it" if info.instruction_aware else ""
+    window = f"{info.max_tokens:,}" if info.max_tokens < 1_000_000 else "none"
+    way = "packed" if family.packed else "padded"
+    return _line(f"**{family.name}**: {family.models}", way, info.pooling, query, document, instructed + aware, window)
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _shown(template: str) -> str:
+    text = template.replace(PROMPT_END, "").removesuffix("{text}").replace("{instruction}", "…")
+    return "`" + text.replace("\n", "\\n").replace("|", "\\|") + "`" if text else "–"
 
 
 def _save(folder: Path, kind: Any, config: Any, words: Tokenizer, *, pad: int = 0, **more: Any) -> None:

@@ -1,6 +1,7 @@
 """Pages of `docs/` that are made from the code. `make docs` writes them; a test keeps them equal to it."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pydantic_core import PydanticUndefined
 
@@ -29,5 +30,10 @@ def settings_page() -> str:
 
 
 if __name__ == "__main__":
+    # Its small models need torch, and the tests that only want the settings page do not.
+    from families import page
+
+    with TemporaryDirectory() as scratch:
+        (DOCS / "models.md").write_text(page(Path(scratch)), encoding="utf-8")
     (DOCS / "settings.md").write_text(settings_page(), encoding="utf-8")
     (DOCS / "wrong-inputs.md").write_text(page_of(collect()), encoding="utf-8")

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from families import FAMILIES, Family
+from families import FAMILIES, Family, built, page
 from gristmill_schemas import Distance
 from gristmill_schemas.errors import ModelUnavailable
 from gristmill_worker.encoder import Vectors, open_encoder
@@ -37,9 +37,7 @@ def opened(family: Family, root: Path) -> tuple[TransformersEncoder, Any]:
     """Gristmill's encoder and sentence-transformers' over the same folder, which is made here."""
     from sentence_transformers import SentenceTransformer
 
-    # A name that says nothing: what a model is stands in its files.
-    folder = root / f"m{FAMILIES.index(family)}"
-    family.build(folder)
+    folder = built(family, root)
     encoder = open_encoder(str(folder), device="cpu", dtype="float32", budget_tokens=256)
     assert isinstance(encoder, TransformersEncoder)
     return encoder, _completed(SentenceTransformer(str(folder), device="cpu", local_files_only=True), family)
@@ -97,3 +95,8 @@ def test_a_model_compared_by_dot_product_keeps_its_lengths_and_says_so(family_ro
     family = next(each for each in FAMILIES if "dot" in each.name)
     encoder, _ = opened(family, family_root)
     assert (encoder.info.distance, encoder.info.normalize) == (Distance.DOT, False)
+
+
+def test_the_page_of_models_is_what_their_folders_say(family_root: Path) -> None:
+    kept = (Path(__file__).parents[3] / "docs" / "models.md").read_text(encoding="utf-8")
+    assert kept == page(family_root), "run: make docs"
