@@ -168,6 +168,10 @@ def test_a_folder_that_only_sounds_like_a_family_says_how_to_give_it_prefixes(
     families.listed(families.bert)(tmp_path / "e5-small")
     read_info(tmp_path / "e5-small", model=str(tmp_path / "e5-small"))
     assert "config_sentence_transformers.json" in caplog.text
+    caplog.clear()
+    update(tmp_path / "e5-small" / "config_sentence_transformers.json", prompts={"query": "query: "})
+    read_info(tmp_path / "e5-small", model=str(tmp_path / "e5-small"))
+    assert not caplog.text, "it says its prompts"
 
 
 def test_gemma_3_that_sees_both_sides_pools_the_mean_without_being_told(tmp_path: Path) -> None:

@@ -94,7 +94,8 @@ class Tokenizer:
         truncated = len(ids) > self.max_tokens
         if truncated:
             ids = self._cut(ids)
-        return TokenizedText(text, np.asarray(ids, dtype=np.int32), len(ids), truncated)
+        # Static embeddings may have no token for a text; it still has a row of its own in a batch.
+        return TokenizedText(text, np.asarray(ids, dtype=np.int32), max(1, len(ids)), truncated)
 
     def _cut(self, ids: list[int]) -> list[int]:
         if self._keeps_end:

@@ -99,8 +99,9 @@ def read_recipe(folder: Path, *, model: str, revision: str | None = None, overri
     _check_whole(folder, modules.transformer)
     config = read_json(modules.transformer / "config.json", required=not modules.static)
     runs_code = check_code(modules.transformer, model, allowed=chosen.trust_remote_code)
-    family = _family(folder, model, config)
-    templates, aware = read_templates(modules.config) or _family_templates(family)
+    prompts = read_templates(modules.config)
+    family = _family(folder, model, config, has_prompts=prompts is not None or chosen.templates is not None)
+    templates, aware = prompts or _family_templates(family)
     pooling = chosen.pooling or modules.pooling or (family.pooling if family else _pooling_by_architecture(config))
     layers, normalize = _normalization(modules, chosen.normalize)
     max_tokens = _window(config, modules, family, chosen.max_tokens)
@@ -160,11 +161,12 @@ def _check_whole(folder: Path, transformer: Path) -> None:
             )
 
 
-def _family(folder: Path, model: str, config: dict[str, Any]) -> Family | None:
+def _family(folder: Path, model: str, config: dict[str, Any], *, has_prompts: bool) -> Family | None:
     """The family by what the model is: its hub id, or what its files call it."""
     is_hub_id = not Path(model).expanduser().is_dir()
     family = (family_of(model) if is_hub_id else None) or family_in(folder, config)
-    if family is None and not is_hub_id and (sounds := family_of(model)) and sounds.has_prefixes:
+    silent = family is None and not is_hub_id and not has_prompts
+    if silent and (sounds := family_of(model)) and sounds.has_prefixes:
         log.warning(
             "%s: the folder's name sounds like a model with prefixes (%r), but no file in it says so, and a name can be "
             "changed: texts get none. Copy the model's README.md into it, or write its prompts into "
