@@ -59,6 +59,7 @@ from gristmill.store.collections import check_space
 from gristmill.store.connection import require_server
 from gristmill.store.documents import count, fetch
 from gristmill.store.indexes import asked_indexes
+from gristmill.store.layout import asked_layout
 from gristmill.store.points import scroll
 from gristmill_schemas import (
     AuditReport,
@@ -206,6 +207,13 @@ class Client:
         chunking: Chunking | Mapping[str, Any] | None = None,
         instructions: Iterable[Instruction | Mapping[str, Any]] | Instruction | None = None,
         indexes: Mapping[str, Any] | None = None,
+        quantization: str | Mapping[str, Any] | models.QuantizationConfig | None = None,
+        hnsw: Mapping[str, Any] | models.HnswConfigDiff | None = None,
+        on_disk: bool | None = None,
+        on_disk_payload: bool | None = None,
+        shards: int | None = None,
+        replicas: int | None = None,
+        write_consistency: int | None = None,
         bulk: bool = False,
         update: bool = False,
         wait_s: float = 30.0,
@@ -226,6 +234,14 @@ class Client:
             instructions: registered instructions, one or many.
             indexes: over fields of the metadata that searches filter by, `{"lang": "keyword", "year": "integer"}`; see
                 `client.indexes.create`. In an existing collection those that are missing are made.
+            quantization: smaller vectors to search by, beside the whole ones: `int8`, `binary`, `1.5bit`, `2bit`, `product`,
+                or qdrant's own models for options.
+            hnsw: the graph: `{"m": 32, "ef_construct": 200}`.
+            on_disk: vectors stay on disk, and come into memory as they are needed.
+            on_disk_payload: texts and metadata likewise.
+            shards: parts of a collection on a cluster.
+            replicas: copies of each part, on as many machines; `docs/servers.md` says what writes then wait for.
+            write_consistency: copies that must have a write before it counts; at most `replicas`.
             bulk: put its index off while much is loaded, which makes that many times cheaper. It is off until
                 `finish_bulk`, or until this client is closed and what is on its way is stored; see `bulk`.
             update: give an existing collection this chunking and these instructions, instead of raising. Chunking is for
@@ -244,12 +260,21 @@ class Client:
         """
         name = identifier("name", name)
         flag("update", update), flag("bulk", bulk)
+        layout = asked_layout(
+            quantization=quantization,
+            hnsw=hnsw,
+            on_disk=on_disk,
+            on_disk_payload=on_disk_payload,
+            shards=shards,
+            replicas=replicas,
+            write_consistency=write_consistency,
+        )
         over = asked_indexes({} if indexes is None else indexes)
         asked = asked_for(distance, text_key, chunking, instructions)
         self._check_server()
         wanted, compared = self._space(space, model, dimensions, force_dimensions, wait_s)
         spec = CollectionSpec(name=name, space=wanted, **{"distance": compared, **asked})
-        there = self._collections.create(spec)
+        there = self._collections.create(spec, layout)
         check_space(there, wanted)
         settled = settle(self._collections, name, there, asked, update=update)
         self._searcher.forget(name)

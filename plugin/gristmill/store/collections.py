@@ -11,12 +11,14 @@ import builtins
 import logging
 import uuid
 from collections.abc import Callable
+from types import MappingProxyType
 
 from qdrant_client import QdrantClient, models
 
 from gristmill.arguments import identifier, refuse
 from gristmill.store.bulk import since_of
 from gristmill.store.connection import store_errors
+from gristmill.store.layout import Layout, creating, require_layout
 from gristmill_schemas import CollectionSpec, Distance, VectorSpace
 from gristmill_schemas.errors import CollectionNotFound, InvalidInput, NewerFormat, SpaceMismatch, StoreRefused
 from gristmill_schemas.point import CHUNK_PATH, ETAG_PATH, ID_PATH, JOB_PATH, TENANT_PATH, VERSION_PATH
@@ -69,22 +71,29 @@ class Collections:
         self._created = created
         self._deleted = deleted
 
-    def create(self, spec: CollectionSpec) -> CollectionSpec:
+    def create(self, spec: CollectionSpec, layout: Layout = MappingProxyType({})) -> CollectionSpec:
         """Create a collection, or return the existing one if it has the same space.
 
         Safe when many start at once: Qdrant lets one create it, the others find it. Never recreates, never changes.
 
         Raises:
             SpaceMismatch: it exists with another space.
+            CollectionConflict: it exists with another layout.
             InvalidInput: it exists, but was not made by Gristmill.
         """
+        if self._local and layout:
+            log.warning("Qdrant's local mode keeps all in memory, as it is: %s say nothing there", ", ".join(layout))
+        vectors, more = creating(layout)
         spec = _checked(spec).model_copy(update={"incarnation": uuid.uuid4().hex[:16]})
         try:
             with store_errors(spec.name):
                 self._store.create_collection(
                     spec.name,
-                    vectors_config=models.VectorParams(size=spec.space.dimensions, distance=_DISTANCES[spec.distance]),
+                    vectors_config=models.VectorParams(
+                        size=spec.space.dimensions, distance=_DISTANCES[spec.distance], **vectors
+                    ),
                     metadata={METADATA_KEY: spec.described()},
+                    **more,
                 )
         except StoreRefused as refused:
             try:
@@ -92,6 +101,8 @@ class Collections:
             except CollectionNotFound:
                 raise refused from None
             check_space(existing, spec.space)
+            if not self._local:
+                require_layout(self._store, existing, layout)
             spec = existing
         self._ensure_indexes(spec.physical)
         self._created(spec)

@@ -37,6 +37,16 @@ def create(
         list[str] | None,
         typer.Option(metavar="FIELD=TYPE", help=f"Index a field of the metadata: {TYPES}. Repeat for more."),
     ] = None,
+    quantization: Annotated[
+        str | None, typer.Option(help="Smaller vectors for searching: int8, binary, 1.5bit, 2bit or product.")
+    ] = None,
+    hnsw_m: Annotated[int | None, typer.Option(help="Edges per node of the graph; Qdrant's default 16.")] = None,
+    hnsw_ef_construct: Annotated[int | None, typer.Option(help="Neighbours looked at while building; 100.")] = None,
+    on_disk: Annotated[bool | None, typer.Option(help="Keep vectors on disk.")] = None,
+    on_disk_payload: Annotated[bool | None, typer.Option(help="Keep texts and metadata on disk.")] = None,
+    shards: Annotated[int | None, typer.Option(help="Parts, on a cluster.")] = None,
+    replicas: Annotated[int | None, typer.Option(help="Copies of each part, on a cluster.")] = None,
+    write_consistency: Annotated[int | None, typer.Option(help="Copies that must have a write.")] = None,
     bulk: Annotated[
         bool, typer.Option("--bulk", help="Put its index off, for an hour and while it is loaded; see `finish-bulk`.")
     ] = False,
@@ -47,6 +57,7 @@ def create(
 ) -> None:
     """Create a collection. One that exists must be as asked for; what is not given is not compared."""
     policy = {"long_texts": long_texts, "size": chunk_size, "overlap": chunk_overlap}
+    graph = {"m": hnsw_m, "ef_construct": hnsw_ef_construct}
     given = {name: value for name, value in policy.items() if value is not None}
     with open_client(aside) as client:
         spec = client.create_collection(
@@ -57,6 +68,13 @@ def create(
             text_key=text_key,
             chunking=given or None,
             instructions=[_instruction(text) for text in instruction] if instruction else None,
+            quantization=quantization,
+            hnsw={name: value for name, value in graph.items() if value is not None} or None,
+            on_disk=on_disk,
+            on_disk_payload=on_disk_payload,
+            shards=shards,
+            replicas=replicas,
+            write_consistency=write_consistency,
             indexes=parse_indexes(index, "index") if index else None,
             update=update,
         )
