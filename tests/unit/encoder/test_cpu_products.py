@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gristmill_worker.encoder.local import cpu_products
-from gristmill_worker.encoder.local.cpu_fusing import fusable
+from gristmill_worker.encoder.local.cpu_fusing import fusable, fuse
 from gristmill_worker.encoder.local.cpu_products import BlasProduct, Product, ThenProduct, product
 
 WAYS = (Product, ThenProduct, BlasProduct)
@@ -71,3 +71,26 @@ def test_a_difference_within_noise_leaves_onednns_own(monkeypatch: pytest.Monkey
 )
 def test_in_bfloat16_everything_happens_inside_the_product() -> None:
     assert type(product(nn.Linear(8, 12, dtype=torch.bfloat16), "gelu")) is Product
+
+
+def test_projections_of_one_row_are_one_product_and_of_others_their_own() -> None:
+    torch.manual_seed(0)
+    attention = nn.ModuleDict({"q_proj": nn.Linear(8, 16), "k_proj": nn.Linear(8, 4), "v_proj": nn.Linear(8, 4)})
+    model = nn.ModuleDict({"attention": attention, "norm": nn.LayerNorm(8)})
+    x, other = torch.randn(2, 5, 8), torch.randn(2, 5, 8)
+    plain = dict(attention.items())
+    with torch.inference_mode():
+        expected = {name: (linear(x), linear(other)) for name, linear in plain.items()}
+        undo = fuse(model)
+        twins = dict(attention.items())
+        assert all(twins[name] is not plain[name] for name in plain)
+        for _ in range(2):
+            for name, twin in twins.items():
+                torch.testing.assert_close(twin(x), expected[name][0])
+            for name, twin in twins.items():
+                torch.testing.assert_close(twin(other), expected[name][1])
+        for name in ("v_proj", "q_proj", "v_proj"):
+            torch.testing.assert_close(twins[name](x), expected[name][0])
+            torch.testing.assert_close(twins["k_proj"](other), expected["k_proj"][1])
+    undo()
+    assert dict(attention.items()) == plain

@@ -5,6 +5,7 @@ What it does, measured on one core of an AVX512-BF16 machine against the plain m
   15 % in bfloat16, 15 to 25 % in float32;
 - activations (GELU, SiLU, times the up projection) and residual sums happen while the product is still in registers, where
   the processor gains by it;
+- query, key and value are one product of a taller weight;
 - RMSNorm makes two passes less over the row.
 
 Swapping costs milliseconds per layer. It is undone if the parity gate finds a difference, and it needs oneDNN operators
@@ -14,14 +15,17 @@ packs bfloat16 weights only where the processor has AVX512 or AVX-NE-CONVERT. Wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
 
 from gristmill_worker.encoder.local.cpu_products import Product, product
+
+#: Names of the projections of an attention, in the order in which it asks for them.
+_PROJECTIONS: Final = (("query", "key", "value"), ("q_proj", "k_proj", "v_proj"))
 
 Undo = Callable[[], None]
 
@@ -71,6 +75,43 @@ class GeluLinear(nn.Module):
         return self.dense.activated(hidden_states, "gelu")
 
 
+class Joint:
+    """Several products of one and the same row, computed as one: a taller weight is multiplied more efficiently."""
+
+    def __init__(self, linears: Sequence[nn.Linear]) -> None:
+        weights = [each.weight.detach() for each in linears]
+        biases = [each.bias.detach() for each in linears if each.bias is not None]
+        tall = nn.Linear(linears[0].in_features, sum(map(len, weights)), bool(biases), device="meta")
+        tall.weight = nn.Parameter(torch.cat(weights), requires_grad=False)
+        if biases:
+            tall.bias = nn.Parameter(torch.cat(biases), requires_grad=False)
+        self._product = product(tall)
+        self._sizes = [each.out_features for each in linears]
+        self._row: torch.Tensor | None = None
+        self._parts: list[torch.Tensor] = []
+
+    def part(self, index: int, x: torch.Tensor) -> torch.Tensor:
+        """One of the products; the first that is asked for computes all, the last lets them go."""
+        if self._row is not x:
+            self._row, self._parts = x, list(self._product(x).split(self._sizes, -1))
+        out = self._parts[index]
+        if index == len(self._sizes) - 1:
+            self._row, self._parts = None, []
+        return out
+
+
+class JointPart(nn.Module):
+    """One of several products that are computed as one."""
+
+    def __init__(self, joint: Joint, index: int) -> None:
+        super().__init__()
+        self._joint, self._index = joint, index
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x W' + b, a view into the joint product."""
+        return self._joint.part(self._index, x)
+
+
 class ResidualNorm(nn.Module):
     """LayerNorm(dense(x) + residual): the end of a BERT-class block."""
 
@@ -116,6 +157,17 @@ def _replacement(module: nn.Module) -> nn.Module | None:
     return product(module) if type(module) is nn.Linear else None
 
 
+def _joined(parent: nn.Module) -> dict[str, nn.Module]:
+    """Twins of an attention's projections, which all see the same row. In float32: elsewhere nobody has measured it."""
+    for names in _PROJECTIONS:
+        linears = [child for name, child in parent.named_children() if name in names and type(child) is nn.Linear]
+        kinds = {(each.bias is None, each.in_features, each.weight.dtype) for each in linears}
+        if len(linears) == len(names) and len(kinds) == 1 and linears[0].weight.dtype is torch.float32:
+            joint = Joint([getattr(parent, name) for name in names])
+            return {name: JointPart(joint, index) for index, name in enumerate(names)}
+    return {}
+
+
 def fuse(model: nn.Module) -> Undo:
     """Swap what can be swapped, in place.
 
@@ -133,8 +185,9 @@ def fuse(model: nn.Module) -> Undo:
 
 
 def _swap_children(parent: nn.Module, swapped: list[tuple[nn.Module, str, nn.Module]]) -> None:
+    joined = _joined(parent)
     for name, child in list(parent.named_children()):
-        twin = _replacement(child)
+        twin = joined.get(name) or _replacement(child)
         if twin is None:
             _swap_children(child, swapped)
         else:
