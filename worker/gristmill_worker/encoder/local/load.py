@@ -20,6 +20,7 @@ from gristmill_worker.encoder.local import random_model
 from gristmill_worker.encoder.local.cpu_fusing import fusable
 from gristmill_worker.encoder.local.head import Head, weights_of
 from gristmill_worker.encoder.local.tokenizing import Tokenizer
+from gristmill_worker.encoder.model.digest import weight_files
 from gristmill_worker.encoder.model.find import locate
 from gristmill_worker.encoder.model.fit import check_fit, check_numbers
 from gristmill_worker.encoder.model.modules import read_json
@@ -77,7 +78,8 @@ def load(
         weights, tokenizer, info = random_model.build(model, where, number, chosen.max_tokens)
         return Loaded(weights, tokenizer, Head(), info, where, number)
     found = locate(model, revision, code=chosen.trust_remote_code)
-    recipe = read_recipe(found.folder, model=found.label, revision=found.revision, overrides=chosen)
+    with phase(f"reading the files of {found.label}"):
+        recipe = read_recipe(found.folder, model=found.label, revision=found.revision, overrides=chosen)
     with phase(f"loading {found.label} onto {where}"):
         tokenizer = Tokenizer.load(recipe)
         head = Head(recipe.layers, keep=recipe.keep, normalize=recipe.info.normalize).to(where)
@@ -163,7 +165,7 @@ def load_model(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Any:
 
     folder = recipe.transformer
     trust: dict[str, Any] = {"local_files_only": True, "trust_remote_code": recipe.runs_code}
-    check_numbers(folder, read_json(folder / "config.json"), sorted(folder.glob("model*.safetensors")))
+    check_numbers(folder, read_json(folder / "config.json"), weight_files(folder))
     try:
         with quiet_loading():
             config = AutoConfig.from_pretrained(str(folder), **trust)

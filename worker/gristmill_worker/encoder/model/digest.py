@@ -1,59 +1,77 @@
-"""A content digest of a model folder: the same files give the same digest in a hub snapshot, a copy or a mount.
+"""A digest of all that decides a model's vectors, and of nothing else: a hub snapshot, a copy and a mount have the same.
 
-Weights are sampled, not read whole: each safetensors header (names, shapes, offsets) and 16 blocks of 64 KiB spread
-over each file. Fine-tuning moves every tensor, so another model has another digest; an edit that misses all blocks
-would not be seen. About 1 ms per gigabyte instead of a second, so that a worker starts quickly.
+Weights are read whole (`hashing.py`), since a merged adapter, or a layer trained further, may differ in a few tensors only;
+they count by content and not by name. Settings count without their spelling (`spelling.py`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
 
 from gristmill_schemas import Pooling
-
-_BLOCK_BYTES: Final = 64 * 1024
-_BLOCKS: Final = 16
-#: Everything that decides how text becomes tokens.
-_TOKENIZER_FILES: Final = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
-)
-#: Keys of config.json that change with the tool that wrote it and not with the model.
-_VOLATILE: Final = frozenset(
-    {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "_attn_implementation_autoset"}
-)
+from gristmill_schemas.errors import ModelUnavailable
+from gristmill_worker.encoder.model import spelling
+from gristmill_worker.encoder.model.hashing import FileHashes
+from gristmill_worker.encoder.model.modules import read_json
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The weight files that transformers would load, sorted by name: safetensors if there are any, else `.bin`."""
-    found = sorted(folder.glob("model*.safetensors"))
-    return found or sorted(folder.glob("pytorch_model*.bin"))
+    """The weight files that transformers loads: safetensors before `.bin`, one file before shards."""
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return [folder / name]
+        if (folder / f"{name}.index.json").is_file():
+            return _shards(folder / f"{name}.index.json")
+    return []
 
 
-def _module_weights(folder: Path) -> list[Path]:
-    """Weights of the modules that have a folder of their own: `2_Dense`, `0_StaticEmbedding`."""
-    return sorted(
-        path for name in ("model.safetensors", "pytorch_model.bin") for path in folder.glob(f"[0-9]*_*/{name}")
-    )
+def _shards(index: Path) -> list[Path]:
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict):
+        raise ModelUnavailable(f"{index}: expected weight_map, the file of each tensor; fetch it again")
+    files = [index.parent / str(name) for name in sorted(set(names.values()))]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise ModelUnavailable(
+            f"{index.parent}: of {len(files)} weight files that {index.name} names, {len(missing)} are missing: "
+            f"{', '.join(missing[:3])}; fetch the folder again"
+        )
+    return files
 
 
-def model_digest(folder: Path) -> str:
-    """128 bits in hex over configuration, tokenizer, post-processing modules and sampled weights of a model folder."""
-    state = hashlib.sha256()
-    for name, content in sorted(_small_parts(folder).items()):
-        state.update(f"{name}:{len(content)}\n".encode())
-        state.update(content)
-    for path in [*weight_files(folder), *_module_weights(folder)]:
-        _add_weights(state, path)
-    return state.hexdigest()[:32]
+def model_digest(
+    transformer: Path, layers: Iterable[Path] = (), *, code: bool = False, hashes: FileHashes | None = None
+) -> str:
+    """128 bits in hex over configuration, tokenizer and all weights of a model.
+
+    Args:
+        transformer: the folder of the transformer, or of static embeddings.
+        layers: folders of the layers after pooling that have weights, in order.
+        code: count the folder's Python files, which run.
+        hashes: digests of files; None means those remembered in the user's cache folder.
+
+    Raises:
+        ModelUnavailable: a file cannot be read, or an index names files that are missing.
+    """
+    hashes = hashes or FileHashes()
+    try:
+        parts = {
+            "settings": spelling.model_settings(read_json(transformer / "config.json")),
+            "tokenizer": spelling.tokenizer_settings(transformer),
+            "vocabulary": [_vocabulary(path, hashes) for path in spelling.vocabulary_files(transformer)],
+            "weights": hashes.of(weight_files(transformer)),
+            "layers": [hashes.of(weight_files(layer)) for layer in layers],
+            "code": hashes.of(sorted(transformer.glob("**/*.py"))) if code else [],
+        }
+    except OSError as error:
+        raise ModelUnavailable(f"{transformer}: expected readable files: {error}") from error
+    return hashlib.sha256(spelling.canonical(parts)).hexdigest()[:32]
+
+
+def _vocabulary(path: Path, hashes: FileHashes) -> str:
+    return hashes.of_value(path, lambda: hashlib.sha256(spelling.vocabulary(path)).hexdigest())
 
 
 def encoder_digest(content: str, pooling: Pooling, normalize: bool, max_tokens: int, *more: object) -> str:
@@ -61,35 +79,5 @@ def encoder_digest(content: str, pooling: Pooling, normalize: bool, max_tokens: 
 
     It names the queue, so two workers with the same files and different overrides never share one.
     """
-    return hashlib.sha256(":".join(map(str, (content, pooling, normalize, max_tokens, *more))).encode()).hexdigest()[
-        :32
-    ]
-
-
-def _small_parts(folder: Path) -> dict[str, bytes]:
-    parts = {name: (folder / name).read_bytes() for name in _TOKENIZER_FILES if (folder / name).is_file()}
-    for name in ("config.json", "modules.json", "1_Pooling/config.json"):
-        if (folder / name).is_file():
-            parts[name] = _canonical(folder / name)
-    return parts
-
-
-def _canonical(path: Path) -> bytes:
-    """A JSON file without what depends on the writing tool, so that re-saving does not make another model."""
-    value: Any = json.loads(path.read_text(encoding="utf-8"))
-    if isinstance(value, dict):
-        value = {key: item for key, item in value.items() if key not in _VOLATILE}
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _add_weights(state: hashlib._Hash, path: Path) -> None:
-    size = path.stat().st_size
-    state.update(f"{path.name}:{size}\n".encode())
-    with path.open("rb") as file:
-        if path.suffix == ".safetensors":
-            # Layout: 8 bytes little-endian header length, then the JSON header.
-            length = int.from_bytes(file.read(8), "little")
-            state.update(file.read(min(length, size)))
-        for index in range(_BLOCKS):
-            file.seek(index * max(0, size - _BLOCK_BYTES) // (_BLOCKS - 1))
-            state.update(file.read(_BLOCK_BYTES))
+    steps = json.dumps([content, pooling, normalize, max_tokens, *map(str, more)])
+    return hashlib.sha256(steps.encode()).hexdigest()[:32]

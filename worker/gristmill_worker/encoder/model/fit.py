@@ -65,7 +65,7 @@ def check_numbers(folder: Path, config: Mapping[str, Any], files: Collection[Pat
     """
     from safetensors import SafetensorError, safe_open
 
-    for path in files:
+    for path in (file for file in files if file.suffix == ".safetensors"):
         try:
             with safe_open(path, "pt") as file:
                 kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118  # no mapping

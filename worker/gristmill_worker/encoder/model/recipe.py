@@ -21,7 +21,9 @@ from gristmill_worker.encoder.model.digest import encoder_digest, model_digest
 from gristmill_worker.encoder.model.families import Family, family_in, family_of
 from gristmill_worker.encoder.model.modules import (
     POOLING_MODES,
+    Dense,
     Layer,
+    LayerNorm,
     Modules,
     Normalize,
     read_json,
@@ -114,7 +116,7 @@ def read_recipe(folder: Path, *, model: str, revision: str | None = None, overri
     info = EncoderInfo(
         model=model,
         revision=revision,
-        digest=encoder_digest(_content(folder, modules), pooling, normalize, max_tokens, *steps),
+        digest=encoder_digest(_content(modules, runs_code), pooling, normalize, max_tokens, *steps),
         pooling=pooling,
         dimensions=min(full, modules.truncate_dim or full),
         min_dimensions=family.min_dimensions if family else None,
@@ -138,9 +140,9 @@ def read_recipe(folder: Path, *, model: str, revision: str | None = None, overri
     )
 
 
-def _content(folder: Path, modules: Modules) -> str:
-    inside = [] if modules.transformer == folder else [modules.transformer]
-    return ":".join(map(model_digest, [folder, *inside]))
+def _content(modules: Modules, code: bool) -> str:
+    weighty = (layer.folder for layer in modules.layers if isinstance(layer, Dense | LayerNorm))
+    return model_digest(modules.transformer, weighty, code=code)
 
 
 def read_info(
