@@ -172,28 +172,36 @@ def _metadata(value: Any) -> dict[str, Any]:
 
 
 def _is_simple(value: Mapping[str, Any]) -> bool:
-    """Whether metadata are what most are: one level of short texts, integers and booleans, which `plain` would leave alone.
+    """Whether metadata are what most are: short texts, integers, booleans and lists of them, which `plain` leaves alone.
 
     Every document passes here twice, at the producer's door and out of its parcel at the worker's.
     """
     if type(value) is not dict or SYSTEM_KEY in value:
         return False
-    chars = 0
-    for key, item in value.items():
-        if type(key) is not str or type(item) not in _SIMPLE or not is_clean(key):
-            return False
-        if type(item) is str:
-            chars += len(item)
-            if not is_clean(item):
-                return False
-        elif type(item) is int and not -(2**63) <= item < 2**63:
+    chars, items = 0, 0
+    for key, held in value.items():
+        if type(key) is not str or not is_clean(key):
             return False
         chars += len(key)
+        for item in held if type(held) is list else (held,):
+            if (size := _chars_of(item)) is None:
+                return False
+            chars += size
+            items += 1
     # An integer has up to 20 digits, punctuation is 6 characters, and JSON may escape a character by six.
-    return 6 * chars + 26 * len(value) < MAX_METADATA_BYTES
+    return 6 * chars + 26 * (items + len(value)) < MAX_METADATA_BYTES
 
 
-_SIMPLE = frozenset({str, int, bool, type(None)})
+def _chars_of(item: Any) -> int | None:
+    """Characters of text in a scalar that is plain already; None where it may not be."""
+    kind = type(item)
+    if kind is str:
+        return len(item) if is_clean(item) else None
+    if kind is int:
+        return 0 if -(2**63) <= item < 2**63 else None
+    return 0 if kind is bool or item is None else None
+
+
 #: UTF-8 bytes of one character.
 _MOST_BYTES = 4
 

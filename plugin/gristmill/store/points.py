@@ -7,20 +7,21 @@ payload = {**metadata, <text_key>: chunk text, "_gristmill": PointSystem}
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 from qdrant_client import QdrantClient, grpc, models
-from qdrant_client.conversions.conversion import RestToGrpc, payload_to_grpc
+from qdrant_client.conversions.conversion import RestToGrpc, grpc_to_payload
 from qdrant_client.qdrant_remote import QdrantRemote
-from qdrant_client.uploader.grpc_uploader import convert_vector_struct
 
 from gristmill.store.connection import speaks_grpc, store_errors
+from gristmill.store.wire import upsert_request
 from gristmill_schemas import CollectionSpec, Document, PointSystem, point_id
 from gristmill_schemas.errors import InvalidInput, NewerFormat
+from gristmill_schemas.point import ETAG_PATH, VERSION_PATH
 from gristmill_schemas.validation import SYSTEM_KEY
 
 #: Points per request.
@@ -106,11 +107,21 @@ def scroll(store: QdrantClient, collection: str, where: models.Filter | None = N
             return
 
 
-def read_systems(store: QdrantClient, collection: str, ids: Sequence[str]) -> dict[str, PointSystem | Foreign]:
+def read_systems(
+    store: QdrantClient, collection: str, ids: Sequence[str], expected: Mapping[str, PointSystem] | None = None
+) -> dict[str, PointSystem | Foreign]:
     """Our part of the payload of the given points, by id; absent points are absent. No vectors, no texts: cheap.
 
     Over gRPC on the client's own stub: its conversion (protobuf to pydantic to mapping) costs three times the read itself.
+
+    Args:
+        store: server or local mode.
+        collection: physical name.
+        ids: of the points.
+        expected: what points most likely hold, by id. Where one does, that is what is returned, instead of a copy which
+            costs several times as much as the comparison.
     """
+    expected = expected or {}
     if not speaks_grpc(store):
         points = store.retrieve(collection, ids=list(ids), with_payload=[SYSTEM_KEY], with_vectors=False)
         return {str(point.id): read_system(point.payload) for point in points}
@@ -122,22 +133,31 @@ def read_systems(store: QdrantClient, collection: str, ids: Sequence[str]) -> di
     )
     remote = cast("QdrantRemote", store._client)
     answer = remote.grpc_points.Get(request, timeout=remote._timeout)
-    return {point.id.uuid: read_system(_plain(point.payload)) for point in answer.result}
+    found: dict[str, PointSystem | Foreign] = {}
+    for point in answer.result:
+        likely = expected.get(point.id.uuid)
+        holds = likely is not None and _holds(point.payload, likely)
+        found[point.id.uuid] = likely if likely and holds else read_system(grpc_to_payload(point.payload))
+    return found
 
 
-def _plain(fields: Mapping[str, grpc.Value]) -> dict[str, Any]:
-    return {name: _plain_value(value) for name, value in fields.items()}
+def _holds(payload: Mapping[str, grpc.Value], system: PointSystem) -> bool:
+    """Whether a payload has this very record, by all its fields that two writes of one document may differ in."""
+    if SYSTEM_KEY not in payload:
+        return False
+    held = payload[SYSTEM_KEY].struct_value.fields
+    return (
+        held.get("version", _NOTHING).integer_value == system.version
+        and held.get("etag", _NOTHING).string_value == system.etag
+        and held.get("space", _NOTHING).string_value == system.space
+        and held.get("job", _NOTHING).string_value == system.job
+        and held.get("tokens", _NOTHING).integer_value == system.tokens
+        and (held.get("chunks", _NOTHING).integer_value or 1) == system.chunks
+        and "format" not in held
+    )
 
 
-def _plain_value(value: grpc.Value) -> Any:
-    match kind := value.WhichOneof("kind"):
-        case "struct_value":
-            return _plain(value.struct_value.fields)
-        case "list_value":
-            return [_plain_value(each) for each in value.list_value.values]
-        case None | "null_value":
-            return None
-    return getattr(value, kind)
+_NOTHING = grpc.Value()
 
 
 def look_up(store: QdrantClient, collection: str, ids: Sequence[str]) -> dict[str, Seen]:
@@ -182,19 +202,61 @@ def upsert(
         ]
         store.upsert(collection, batch, wait=True, update_filter=update_filter)
         return
-    request = grpc.UpsertPoints(
+    remote = cast("QdrantRemote", store._client)
+    request = upsert_request(collection, points, RestToGrpc.convert_filter(update_filter))
+    _upsert_of_bytes(remote)(request, timeout=remote._timeout)
+
+
+def raise_versions(
+    store: QdrantClient, collection: str, ids: Sequence[str], etags: Sequence[str], version: int
+) -> None:
+    """One request: give points that are older than `version` this version, if they still hold one of these contents.
+
+    Without the etags a document that is overwritten after it was looked at would get our version on its new text.
+    """
+    if not speaks_grpc(store):
+        store.set_payload(
+            collection,
+            payload={"version": version},
+            key=SYSTEM_KEY,
+            points=models.Filter(
+                must=[
+                    models.HasIdCondition(has_id=list(ids)),
+                    models.FieldCondition(key=ETAG_PATH, match=models.MatchAny(any=list(etags))),
+                    models.FieldCondition(key=VERSION_PATH, range=models.Range(lt=version)),
+                ]
+            ),
+            wait=True,
+        )
+        return
+    chosen = grpc.Filter(
+        must=[
+            grpc.Condition(has_id=grpc.HasIdCondition(has_id=[grpc.PointId(uuid=each) for each in ids])),
+            grpc.Condition(
+                field=grpc.FieldCondition(
+                    key=ETAG_PATH, match=grpc.Match(keywords=grpc.RepeatedStrings(strings=list(etags)))
+                )
+            ),
+            grpc.Condition(field=grpc.FieldCondition(key=VERSION_PATH, range=grpc.Range(lt=version))),
+        ]
+    )
+    request = grpc.SetPayloadPoints(
         collection_name=collection,
-        points=[
-            grpc.PointStruct(
-                id=grpc.PointId(uuid=each), vectors=convert_vector_struct(vector), payload=payload_to_grpc(payload)
-            )
-            for each, vector, payload in points
-        ],
         wait=True,
-        update_filter=RestToGrpc.convert_filter(update_filter),
+        payload={"version": grpc.Value(integer_value=version)},
+        key=SYSTEM_KEY,
+        points_selector=grpc.PointsSelector(filter=chosen),
     )
     remote = cast("QdrantRemote", store._client)
-    remote.grpc_points.Upsert(request, timeout=remote._timeout)
+    remote.grpc_points.SetPayload(request, timeout=remote._timeout)
+
+
+def _upsert_of_bytes(remote: QdrantRemote) -> Callable[..., grpc.PointsOperationResponse]:
+    """`Points/Upsert` of what is serialized already, on a channel of the client's own, with its headers."""
+    assert remote.grpc_points  # opens the channels
+    channel = remote._grpc_channel_pool[remote._next_grpc_client()]
+    call = channel.unary_unary("/qdrant.Points/Upsert", response_deserializer=grpc.PointsOperationResponse.FromString)
+    return cast("Callable[..., grpc.PointsOperationResponse]", call)
 
 
 def number_bytes(store: QdrantClient) -> int:

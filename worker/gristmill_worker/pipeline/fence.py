@@ -42,7 +42,7 @@ class Task:
 
     def point_id(self, chunk: int) -> str:
         """The id of one of its chunks."""
-        return point_id(self.document.id, self.document.tenant, chunk)
+        return point_id(self.document.id, self.document.tenant, chunk) if chunk else self.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ class Held:
     @property
     def whole(self) -> bool:
         """Whether all chunks are there, in the version and content of chunk 0."""
-        if self.stored is None:
-            return False
+        if self.stored is None or self.stored.chunks == 1:
+            return self.stored is not None
         version, etag = self.stored.version, self.stored.etag
         matching = {each.chunk for each in self.others if (each.version, each.etag) == (version, etag)}
         return matching.issuperset(range(1, self.stored.chunks))
@@ -70,7 +70,8 @@ class Held:
     @property
     def newest(self) -> int:
         """The highest version seen on any chunk; 0 where there is none."""
-        return max((each.version for each in (self.stored, *self.others) if each), default=0)
+        of_first = self.stored.version if self.stored else 0
+        return max(of_first, *(each.version for each in self.others)) if self.others else of_first
 
     @property
     def foreign(self) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gristmill.ledger import Claim, Verdict
-from gristmill_schemas import CollectionSpec, Intent, Outcome, Parcel, Target, VectorSpace, point_id
+from gristmill_schemas import CollectionSpec, Intent, Outcome, Parcel, PointSystem, Target, VectorSpace, point_id
 from gristmill_schemas.errors import GristmillError, InvalidInput, StoreUnfit
 from gristmill_worker.pipeline.commons import Commons
 from gristmill_worker.pipeline.fence import Action, Held, Task, decide, leaves_chunks, outcome
@@ -135,9 +135,16 @@ class Pipeline:
                 plans.append(_Plan(task, held, decide(task, held, spec.space.fingerprint)))
         return plans
 
-    def _look(self, spec: CollectionSpec, tasks: Sequence[Task], *, leftovers: bool) -> list[Held]:
+    def _look(
+        self,
+        spec: CollectionSpec,
+        tasks: Sequence[Task],
+        *,
+        leftovers: bool,
+        expected: Mapping[str, PointSystem] | None = None,
+    ) -> list[Held]:
         keys = [task.key for task in tasks]
-        sightings = self._sink.look(spec, tasks, leftovers=leftovers)
+        sightings = self._sink.look(spec, tasks, leftovers=leftovers, expected=expected)
         tombs = self._ledger.tombstones(spec.key, keys)
         return [
             Held(each.stored, tombs.get(key), each.others, each.squatter)
@@ -193,7 +200,8 @@ class Pipeline:
         again: list[Task] = []
         # Only what has been written anew can have left something behind that nobody else will clear.
         written = any(plan.action is Action.ENCODE for plan in open_plans)
-        after = self._look(spec, [plan.task for plan in open_plans], leftovers=written)
+        expected = _expected(open_plans, prepared)
+        after = self._look(spec, [plan.task for plan in open_plans], leftovers=written, expected=expected)
         for plan, held in zip(open_plans, after, strict=True):
             if held.squatter is not None:
                 if plan.action is Action.ENCODE:
@@ -223,6 +231,17 @@ class Pipeline:
             if held.tombstone is not None
         ]
         self._sink.delete_through(spec, revived)
+
+
+def _expected(plans: Sequence[_Plan], prepared: Mapping[str, Prepared]) -> dict[str, PointSystem]:
+    """What the points hold, by id, where nobody came in between."""
+    expected: dict[str, PointSystem] = {}
+    for plan in plans:
+        if item := prepared.get(plan.task.key):
+            expected |= item.systems
+        elif plan.action is Action.TOUCH and plan.before.stored:
+            expected[plan.task.key] = plan.before.stored.model_copy(update={"version": plan.task.version})
+    return expected
 
 
 def _bury_squatted(task: Task, problem: str, tally: Tally) -> None:

@@ -42,6 +42,8 @@ class Prepared:
     task: Task
     #: One per chunk, in order.
     points: tuple[Point, ...]
+    #: What each point says of itself, by its id.
+    systems: dict[str, PointSystem]
     #: Tokens that went through the model.
     tokens: int
     truncated: bool
@@ -102,16 +104,20 @@ class Preparer:
             cuts, failed = self._tokenize(spec, tasks)
         progress = _counting(cuts, lambda tokens: self._encoded(claim, tokens))
         rows = iter(self._encode([text for each in cuts for text in each.texts], progress))
-        prepared: list[Prepared] = []
+        encoded: list[_Cut] = []
+        theirs: list[Row] = []
         for each in cuts:
-            theirs = [next(rows) for _ in each.texts]
-            error = next((row for row in theirs if isinstance(row, EncodingFailed)), None)
+            its = [next(rows) for _ in each.texts]
+            error = next((row for row in its if isinstance(row, EncodingFailed)), None)
             if error is not None:
                 failed.append((each.task, error))
             else:
-                vectors = stacked(theirs, self._encoder.info.dimensions)
-                prepared.append(_points(spec, each, vectors, claim, self._clock.now()))
-        return prepared, failed
+                encoded.append(each)
+                theirs += its
+        vectors = cut(
+            stacked(theirs, self._encoder.info.dimensions), spec.space.dimensions, normalize=spec.space.normalize
+        )
+        return _points(spec, encoded, vectors, claim, self._clock.now()), failed
 
     def _encode(self, texts: Sequence[TokenizedText], progress: Callable[[int], None]) -> list[Row]:
         """A row per text. While the model's server is away this waits, and then asks only for what is still missing."""
@@ -208,13 +214,20 @@ def _closed(spans: Sequence[tuple[int, int]], length: int) -> list[tuple[int, in
 
 
 def _points(
-    spec: CollectionSpec, each: _Cut, vectors: npt.NDArray[np.float32], claim: Claim, stored_at: float
+    spec: CollectionSpec, cuts: Sequence[_Cut], vectors: npt.NDArray[np.float32], claim: Claim, stored_at: float
+) -> list[Prepared]:
+    """Documents with their vectors, float32 (sum of chunks, D), as they are to be written."""
+    rows = iter(vectors)
+    return [_prepared(spec, each, [next(rows) for _ in each.texts], claim, stored_at) for each in cuts]
+
+
+def _prepared(
+    spec: CollectionSpec, each: _Cut, vectors: Sequence[npt.NDArray[np.float32]], claim: Claim, stored_at: float
 ) -> Prepared:
     task, document = each.task, each.task.document
     tokens = sum(text.n_tokens for text in each.texts)
     truncated = any(text.truncated for text in each.texts)
-    vectors = cut(vectors, spec.space.dimensions, normalize=spec.space.normalize)
-    points = []
+    points, systems = [], {}
     for chunk, (vector, span) in enumerate(zip(vectors, each.spans, strict=True)):
         system = PointSystem(
             id=document.id,
@@ -232,8 +245,9 @@ def _points(
             tokens=tokens,
             attempts=claim.attempts,
         )
-        point = task.point_id(chunk) if chunk else task.key
+        point = task.point_id(chunk)
         payload = payload_of(spec, document, system)
         size = task.metadata_bytes + len(payload[spec.text_key].encode())
         points.append(Point(point, vector, payload, task.version, chunk, size))
-    return Prepared(task, tuple(points), tokens, truncated)
+        systems[point] = system
+    return Prepared(task, tuple(points), systems, tokens, truncated)

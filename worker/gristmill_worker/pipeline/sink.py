@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from google.protobuf.message import Error as ProtobufError
 from qdrant_client import QdrantClient, models
 
 from gristmill.store.connection import store_errors
-from gristmill.store.points import Foreign, number_bytes, payload_of, read_systems, upsert
+from gristmill.store.points import Foreign, number_bytes, payload_of, raise_versions, read_systems, upsert
 from gristmill_schemas import CollectionSpec, PointSystem, point_id
 from gristmill_schemas.errors import RequestTooLarge, StoreRefused, StoreUnfit
 from gristmill_schemas.point import ETAG_PATH, ID_PATH, POINT_NAMESPACE, TENANT_PATH, VERSION_PATH
@@ -109,7 +109,9 @@ class Sink:
         read = self._read(spec, ids)
         return {each: system for each, system in read.items() if isinstance(system, PointSystem)}
 
-    def _read(self, spec: CollectionSpec, ids: Sequence[str]) -> dict[str, PointSystem | Foreign]:
+    def _read(
+        self, spec: CollectionSpec, ids: Sequence[str], expected: Mapping[str, PointSystem] | None = None
+    ) -> dict[str, PointSystem | Foreign]:
         """System payloads of the given points; absent points are absent. No vectors, no texts: cheap.
 
         Raises:
@@ -118,13 +120,20 @@ class Sink:
         found: dict[str, PointSystem | Foreign] = {}
         for start in range(0, len(ids), _READ_POINTS):
             page = list(ids[start : start + _READ_POINTS])
-            found |= self._ask(spec, functools.partial(read_systems, self._store, spec.physical, page))
+            found |= self._ask(spec, functools.partial(read_systems, self._store, spec.physical, page, expected))
         for system in found.values():
             if isinstance(system, Foreign) and system.newer is not None:
                 raise system.newer
         return found
 
-    def look(self, spec: CollectionSpec, tasks: Sequence[Task], *, leftovers: bool) -> list[Sighting]:
+    def look(
+        self,
+        spec: CollectionSpec,
+        tasks: Sequence[Task],
+        *,
+        leftovers: bool,
+        expected: Mapping[str, PointSystem] | None = None,
+    ) -> list[Sighting]:
         """What is there of each document: chunk 0, and those of its other chunks that exist.
 
         One read for documents of one chunk; a second one for the further chunks of longer documents.
@@ -134,11 +143,12 @@ class Sink:
             tasks: at most a parcel's.
             leftovers: look one chunk beyond each document's end as well; whatever is there belongs to no version that
                 is in force.
+            expected: see `read_systems`.
         """
         # Most documents have one chunk, so the one beyond it is read along.
         ids = [[task.key, task.point_id(1)] if leftovers else [task.key] for task in tasks]
         near = len(ids[0]) if ids else 0
-        found = self._read(spec, [each for theirs in ids for each in theirs])
+        found = self._read(spec, [each for theirs in ids for each in theirs], expected)
         for task, theirs in zip(tasks, ids, strict=True):
             first = found.get(task.key)
             if isinstance(first, PointSystem):
@@ -218,16 +228,11 @@ class Sink:
 
     def touch(self, spec: CollectionSpec, unchanged: Sequence[tuple[Task, PointSystem]]) -> None:
         """Move the version of unchanged documents up, if they are still as they were looked at."""
-        operations: list[models.UpdateOperation] = []
         for version, group in _grouped(unchanged, lambda pair: pair[0].version):
             for part in slices(group, lambda pair: pair[1].chunks * _NAME_BYTES, self._request_bytes):
-                chosen = _unchanged([held for _, held in part], version)
-                operations.append(
-                    models.SetPayloadOperation(
-                        set_payload=models.SetPayload(payload={"version": version}, key=SYSTEM_KEY, filter=chosen)
-                    )
-                )
-        self._update(spec, operations)
+                ids = [task.point_id(chunk) for task, held in part for chunk in range(held.chunks)]
+                etags = [held.etag for _, held in part]
+                self._ask(spec, functools.partial(raise_versions, self._store, spec.physical, ids, etags, version))
 
     def replace_metadata(self, spec: CollectionSpec, task: Task, before: PointSystem) -> None:
         """Give a document's points new metadata, if its text is still as it was looked at. Vectors stay."""
@@ -238,11 +243,13 @@ class Sink:
             "job": task.job_id,
             "tokens": 0,
         }
-        older_and_same = _conditions(_unchanged([before], task.version))
+        # The etag as well: a document that is overwritten after it was looked at must not get our metadata on its new text.
+        same = models.FieldCondition(key=ETAG_PATH, match=models.MatchValue(value=before.etag))
+        older = models.FieldCondition(key=VERSION_PATH, range=models.Range(lt=task.version))
         operations: list[models.UpdateOperation] = []
         # Chunk 0 last, as in `write`: its version says that all others are done.
         for chunk_id, system in sorted(self.stored(spec, ids).items(), key=lambda pair: -pair[1].chunk):
-            chosen = models.Filter(must=[models.HasIdCondition(has_id=[chunk_id]), *older_and_same])
+            chosen = models.Filter(must=[models.HasIdCondition(has_id=[chunk_id]), same, older])
             payload = payload_of(spec, task.document, system.model_copy(update=new))
             operations.append(
                 models.OverwritePayloadOperation(overwrite_payload=models.SetPayload(payload=payload, filter=chosen))
@@ -312,6 +319,8 @@ def deleting_through(doomed: Sequence[tuple[str, str | None, int]]) -> list[mode
 
 def _sighting(chunks: Sequence[PointSystem | Foreign | None]) -> Sighting:
     first, *rest = chunks
+    if isinstance(first, PointSystem) and not any(rest):
+        return Sighting(first, (), None)
     squatter = next((each.problem for each in chunks if isinstance(each, Foreign)), None)
     if not isinstance(first, PointSystem):
         return Sighting(None, (), squatter)
@@ -343,20 +352,6 @@ def tenant_is(tenant: str | None) -> models.Condition:
     if tenant is None:
         return models.IsEmptyCondition(is_empty=models.PayloadField(key=TENANT_PATH))
     return models.FieldCondition(key=TENANT_PATH, match=models.MatchValue(value=tenant))
-
-
-def _unchanged(holds: Sequence[PointSystem], version: int) -> models.Filter:
-    """All points of these documents that are older than `version` and still hold the content that was looked at.
-
-    Without the etag a document that is overwritten between the look and this write would get our version on its text.
-    """
-    ids: list[Any] = [point_id(held.id, held.tenant, chunk) for held in holds for chunk in range(held.chunks)]
-    etags = models.FieldCondition(key=ETAG_PATH, match=models.MatchAny(any=[held.etag for held in holds]))
-    return models.Filter(must=[models.HasIdCondition(has_id=ids), etags, *_conditions(older_than(version))])
-
-
-def _conditions(each: models.Filter) -> list[Any]:
-    return each.must if isinstance(each.must, list) else []
 
 
 def _size_of_operation(operation: models.UpdateOperation) -> int:

@@ -1,0 +1,46 @@
+"""A write's bytes are what the client's own classes make of the same points."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from qdrant_client import grpc
+from qdrant_client.conversions.conversion import payload_to_grpc
+from qdrant_client.uploader.grpc_uploader import convert_vector_struct
+
+from gristmill.store.wire import upsert_request
+from gristmill_schemas import point_id
+
+scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text()
+json = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
+points = st.lists(st.tuples(st.integers(1, 400), st.dictionaries(st.text(), json)), max_size=4)
+
+
+@given(points, st.integers(0, 2**53))
+def test_the_bytes_read_as_the_clients_own_message(drawn: list[tuple[int, dict[str, object]]], version: int) -> None:
+    fence = grpc.Filter(must=[grpc.Condition(field=grpc.FieldCondition(key="v", range=grpc.Range(lt=version)))])
+    written = [(point_id(str(at), None), _vector(size), payload) for at, (size, payload) in enumerate(drawn)]
+    own = grpc.UpsertPoints(
+        collection_name="docs",
+        wait=True,
+        points=[
+            grpc.PointStruct(
+                id=grpc.PointId(uuid=each), vectors=convert_vector_struct(vector), payload=payload_to_grpc(payload)
+            )
+            for each, vector, payload in written
+        ],
+        update_filter=fence,
+    )
+    assert grpc.UpsertPoints.FromString(upsert_request("docs", written, fence)) == own
+
+
+@pytest.mark.parametrize("size", [1, 31, 32, 127, 1024, 65_536])
+def test_every_size_of_vector_arrives_bit_by_bit(size: int) -> None:
+    vector = _vector(size)
+    (point,) = grpc.UpsertPoints.FromString(upsert_request("docs", [("id", vector, {})], grpc.Filter())).points
+    assert np.array_equal(np.array(point.vectors.vector.dense.data, dtype=np.float32), vector)
+
+
+def _vector(size: int) -> npt.NDArray[np.float32]:
+    return np.random.default_rng(size).standard_normal(size).astype(np.float32)
