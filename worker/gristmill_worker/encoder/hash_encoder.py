@@ -15,7 +15,7 @@ import numpy as np
 
 from gristmill_schemas import EncoderInfo, Pooling
 from gristmill_worker.encoder.base import BatchLimits, TokenizedText, Vectors
-from gristmill_worker.encoder.chunking import Spans, chunk_spans, counting_splitter
+from gristmill_worker.encoder.chunking import Spans, counted_chunks
 
 #: A "token": one CJK character, or a run of anything else that is not white space.
 _TOKEN: Final = re.compile(
@@ -62,7 +62,7 @@ class HashEncoder:
         size = min(size, self.info.max_tokens)
         if count_tokens(text) <= size:
             return [(0, len(text))]
-        return chunk_spans(text, counting_splitter(count_tokens, size, overlap))
+        return counted_chunks(text, count_tokens, size, overlap)
 
     def launch(self, batch: Sequence[TokenizedText]) -> Callable[[], Vectors]:
         """Compute at once; the returned call only hands over."""

@@ -25,7 +25,7 @@ from gristmill_schemas import EncoderInfo, Pooling
 from gristmill_schemas.errors import EncodingFailed, InvalidInput, ModelUnavailable, Unavailable
 from gristmill_schemas.redaction import remember_url, without_secrets
 from gristmill_worker.encoder.base import REMOTE, BatchLimits, TokenizedText, Vectors
-from gristmill_worker.encoder.chunking import Spans, chunk_spans, counting_splitter
+from gristmill_worker.encoder.chunking import Spans, counted_chunks
 from gristmill_worker.encoder.model.families import family_of
 from gristmill_worker.encoder.model.recipe import Overrides
 
@@ -88,7 +88,7 @@ class RemoteEncoder:
         size = min(size, self.info.max_tokens)
         if estimate_tokens(text) <= size:
             return [(0, len(text))]
-        return chunk_spans(text, counting_splitter(estimate_tokens, size, overlap)) or [(0, len(text))]
+        return counted_chunks(text, estimate_tokens, size, overlap) or [(0, len(text))]
 
     def encode(self, batch: Sequence[TokenizedText]) -> Vectors:
         """See `Encoder.encode`."""

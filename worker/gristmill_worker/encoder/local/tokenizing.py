@@ -18,7 +18,7 @@ import numpy as np
 
 from gristmill_schemas.errors import ModelUnavailable
 from gristmill_worker.encoder.base import TokenizedText
-from gristmill_worker.encoder.chunking import Spans, chunk_spans, token_splitter
+from gristmill_worker.encoder.chunking import Spans, TokenSplitter
 from gristmill_worker.encoder.model.prompts import PROMPT_END
 from gristmill_worker.encoder.model.recipe import Recipe
 
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 #: Splitters kept per tokenizer, one for each (size, overlap) in use.
 _MAX_SPLITTERS: Final = 4
+#: Characters above which a text's beginning is looked at first: it may be beyond the window already.
+_LONG: Final = 16_384
 
 
 class Tokenizer:
@@ -54,7 +56,7 @@ class Tokenizer:
         self._before, self._after = _around(backend) if special else (0, 0)
         #: Tokens that the model adds around each text.
         self.n_special: int = len(backend.encode("").ids) if special else 0
-        self._splitters: dict[tuple[int, int], Any] = {}
+        self._splitters: dict[tuple[int, int], TokenSplitter] = {}
         self._lock = Lock()
 
     @classmethod
@@ -79,8 +81,22 @@ class Tokenizer:
         """One record per text, in order; ids int32 (T,), T from `n_special` to `max_tokens`."""
         if self._prompts:
             return [self._prompted(text) for text in texts]
-        encodings = self.backend.encode_batch_fast(list(texts), add_special_tokens=self._special)
+        needed = texts if self._keeps_end else [self._beginning(text, self.max_tokens) for text in texts]
+        encodings = self.backend.encode_batch_fast(list(needed), add_special_tokens=self._special)
         return [self._record(text, encoding.ids) for text, encoding in zip(texts, encodings, strict=True)]
+
+    def _beginning(self, text: str, tokens: int) -> str:
+        """A beginning that has more than so many tokens, the same as in the whole text; where there is none, the text.
+
+        A word's tokens depend on all of it, so the last word of what is looked at does not count.
+        """
+        size = max(_LONG, 16 * tokens)
+        while size < len(text) // 2:
+            words = self.backend.encode(text[:size], add_special_tokens=False).word_ids
+            if words and words.index(words[-1]) > tokens:
+                return text[:size]
+            size *= 4
+        return text
 
     def _prompted(self, text: str) -> TokenizedText:
         """One text after its prompt, whose tokens (special ones before it included) are not pooled."""
@@ -117,18 +133,19 @@ class Tokenizer:
         """
         room = max(1, min(size, self.max_tokens - reserved) - self.n_special)
         # A token is at least one byte, so a short text needs no counting.
-        if len(text) * 4 <= room or self.count(text) <= room:
+        if len(text) * 4 <= room or self.count(self._beginning(text, room)) <= room:
             return [(0, len(text))]
-        return chunk_spans(text, self._splitter(room, min(overlap, room - 1))) or [(0, len(text))]
+        # White space beyond the window says nothing and is one empty chunk.
+        return self._splitter(room, min(overlap, room - 1)).spans(text) or [(0, 0)]
 
-    def _splitter(self, room: int, overlap: int) -> Any:
+    def _splitter(self, room: int, overlap: int) -> TokenSplitter:
         # Building one copies the vocabulary, so they are kept; collections share few chunk sizes.
         with self._lock:
             key = (room, overlap)
             if key not in self._splitters:
                 if len(self._splitters) >= _MAX_SPLITTERS:
                     self._splitters.pop(next(iter(self._splitters)))
-                self._splitters[key] = token_splitter(self.backend, room, overlap)
+                self._splitters[key] = TokenSplitter(self.backend, room, overlap)
             return self._splitters[key]
 
 
