@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from gristmill_schemas.errors import InvalidInput, ModelUnavailable
 from gristmill_worker.encoder import open_encoder
-from models import write_json
+from models import byte_tokenizer, save_tokenizer, write_json
 
 Weights = dict[str, torch.Tensor]
 CODE = """
@@ -207,3 +207,56 @@ def test_code_of_another_repository_is_refused_since_nothing_pins_it(model_root:
 def test_code_from_the_hub_is_held_to_one_commit(revision: str | None) -> None:
     with pytest.raises(InvalidInput, match="expected the commit of acme/other"):
         open_encoder("acme/other", revision=revision, trust_remote_code=True)
+
+
+def without_tokenizer(folder: Path) -> None:
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+
+
+def without_words(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text('{"added_tokens": []}')
+
+
+def with_more_words(folder: Path) -> None:
+    words = byte_tokenizer(["[PAD]", "[CLS]", "[SEP]"], "[CLS] $A [SEP]")
+    words.add_tokens(["mill", "grain"])
+    save_tokenizer(words, folder, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]")
+
+
+def said(file: str, **values: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        content = json.loads((folder / file).read_text()) if (folder / file).is_file() else {}
+        write_json(folder / file, {**content, **values})
+
+    return change
+
+
+BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
+    "no tokenizer": (without_tokenizer, "expected a tokenizer"),
+    "a tokenizer of another model": (with_more_words, r"vectors for 400 tokens, and the tokenizer 2 more \('grain', 'mill'"),
+    "a tokenizer without a model": (without_words, "its tokenizer cannot be loaded"),
+    "a list of tokens that is none": (said("tokenizer_config.json", added_tokens_decoder=["a"]), "a setting in its JSON"),
+    "a window in words": (said("sentence_bert_config.json", max_seq_length="long"), "a setting in its JSON .*'long'"),
+    "positions in words": (said("config.json", max_position_embeddings="many"), "a setting in its JSON .*'many'"),
+    "code in words": (said("config.json", auto_map="mine"), "a setting in its JSON"),
+    "prompts in a list": (said("config_sentence_transformers.json", prompts=["query: "]), "a setting in its JSON"),
+    "a width in words": (said("config.json", hidden_size="64"), "hidden_size"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_folder_with_broken_parts_is_refused_by_what_is_wrong(case: str, model_root: Path, tmp_path: Path) -> None:
+    change, words = BROKEN[case]
+    folder = shutil.copytree(model_root / "bert", tmp_path / "m")
+    change(folder)
+    with pytest.raises(ModelUnavailable, match=words):
+        opened(folder)
+
+
+def test_weights_that_are_not_numbers_are_refused(model_root: Path, tmp_path: Path) -> None:
+    folder = changed(
+        model_root / "bert", tmp_path / "m", lambda w: {name: value * float("nan") for name, value in w.items()}
+    )
+    with pytest.raises(ModelUnavailable, match="are not numbers: the weights are damaged"):
+        opened(folder)

@@ -22,7 +22,7 @@ from gristmill_worker.encoder.local.head import Head, weights_of
 from gristmill_worker.encoder.local.tokenizing import Tokenizer
 from gristmill_worker.encoder.model.digest import weight_files
 from gristmill_worker.encoder.model.find import locate
-from gristmill_worker.encoder.model.fit import check_fit, check_numbers
+from gristmill_worker.encoder.model.fit import check_fit, check_numbers, check_vocabulary
 from gristmill_worker.encoder.model.modules import read_json
 from gristmill_worker.encoder.model.recipe import Overrides, Recipe, read_recipe
 from gristmill_worker.phases import phase
@@ -83,8 +83,10 @@ def load(
     with phase(f"loading {found.label} onto {where}"):
         tokenizer = Tokenizer.load(recipe)
         head = Head(recipe.layers, keep=recipe.keep, normalize=recipe.info.normalize).to(where)
-        load_weights = load_table if recipe.static else load_model
-        return Loaded(load_weights(recipe, where, number), tokenizer, head, recipe.info, where, number)
+        loaded: Any = (load_table if recipe.static else load_model)(recipe, where, number)
+        table = loaded if recipe.static else loaded.get_input_embeddings()
+        check_vocabulary(recipe.transformer, tokenizer.backend, table.num_embeddings)
+        return Loaded(loaded, tokenizer, head, recipe.info, where, number)
 
 
 def choose_device(wanted: str = "auto") -> torch.device:

@@ -93,6 +93,11 @@ def choose_forward(loaded: Loaded, packed: bool | None = None) -> Forward:
     own = loaded.own_attention
     pinned = [item.ids for item in loaded.tokenizer.tokenize(PINNED_TEXTS)]
     reference = _reference(loaded, _padding(loaded, own), pinned)
+    if not bool(torch.isfinite(reference).all()):
+        raise ModelUnavailable(
+            f"{loaded.info.model}: its vectors of plain texts in {loaded.dtype} are not numbers: the weights are damaged "
+            "(fetch them again), or too large for this number format (set dtype to bfloat16 or float32)"
+        )
     if packed is False:
         return _padded(loaded, own, pinned, reference)
     candidate = _tried(lambda: PackedForward(loaded.model, loaded.info.pooling, loaded.device))

@@ -21,6 +21,7 @@ from gristmill_worker.encoder.base import TokenizedText
 from gristmill_worker.encoder.chunking import Spans, TokenSplitter
 from gristmill_worker.encoder.model.prompts import PROMPT_END
 from gristmill_worker.encoder.model.recipe import Recipe
+from gristmill_worker.encoder.model.spelling import vocabulary_files
 
 log = logging.getLogger(__name__)
 
@@ -160,14 +161,20 @@ def _fast(recipe: Recipe) -> Any:
     from transformers import AutoTokenizer
 
     folder = recipe.transformer
+    if not vocabulary_files(folder) and not recipe.runs_code:
+        # transformers makes an empty tokenizer of nothing.
+        raise ModelUnavailable(
+            f"{folder}: expected a tokenizer (tokenizer.json, or a vocabulary such as vocab.txt), found none: copy the "
+            "model's tokenizer files into it, or fetch the folder again"
+        )
     try:
         # AutoTokenizer and not tokenizer.json alone: it also applies what tokenizer_config.json adds, such as the
         # end-of-text token that Qwen3-Embedding pools from.
         tokenizer = AutoTokenizer.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=recipe.runs_code
         )
-    except (OSError, ValueError, ImportError) as error:
-        raise ModelUnavailable(f"{folder}: its tokenizer cannot be loaded: {error}") from error
+    except Exception as error:  # the library raises bare Exceptions, and checks settings by errors of its own
+        raise ModelUnavailable(f"{folder}: its tokenizer cannot be loaded: {error}; fetch the folder again") from error
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise ModelUnavailable(
             f"{folder}: expected a fast tokenizer (tokenizer.json), found {type(tokenizer).__name__}"

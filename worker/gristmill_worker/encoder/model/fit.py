@@ -81,6 +81,28 @@ def check_numbers(folder: Path, config: Mapping[str, Any], files: Collection[Pat
             )
 
 
+def check_vocabulary(folder: Path, tokenizer: Any, rows: int) -> None:
+    """Refuse a tokenizer that gives tokens for which the model has no vector: it belongs to another model.
+
+    Args:
+        folder: for the message.
+        tokenizer: a `tokenizers.Tokenizer`.
+        rows: of the model's table of tokens.
+
+    Raises:
+        ModelUnavailable: ordinary texts would give such tokens. Special ones do not come from texts.
+    """
+    if tokenizer.get_vocab_size() <= rows:
+        return
+    special = {place for place, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    beyond = [text for text, place in tokenizer.get_vocab().items() if place >= rows and place not in special]
+    if beyond:
+        raise ModelUnavailable(
+            f"{folder}: the tokenizer is not the model's: the model has vectors for {rows} tokens, and the tokenizer "
+            f"{len(beyond)} more ({', '.join(map(repr, sorted(beyond)[:_SHOWN]))} …). {_WAY_OUT}"
+        )
+
+
 def _of_use(model: Any, names: set[str]) -> set[str]:
     """Those of the named tensors that take part in the states which are pooled: to which the states' gradient leads."""
     import torch

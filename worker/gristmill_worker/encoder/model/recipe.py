@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gristmill_schemas import Distance, EncoderInfo, Pooling, Templates
-from gristmill_schemas.errors import ModelUnavailable
+from gristmill_schemas.errors import GristmillError, ModelUnavailable
 from gristmill_worker.encoder.model.code import check_code
 from gristmill_worker.encoder.model.digest import encoder_digest, model_digest
 from gristmill_worker.encoder.model.families import Family, family_in, family_of
@@ -96,7 +96,18 @@ def read_recipe(folder: Path, *, model: str, revision: str | None = None, overri
     Raises:
         ModelUnavailable: the folder lacks a readable `config.json`, or needs steps that Gristmill does not perform.
     """
-    chosen = overrides or Overrides()
+    try:
+        return _recipe(folder, model, revision, overrides or Overrides())
+    except GristmillError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ModelUnavailable(
+            f"{folder}: a setting in its JSON files is not of the kind that it should be ({type(error).__name__}: {error}); "
+            "compare them with the model's own, or fetch the folder again"
+        ) from error
+
+
+def _recipe(folder: Path, model: str, revision: str | None, chosen: Overrides) -> Recipe:
     modules = read_modules(folder)
     _check_whole(folder, modules.transformer)
     config = read_json(modules.transformer / "config.json", required=not modules.static)

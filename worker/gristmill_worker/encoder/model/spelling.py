@@ -39,10 +39,7 @@ _TOKENIZER_IDLE: Final = frozenset(
 #: What is the same as not being said.
 _USUAL: Final = (("truncation_side", "right"),)
 #: Vocabularies of tokenizers without `tokenizer.json`; beside one they are another writing of it.
-_VOCABULARIES: Final = (
-    "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model",
-    "sentencepiece.model",
-)  # fmt: skip
+_VOCABULARIES: Final = ("vocab.*", "merges.txt", "*.model", "*.spm", "*.tiktoken", "bpe.codes", "tekken.json")
 
 
 def canonical(value: object) -> bytes:
@@ -118,7 +115,7 @@ def _token(value: Any) -> Any:
 def vocabulary_files(folder: Path) -> list[Path]:
     """The files from which a tokenizer is made: `tokenizer.json`, or those from before it."""
     whole = folder / "tokenizer.json"
-    return [whole] if whole.is_file() else [folder / name for name in _VOCABULARIES if (folder / name).is_file()]
+    return [whole] if whole.is_file() else sorted({path for name in _VOCABULARIES for path in folder.glob(name)})
 
 
 def vocabulary(path: Path) -> bytes:
