@@ -28,6 +28,24 @@ def is_served(ledger: Ledger, model_digest: str) -> bool:
     return any(engine.get("model_digest") == model_digest for engine in engines(ledger))
 
 
+def _is_remote(served: str, wanted: str) -> bool:
+    """Whether `served`, a model behind a URL, is the one that is meant: it goes by the name after `#`, at any address."""
+    url, _, name = served.partition("#")
+    if not url.startswith(("http://", "https://")):
+        return False
+    base, _, asked = wanted.partition("#")
+    if "://" not in base:
+        return wanted == name
+    return asked == name if asked else _place(base) == url
+
+
+def _place(url: str) -> str:
+    """A URL without a login and a closing slash, as workers announce it."""
+    scheme, _, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}".rstrip("/")
+
+
 @answers_habits
 class Models(Group):
     """`client.models`: what workers have announced."""
@@ -77,7 +95,8 @@ class Models(Group):
     def _announced(self, wanted: str | None) -> EncoderInfo | None:
         infos = self._ledger.models()
         if wanted is not None:
-            return next((info for info in infos if wanted in (info.model, info.digest)), None)
+            exact = (info for info in infos if wanted in (info.model, info.digest))
+            return next(exact, None) or next((info for info in infos if _is_remote(info.model, wanted)), None)
         live = {engine.get("model_digest") for engine in engines(self._ledger)}
         serving = [info for info in infos if info.digest in live]
         return serving[0] if len(serving) == 1 else None

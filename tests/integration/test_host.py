@@ -157,7 +157,8 @@ def test_a_model_whose_server_is_away_at_the_start_holds_up_no_other_and_joins_w
             assert client.enqueue(f"{collection_name}-small", documents(10, "small")).wait(60).stored == 10
             eventually(lambda: any("is not served here" in notice for notice in notices(client)), 60)
             server.come_back()
-            client.create_collection(f"{collection_name}-remote", "mill-tiny", wait_s=90)
+            client.create_collection(f"{collection_name}-remote", server.url, wait_s=90)
+            assert client.models.get("mill-tiny") == client.models.get(server.url.partition("#")[0] + "/")
             assert client.enqueue(f"{collection_name}-remote", documents(10, "remote")).wait(60).stored == 10
             assert client.enqueue(f"{collection_name}-small", documents(20, "small")).wait(60).stored == 10
         finally:

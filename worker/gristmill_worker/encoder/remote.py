@@ -207,7 +207,7 @@ def open_remote(
     client = _open_client(base, api_key)
     try:
         name = name or _only_model(client)
-        info = _info(name, _probe(client, name), overrides or Overrides())
+        info = _info(client, name, overrides or Overrides())
     except Exception:
         client.close()
         raise
@@ -250,16 +250,17 @@ def _probe(client: httpx.Client, name: str) -> int:
         raise ModelUnavailable(f"{name}: {error}; check the model's name after #") from error
 
 
-def _info(name: str, dimensions: int, overrides: Overrides) -> EncoderInfo:
+def _info(client: httpx.Client, name: str, overrides: Overrides) -> EncoderInfo:
     family = family_of(name)
     fields: dict[str, Any] = {"templates": family.templates} if family else {}
     if overrides.templates:
         fields["templates"] = overrides.templates
     return EncoderInfo(
-        model=name,
+        # As it was given, since that is the name by which applications ask for it; without a login.
+        model=f"{str(client.base_url).rstrip('/')}#{name}",
         digest="remote-" + hashlib.sha256(name.encode()).hexdigest()[:25],
         pooling=overrides.pooling or (family.pooling if family else Pooling.MEAN),
-        dimensions=dimensions,
+        dimensions=_probe(client, name),
         min_dimensions=family.min_dimensions if family else None,
         normalize=overrides.normalize is not False,
         max_tokens=overrides.max_tokens or (family and family.max_tokens) or 8_192,
