@@ -45,6 +45,9 @@ class Server(ThreadingHTTPServer):
         self.as_numbers = False
         #: Texts with this in them are refused with 413.
         self.refused: str | None = None
+        #: Requests of more texts are refused in these words.
+        self.most: int | None = None
+        self.too_many, self.too_many_status = "", 413
         #: Requests that have to be there before any is answered.
         self.together: Barrier | None = None
         self.size = SIZE
@@ -76,6 +79,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if self.server.refused is not None and any(self.server.refused in text for text in body["input"]):
             self._answer(413, {"error": "too large"})
+            return
+        if self.server.most is not None and len(body["input"]) > self.server.most:
+            self._answer(self.server.too_many_status, {"error": self.server.too_many})
             return
         if self.server.together is not None:
             self.server.together.wait(30)
@@ -172,6 +178,38 @@ def test_a_status_that_blames_the_text_is_the_texts_fault(encoder: RemoteEncoder
     server.faults = [(status, {})]
     with pytest.raises(EncodingFailed, match=str(status)):
         encoder.encode(encoder.tokenize(["a"]))
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "refused"),
+    [
+        (413, "batch size 24 > maximum allowed batch size 5", 1),
+        (422, "batch size 24 > maximum allowed batch size 5", 1),
+        (400, "Invalid 'input': array too long. Expected an array with maximum length 5.", 3),
+        (400, "at most 5 texts per request", 1),
+        (400, "too many inputs", 3),
+    ],
+)
+def test_the_largest_batch_that_a_server_takes_is_learned(
+    encoder: RemoteEncoder, server: Server, status: int, words: str, refused: int
+) -> None:
+    server.most, server.too_many, server.too_many_status = 5, words, status
+    texts = [f"text number {number}" for number in range(24)]
+    np.testing.assert_allclose(encoder.encode(encoder.tokenize(texts)), expected(texts), atol=1e-6)
+    assert sum(len(request["input"]) > 5 for request in server.requests) <= refused
+    assert encoder.limits.texts is not None
+    assert encoder.limits.texts <= 5
+    server.requests.clear()
+    encoder.encode(encoder.tokenize(texts))
+    assert max(len(request["input"]) for request in server.requests) <= 5
+
+
+def test_a_text_that_is_too_long_is_no_batch_that_is_too_large(encoder: RemoteEncoder, server: Server) -> None:
+    server.most, server.too_many = 1, "input too long: maximum context length is 512 tokens"
+    with pytest.raises(EncodingFailed, match="input too long"):
+        encoder.encode(encoder.tokenize(["a", "b"]))
+    assert len(server.requests) == 1
+    assert encoder.limits.texts == MAX_TEXTS
 
 
 @pytest.mark.parametrize("value", ["7", " 7 ", "7 seconds", "", "-3", "tomorrow"])

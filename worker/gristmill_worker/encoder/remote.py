@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Final
 
 import httpx
@@ -41,6 +43,17 @@ _ANSWER_S: Final = 120.0
 _CONNECT_S: Final = 5.0
 #: Statuses by which a server may blame a text: malformed, too large, unprocessable.
 _BLAMES_TEXT: Final = frozenset({400, 413, 422})
+#: How servers say that a request holds too many texts: TEI ("batch size 64 > maximum allowed batch size 32"), OpenAI
+#: ("array too long"), gateways ("too many inputs", "at most 96 texts"). Not "input too long", which blames a text.
+_TOO_MANY: Final = re.compile(
+    r"batch[ _-]?size|(array|list|batch) (is )?too (long|large)|too many (inputs|texts|items|strings)|"
+    r"(at most|maximum( of| number of)?|more than) \d* ?(inputs|texts|items|strings|elements)",
+    re.IGNORECASE,
+)
+_STATED: Final = re.compile(
+    r"(?:maximum allowed batch size|maximum batch size|batch size limit|at most|maximum of|more than|<=|>)\D{0,8}(\d{1,6})",
+    re.IGNORECASE,
+)
 #: What to look at, by status.
 _ADVICE: Final = {
     401: "check the key (GRISTMILL_REMOTE_API_KEY)",
@@ -76,6 +89,8 @@ class RemoteEncoder:
         self.info = info
         self.limits = BatchLimits(budget_tokens, texts=MAX_TEXTS, in_flight=IN_FLIGHT)
         self._client, self._name = client, name
+        #: Most texts that the server takes in one request, once it has refused more.
+        self._most: int | None = None
         # One more than bulk work keeps busy, so that a query does not wait for a thread.
         self._threads = ThreadPoolExecutor(IN_FLIGHT + 1, thread_name_prefix="gristmill-remote")
 
@@ -106,7 +121,7 @@ class RemoteEncoder:
         return self._threads.submit(self._request, [item.text for item in batch]).result
 
     def _request(self, texts: Sequence[str]) -> Vectors:
-        vectors = post(self._client, self._name, texts)
+        vectors = self._posted(texts)
         if vectors.shape[1] != self.info.dimensions:
             raise Unavailable(
                 f"{self._client.base_url}: expected vectors of {self.info.dimensions} dimensions, got {vectors.shape[1]}; "
@@ -118,10 +133,31 @@ class RemoteEncoder:
             vectors = np.asarray(vectors / np.maximum(lengths, 1e-12), dtype=np.float32)
         return vectors
 
+    def _posted(self, texts: Sequence[str]) -> Vectors:
+        """The vectors of so many texts as one batch may hold, request by request where the server takes fewer."""
+        most = self._most or len(texts)
+        parts = [texts[at : at + most] for at in range(0, len(texts), most)]
+        if len(parts) > 1:
+            return np.concatenate([self._posted(part) for part in parts])
+        try:
+            return post(self._client, self._name, texts)
+        except EncodingFailed as error:
+            if len(texts) == 1 or not _TOO_MANY.search(str(error)):
+                raise
+            self._most = max(1, min(most, _stated(str(error)) or len(texts) // 2, len(texts) - 1))
+            self.limits = replace(self.limits, texts=self._most)
+            return self._posted(texts)
+
     def close(self) -> None:
         """Finish what is under way and hang up."""
         self._threads.shutdown(wait=True, cancel_futures=True)
         self._client.close()
+
+
+def _stated(reason: str) -> int | None:
+    """The most texts that a refusal names, if it does."""
+    found = _STATED.search(reason)
+    return int(found[1]) if found else None
 
 
 def post(client: httpx.Client, name: str, texts: Sequence[str]) -> Vectors:
