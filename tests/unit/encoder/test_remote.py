@@ -43,6 +43,8 @@ class Server(ThreadingHTTPServer):
         self.requests: list[dict[str, Any]] = []
         self.keys: set[str | None] = set()
         self.as_numbers = False
+        #: Whether numbers are all that may be asked for.
+        self.strict = False
         #: Texts with this in them are refused with 413.
         self.refused: str | None = None
         #: Requests of more texts are refused in these words.
@@ -79,6 +81,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if self.server.refused is not None and any(self.server.refused in text for text in body["input"]):
             self._answer(413, {"error": "too large"})
+            return
+        if self.server.as_numbers and "encoding_format" in body and self.server.strict:
+            self._answer(422, {"error": "encoding_format: expected 'float', got 'base64'"})
             return
         if self.server.most is not None and len(body["input"]) > self.server.most:
             self._answer(self.server.too_many_status, {"error": self.server.too_many})
@@ -202,6 +207,11 @@ def test_the_largest_batch_that_a_server_takes_is_learned(
     server.requests.clear()
     encoder.encode(encoder.tokenize(texts))
     assert max(len(request["input"]) for request in server.requests) <= 5
+
+
+def test_a_server_that_refuses_base64_is_asked_for_numbers(encoder: RemoteEncoder, server: Server) -> None:
+    server.as_numbers = server.strict = True
+    np.testing.assert_allclose(encoder.encode(encoder.tokenize(["a", "b"])), expected(["a", "b"]), atol=1e-6)
 
 
 def test_a_text_that_is_too_long_is_no_batch_that_is_too_large(encoder: RemoteEncoder, server: Server) -> None:

@@ -167,8 +167,14 @@ def post(client: httpx.Client, name: str, texts: Sequence[str]) -> Vectors:
         Unavailable: the server is away, overloaded, or answers what is no answer.
         EncodingFailed: it blames the texts.
     """
-    body = {"model": name, "input": list(texts), "encoding_format": "base64"}
-    response = _ask(client, "POST", "embeddings", body)
+    body = {"model": name, "input": list(texts)}
+    try:
+        response = _ask(client, "POST", "embeddings", {**body, "encoding_format": "base64"})
+    except EncodingFailed as error:
+        if "encoding_format" not in str(error):
+            raise
+        # A server that knows only JSON numbers, and says so.
+        response = _ask(client, "POST", "embeddings", body)
     try:
         with np.errstate(over="ignore"):
             return _vectors(response.json(), len(texts))
