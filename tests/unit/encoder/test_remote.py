@@ -7,6 +7,7 @@ import base64
 import json
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -53,6 +54,7 @@ class Server(ThreadingHTTPServer):
         #: Requests that have to be there before any is answered.
         self.together: Barrier | None = None
         self.size = SIZE
+        self.truth = HashEncoder(SIZE, max_tokens=2**20)
         self.lock = Lock()
 
     @property
@@ -90,7 +92,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if self.server.together is not None:
             self.server.together.wait(30)
-        vectors = TRUTH.encode(TRUTH.tokenize(body["input"]))[:, : self.server.size] * 3
+        truth = self.server.truth
+        vectors = truth.encode(truth.tokenize(body["input"]))[:, : self.server.size] * 3
         data = [{"index": index, "embedding": self._shape(vector)} for index, vector in enumerate(vectors)]
         self._answer(200, self.server.spoil(data[::-1]))
 
@@ -383,10 +386,37 @@ def settings_for(server: Server, **more: Any) -> WorkerSettings:
     return load_settings(WorkerSettings, model=f"{server.url}#BAAI/bge-m3", **more)
 
 
+@pytest.mark.parametrize("window", [64, 512, 6_000])
+def test_a_server_that_cuts_silently_is_found_out_at_the_start(
+    server: Server, window: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.truth = HashEncoder(SIZE, max_tokens=window)
+    with closing(open_encoder(server.url)) as encoder:
+        short, long = encoder.tokenize(["mill " * (window // 2), "mill " * (window * 2)])
+        assert (short.truncated, long.truncated) == (False, True)
+        text = "A mill grinds what many people bring. " * window
+        spans = encoder.chunk(text, 8_192, 0)
+        assert not any(each.truncated for each in encoder.tokenize([text[start:end] for start, end in spans]))
+    assert "passes over the rest without a word" in caplog.text
+
+
+def test_a_server_that_refuses_what_is_too_long_is_believed(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    server.refused = "river river river"
+    with closing(open_encoder(server.url)) as encoder:
+        assert not encoder.tokenize(["mill " * 20_000])[0].truncated
+    assert "without a word" not in caplog.text
+
+
+def test_a_server_that_gives_all_texts_one_vector_is_not_used(server: Server) -> None:
+    server.spoil = lambda data: {"data": [{**each, "embedding": [1.0] * SIZE} for each in data]}
+    with pytest.raises(Unavailable, match="different texts one vector"):
+        open_encoder(server.url)
+
+
 def test_a_start_waits_for_a_server_that_is_away(server: Server) -> None:
     server.faults = [(503, {"Retry-After": "0"})] * 3
     encoder = load_encoder(settings_for(server))
-    assert (encoder.info.model, len(server.requests)) == (f"{server.url}#BAAI/bge-m3", 4)
+    assert (encoder.info.model, len(server.requests)) == (f"{server.url}#BAAI/bge-m3", 5)
     encoder.close()
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,8 @@ from gristmill_worker.encoder.base import REMOTE, BatchLimits, TokenizedText, Ve
 from gristmill_worker.encoder.chunking import Spans, counted_chunks
 from gristmill_worker.encoder.model.families import family_of
 from gristmill_worker.encoder.model.recipe import Overrides
+
+log = logging.getLogger(__name__)
 
 _NO_IDS: Final = np.empty(0, dtype=np.int32)
 #: Requests in flight; servers batch across requests, and more than a few only queue there.
@@ -54,6 +57,10 @@ _STATED: Final = re.compile(
     r"(?:maximum allowed batch size|maximum batch size|batch size limit|at most|maximum of|more than|<=|>)\D{0,8}(\d{1,6})",
     re.IGNORECASE,
 )
+#: Longest window whose end is looked for, in tokens: what a server on a CPU reads in a while.
+_PROBED_TOKENS: Final = 8_192
+#: Cosine distance of what a server read as the same text. Texts of which half is different are hundreds of times further.
+_SAME: Final = 1e-5
 #: What to look at, by status.
 _ADVICE: Final = {
     401: "check the key (GRISTMILL_REMOTE_API_KEY)",
@@ -77,7 +84,15 @@ class RemoteEncoder:
     device = REMOTE
     dtype = "float32"
 
-    def __init__(self, client: httpx.Client, name: str, info: EncoderInfo, *, budget_tokens: int = MAX_TOKENS) -> None:
+    def __init__(
+        self,
+        client: httpx.Client,
+        name: str,
+        info: EncoderInfo,
+        *,
+        budget_tokens: int = MAX_TOKENS,
+        silent_window: int | None = None,
+    ) -> None:
         """Speak to a server.
 
         Args:
@@ -85,7 +100,9 @@ class RemoteEncoder:
             name: the model as the server calls it.
             info: what the model is; `open_remote` finds out.
             budget_tokens: most estimated tokens per request.
+            silent_window: tokens behind which it passes over the rest of a text without a word, if it does.
         """
+        self._silent_window = silent_window
         self.info = info
         self.limits = BatchLimits(budget_tokens, texts=MAX_TEXTS, in_flight=IN_FLIGHT)
         self._client, self._name = client, name
@@ -95,12 +112,21 @@ class RemoteEncoder:
         self._threads = ThreadPoolExecutor(IN_FLIGHT + 1, thread_name_prefix="gristmill-remote")
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
-        """Estimate the cost only; the server tokenizes, and is told to refuse what is too long, not to cut it."""
-        return [TokenizedText(text, _NO_IDS, estimate_tokens(text)) for text in texts]
+        """Estimate the cost only: the server tokenizes.
+
+        What is too long for it, it refuses. Where it cuts silently instead, a text that seems too long counts as truncated,
+        so that its collection's policy decides, and receipts tell.
+        """
+        return [self._record(text) for text in texts]
+
+    def _record(self, text: str) -> TokenizedText:
+        count = estimate_tokens(text)
+        cut = self._silent_window is not None and count > self._silent_window
+        return TokenizedText(text, _NO_IDS, count, truncated=cut)
 
     def chunk(self, text: str, size: int, overlap: int) -> Spans:
         """Spans of at most `size` estimated tokens; see the protocol."""
-        size = min(size, self.info.max_tokens)
+        size = min(size, self.info.max_tokens, self._silent_window or size)
         if estimate_tokens(text) <= size:
             return [(0, len(text))]
         return counted_chunks(text, estimate_tokens, size, overlap) or [(0, len(text))]
@@ -250,10 +276,11 @@ def open_remote(
     try:
         name = name or _only_model(client)
         info = _info(client, name, overrides or Overrides())
+        window = silent_window(client, name, info.max_tokens)
     except Exception:
         client.close()
         raise
-    return RemoteEncoder(client, name, info, budget_tokens=budget_tokens or MAX_TOKENS)
+    return RemoteEncoder(client, name, info, budget_tokens=budget_tokens or MAX_TOKENS, silent_window=window)
 
 
 def _open_client(base: str, api_key: str | None) -> httpx.Client:
@@ -290,6 +317,50 @@ def _probe(client: httpx.Client, name: str) -> int:
         return int(post(client, name, ["probe"]).shape[1])
     except EncodingFailed as error:
         raise ModelUnavailable(f"{name}: {error}; check the model's name after #") from error
+
+
+def silent_window(client: httpx.Client, name: str, max_tokens: int) -> int | None:
+    """How many tokens the server reads of a text that is too long for it, where it says nothing about the rest.
+
+    Two texts that begin alike, and then go on for as long, each in its own way, have one vector where only their beginning
+    is read.
+
+    Returns:
+        At most a sixteenth too few, counted in short English words; None where the server refuses what is too long, or
+        reads more than `max_tokens`. In the first case a warning says what to do.
+
+    Raises:
+        Unavailable: whatever it is sent, it gives one vector.
+    """
+    low, high = 0, min(max_tokens, _PROBED_TOKENS) * 9 // 8
+    try:
+        if not _reads_the_same(client, name, high):
+            return None
+        while high - low > max(1, high // 16):
+            middle = (low + high) // 2
+            low, high = (low, middle) if _reads_the_same(client, name, middle) else (middle, high)
+    except EncodingFailed:
+        return None  # it refuses, as it should
+    except Unavailable as away:
+        log.warning("%s: whether it cuts long texts silently could not be found out: %s", name, away)
+        return None
+    if not low:
+        raise Unavailable(f"{name} at {client.base_url} gives different texts one vector; check what serves it")
+    log.warning(
+        "%s at %s reads about %d tokens of a text and passes over the rest without a word. Longer ones count as truncated "
+        "here. Better have it refuse them (TEI: --auto-truncate false), or give it a larger window",
+        name,
+        client.base_url,
+        low,
+    )
+    return low
+
+
+def _reads_the_same(client: httpx.Client, name: str, words: int) -> bool:
+    """Whether two texts have one vector that differ only behind so many words."""
+    alike = "river " * words
+    first, second = post(client, name, [alike + "copper " * words, alike + "winter " * words]).astype(np.float64)
+    return 1 - float(first @ second) / max(float(np.linalg.norm(first) * np.linalg.norm(second)), 1e-30) < _SAME
 
 
 def _info(client: httpx.Client, name: str, overrides: Overrides) -> EncoderInfo:
