@@ -19,8 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-from platformdirs import user_cache_path
-
 _FORMAT: Final = 1
 #: Smaller files are read each time: that is as quick as remembering them.
 _WORTH_REMEMBERING: Final = 1 << 20
@@ -40,7 +38,7 @@ class FileHashes:
         Args:
             kept: the file of remembered digests; None means the user's cache folder.
         """
-        self._kept = kept or user_cache_path("gristmill", appauthor=False) / "hashes.json"
+        self._kept = kept or _in_cache()
         self._known, self._new = _read(self._kept), dict[str, list[Any]]()
 
     def of(self, paths: Iterable[Path]) -> list[str]:
@@ -84,6 +82,13 @@ class FileHashes:
             scratch.write_text(json.dumps({"format": _FORMAT, "files": files}), encoding="utf-8")
             scratch.replace(self._kept)
         self._known, self._new = files, {}
+
+
+def _in_cache() -> Path:
+    # Here, since who embeds `hash:DIM` reads no model and has the base install only.
+    from platformdirs import user_cache_path
+
+    return user_cache_path("gristmill", appauthor=False) / "hashes.json"
 
 
 def _sha256(path: Path) -> str:
