@@ -9,7 +9,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup services demo test lint check check-plugin bench bench-gpu chaos fuzz docs lock clean
+.PHONY: help setup services demo test lint check check-plugin bench bench-gpu verify-model chaos fuzz docs lock clean
 
 TORCH ?= torch==2.13.0
 ARGS ?=
@@ -59,6 +59,9 @@ bench: $(VENV)/.dev services ## the benchmarks: encoder against its ceiling and 
 
 bench-gpu: $(VENV)/.dev ## one card: mixed, short and long texts, queries alone; one JSON table. ARGS='--model …'
 	$(BIN)/gristmill bench gpu --peer $(ARGS)
+
+verify-model: $(VENV)/.dev ## one model against its published scores, pairs and bounds: MODEL=Qwen/Qwen3-Embedding-0.6B
+	$(BIN)/gristmill verify-model $(or $(MODEL),$(error MODEL is not given: make verify-model MODEL=Qwen/Qwen3-Embedding-0.6B)) $(ARGS)
 
 fuzz: $(VENV)/.dev services ## 10,000 random and mutated inputs to every door
 	FUZZ_COUNT=$${FUZZ_COUNT:-10000} $(BIN)/python -m pytest -m fuzz $(ARGS)

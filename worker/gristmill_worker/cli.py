@@ -10,6 +10,7 @@ import typer
 
 from gristmill_worker.bench.cli import app as bench
 from gristmill_worker.demo.command import app as demo
+from gristmill_worker.verify.cli import app as verify
 
 if TYPE_CHECKING:
     from gristmill_worker.process.host import Host
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 app.add_typer(demo)
 app.add_typer(bench, name="bench")
+app.add_typer(verify)
 
 
 @app.command()

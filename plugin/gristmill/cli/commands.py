@@ -30,6 +30,7 @@ WORKERS: Final = {
     "worker": "Serve models: encode what is queued for them and store it.",
     "demo": "The main job on real text with a real model, without servers.",
     "bench": "Ratios against a ceiling or a peer, measured in the same run.",
+    "verify-model": "Check a model: published scores, pairs, speed, memory.",
 }
 
 

@@ -62,9 +62,14 @@ class KnownCheck:
 
 def check_known_model(encoder: Encoder) -> KnownCheck | None:
     """Repeat the published check of a loaded model; None where none is known for it."""
-    name = encoder.info.model.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].lower()
-    known = next((item for item in KNOWN_MODELS if item.model.rsplit("/", 1)[-1].lower() in name), None)
+    known = known_model(encoder.info.model)
     return None if known is None else run_check(encoder, known)
+
+
+def known_model(model: str) -> KnownModel | None:
+    """The published check of the model that a hub id or a folder's name tells of."""
+    name = model.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].lower()
+    return next((item for item in KNOWN_MODELS if item.model.rsplit("/", 1)[-1].lower() in name), None)
 
 
 def run_check(encoder: Encoder, known: KnownModel) -> KnownCheck:
