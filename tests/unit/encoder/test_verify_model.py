@@ -13,6 +13,7 @@ from gristmill_worker.encoder.model.known_checks import KNOWN_MODELS, KnownModel
 from gristmill_worker.verify.pairs import Pair, read_pairs
 from gristmill_worker.verify.rows import Verdict
 from gristmill_worker.verify.run import Expectations, Report, verify
+from models import tiny_qwen3
 
 ALL = [
     "published scores", "example pairs, English", "example pairs, Chinese", "lenses", "start-up", "memory", "parity",
@@ -51,6 +52,14 @@ def test_scores_other_than_the_published_ones_fail(qwen3: Path, published: Known
     report = verify(str(qwen3), device="cpu", dtype="float32", expected=replace(LENIENT, known=spoiled))
     assert [check for check, verdict in verdicts(report).items() if verdict is Verdict.FAIL] == ["published scores"]
     assert not report.ok
+
+
+def test_a_folder_of_any_name_is_held_to_the_scores_of_the_model_that_its_card_names(tmp_path: Path) -> None:
+    folder = tiny_qwen3(tmp_path / "downloaded")
+    (folder / "README.md").write_text("# Qwen3-Embedding-0.6B\n", encoding="utf-8")
+    report = verify(str(folder), device="cpu", dtype="float32", expected=LENIENT)
+    assert report.checks[0].verdict is Verdict.FAIL
+    assert "NOT as published" in report.checks[0].why
 
 
 def test_a_passage_that_is_not_found_first_is_named(model_root: Path) -> None:

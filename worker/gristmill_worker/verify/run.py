@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gristmill_schemas.errors import InvalidInput
 from gristmill_worker.encoder.base import REMOTE, Encoder
+from gristmill_worker.encoder.model.families import card_names
 from gristmill_worker.encoder.model.find import locate
 from gristmill_worker.encoder.model.known_checks import KnownModel, known_model
 from gristmill_worker.encoder.open import open_encoder
@@ -24,7 +25,7 @@ _NO_FOLDER = ("hash:", "random:", "http://", "https://")
 class Expectations:
     """What a model is held to."""
 
-    #: The model card's example; None looks it up by the model's name.
+    #: The model card's example; None looks it up by the model's name, or its card's title.
     known: KnownModel | None = None
     pairs: Sequence[Pair] = field(default_factory=read_pairs)
     #: Least share of questions that find their own passage first.
@@ -81,14 +82,21 @@ def verify(
     encoder = open_encoder(model, revision=revision, device=device, dtype=dtype)
     startup_s = time.perf_counter() - started
     wanted = expected or Expectations()
+    wanted = replace(wanted, known=wanted.known or _known(encoder, folder))
     rows = list(_rows(encoder, startup_s, wanted))
     rows += _exactness(encoder, folder, model, revision)
     return Report(encoder.info.model, encoder.device, encoder.dtype, rows)
 
 
+def _known(encoder: Encoder, folder: Path | None) -> KnownModel | None:
+    """By the model's name, else by its card's title: a downloaded folder may go by any name."""
+    titles = card_names(folder / "README.md") if folder else []
+    return next(filter(None, map(known_model, [encoder.info.model, *titles])), None)
+
+
 def _rows(encoder: Encoder, startup_s: float, wanted: Expectations) -> Iterator[Row]:
     """Memory last: the untouched copies that the others need are no part of it."""
-    yield checks.published(encoder, wanted.known or known_model(encoder.info.model))
+    yield checks.published(encoder, wanted.known)
     yield from checks.retrieval(encoder, wanted.pairs, wanted.found_first)
     yield checks.lenses(encoder)
     yield at_most("start-up", startup_s, wanted.startup_s, "s", "imports, loading, checking the pass, measuring")

@@ -108,11 +108,11 @@ def family_of(name: str) -> Family | None:
 
 def family_in(folder: Path, config: Mapping[str, object]) -> Family | None:
     """The family of a folder by what its files call the model: the model card's title, else what `config.json` says."""
-    names = [*_card_names(folder / "README.md"), str(config.get("_name_or_path") or "")]
+    names = [*card_names(folder / "README.md"), str(config.get("_name_or_path") or "")]
     return next((family for name in names if (family := family_of(name))), None)
 
 
-def _card_names(card: Path) -> list[str]:
+def card_names(card: Path) -> list[str]:
     """Names in the front matter's `model-index`, and the first heading, where each is a name and not a sentence."""
     try:
         text = card.read_text(encoding="utf-8", errors="replace")[:_CARD_CHARS]
