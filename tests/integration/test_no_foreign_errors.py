@@ -1,5 +1,7 @@
 """Whatever is passed to a public call, and whatever answers it: the error, if there is one, is one of ours."""
 
+import contextlib
+import functools
 import inspect
 import socketserver
 import threading
@@ -20,7 +22,7 @@ from services.process import free_port
 C = "no-foreign-errors"
 #: Arguments that are right, for every public call.
 RIGHT: dict[str, dict[str, Any]] = {
-    "create_collection": {"name": C, "wait_s": 0},
+    "create_collection": {"name": f"{C}-made", "wait_s": 0},
     "enqueue": {"collection": C, "documents": Document(id="b", text="t")},
     "update_metadata": {"collection": C, "ids": "a", "changes": {"k": 1}},
     "delete": {"collection": C, "ids": "b"},
@@ -36,6 +38,12 @@ RIGHT: dict[str, dict[str, Any]] = {
     "collections.get": {"name": C},
     "collections.count": {"name": C},
     "collections.delete": {"name": "absent"},
+    "collections.index_status": {"name": C},
+    "collections.wait_for_index": {"name": C, "timeout_s": 10},
+    "indexes.create": {"collection": C, "indexes": {"lang": "keyword"}},
+    "indexes.list": {"collection": C},
+    "indexes.get": {"collection": C, "field": "lang"},
+    "indexes.drop": {"collection": C, "fields": "lang"},
     "dead.list": {},
     "dead.scroll": {},
     "dead.get": {"letter_id": "absent"},
@@ -54,6 +62,10 @@ RIGHT: dict[str, dict[str, Any]] = {
     "job.report": {},
     "job.behind": {},
     "job.wait": {"timeout_s": 0},
+    "bulk": {"collection": C},
+    "finish_bulk": {"collection": C, "force": True},
+    # The last one, since an index that is put off is waited for.
+    "begin_bulk": {"collection": C, "for_s": 5},
 }
 
 
@@ -72,11 +84,23 @@ def calls_of(client: Client) -> dict[str, Callable[..., Any]]:
     places = {f"{name}.": getattr(client, name) for name in vars(client) if not name.startswith("_")}
     places |= {"": client, "job.": client.enqueue(C, Document(id="a", text="t"))}
     return {
-        f"{prefix}{name}": getattr(place, name)
+        f"{prefix}{name}": entered(getattr(place, name))
         for prefix, place in places.items()
         for name in dir(place)
         if not name.startswith("_") and inspect.isroutine(getattr(place, name))
     }
+
+
+def entered(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The call; where it gives a context, that is entered and left."""
+
+    @functools.wraps(call)
+    def done(*args: Any, **named: Any) -> Any:
+        with contextlib.ExitStack() as stack:
+            answer = call(*args, **named)
+            return stack.enter_context(answer) if isinstance(answer, contextlib.AbstractContextManager) else answer
+
+    return done
 
 
 @pytest.fixture(scope="module", params=PLACES)
@@ -138,7 +162,7 @@ def error_of(client: Client, name: str) -> str | None:
     for each in group:
         place = getattr(place, each)
     try:
-        answer = getattr(place, method)(**RIGHT[name])
+        answer = entered(getattr(place, method))(**RIGHT[name])
         if isinstance(answer, Iterator):
             list(answer)
     except GristmillError:

@@ -3,6 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
+from google.protobuf.message import Error as ProtobufError
 from hypothesis import given
 from hypothesis import strategies as st
 from qdrant_client import grpc
@@ -40,6 +41,30 @@ def test_every_size_of_vector_arrives_bit_by_bit(size: int) -> None:
     vector = _vector(size)
     (point,) = grpc.UpsertPoints.FromString(upsert_request("docs", [("id", vector, {})], grpc.Filter())).points
     assert np.array_equal(np.array(point.vectors.vector.dense.data, dtype=np.float32), vector)
+
+
+def test_what_is_nested_too_deeply_is_refused_here_and_not_by_the_server_as_a_fault_of_its_own() -> None:
+    deepest = [depth for depth in range(1, 120) if _serializes(depth)]
+    assert deepest == list(range(1, len(deepest) + 1)), "up to some depth, all"
+    upsert_request("docs", [("id", _vector(4), _nested(len(deepest)))], grpc.Filter())
+    with pytest.raises(ProtobufError):
+        upsert_request("docs", [("id", _vector(4), _nested(len(deepest) + 1))], grpc.Filter())
+
+
+def _nested(depth: int) -> dict[str, object]:
+    payload: dict[str, object] = {}
+    for _ in range(depth):
+        payload = {"deeper": payload}
+    return payload
+
+
+def _serializes(depth: int) -> bool:
+    try:
+        point = grpc.PointStruct(payload=payload_to_grpc(_nested(depth)))
+        grpc.UpsertPoints(points=[point]).SerializeToString()
+    except ProtobufError:
+        return False
+    return True
 
 
 def _vector(size: int) -> npt.NDArray[np.float32]:

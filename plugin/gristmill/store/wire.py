@@ -31,16 +31,26 @@ def upsert_request(
         collection: physical name.
         points: UUID, unnamed vector float32 (D,), payload.
         update_filter: what a point must match to be replaced.
+
+    Raises:
+        google.protobuf.message.Error: a payload is nested more deeply than a message may be.
     """
     pieces = [grpc.UpsertPoints(collection_name=collection, wait=True, update_filter=update_filter).SerializeToString()]
     for point_id, vector, payload in points:
-        head = grpc.PointStruct(
-            id=grpc.PointId(uuid=point_id), payload=payload_to_grpc(dict(payload))
-        ).SerializeToString()
+        head = _serialized(grpc.PointStruct(id=grpc.PointId(uuid=point_id), payload=payload_to_grpc(dict(payload))))
         before = _before_numbers(len(vector))
         numbers = vector.astype("<f4", copy=False).tobytes()
         pieces += (_POINTS, _varint(len(head) + len(before) + len(numbers)), head, before, numbers)
     return b"".join(pieces)
+
+
+def _serialized(point: grpc.PointStruct) -> bytes:
+    """A point's bytes, made where it will stand: levels count from the outermost message, and there may be a hundred."""
+    within = grpc.UpsertPoints(points=[point]).SerializeToString()
+    start = len(_POINTS)
+    while within[start] > 127:  # the length goes on
+        start += 1
+    return bytes(within[start + 1 :])
 
 
 @lru_cache(maxsize=16)
