@@ -16,6 +16,8 @@ from gristmill_worker.encoder.local.encoder import TransformersEncoder
 
 from .conftest import TEXTS
 
+pytestmark = pytest.mark.slow
+
 RUN = [family for family in FAMILIES if family.refused is None]
 INSTRUCTION = "Given a complaint, find the answer"
 #: One beyond every window of a few hundred tokens.

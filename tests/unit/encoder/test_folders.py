@@ -24,6 +24,8 @@ from .conftest import TEXTS
 
 INPUTS = [*(text for text in TEXTS if text), "Texts Of Many LENGTHS lie end to end. " * 40]
 
+pytestmark = pytest.mark.slow
+
 
 def update(path: Path, **values: Any) -> None:
     there = json.loads(path.read_text()) if path.is_file() else {}

@@ -14,6 +14,8 @@ from tokenizers import Tokenizer as Backend
 from gristmill_worker.encoder.local.tokenizing import Tokenizer
 from models import CORPUS
 
+pytestmark = pytest.mark.slow
+
 #: How Qwen3's tokenizer takes words apart, from its tokenizer.json.
 QWEN3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -15,6 +15,8 @@ from gristmill_worker.verify.rows import Verdict
 from gristmill_worker.verify.run import Expectations, Report, verify
 from models import tiny_qwen3
 
+pytestmark = pytest.mark.slow
+
 ALL = [
     "published scores", "example pairs, English", "example pairs, Chinese", "lenses", "start-up", "memory", "parity",
     "sentence-transformers",
