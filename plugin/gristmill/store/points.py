@@ -253,7 +253,8 @@ def raise_versions(
 
 def _upsert_of_bytes(remote: QdrantRemote) -> Callable[..., grpc.PointsOperationResponse]:
     """`Points/Upsert` of what is serialized already, on a channel of the client's own, with its headers."""
-    assert remote.grpc_points  # opens the channels
+    if not remote._grpc_channel_pool:
+        remote._init_grpc_channel()
     channel = remote._grpc_channel_pool[remote._next_grpc_client()]
     call = channel.unary_unary("/qdrant.Points/Upsert", response_deserializer=grpc.PointsOperationResponse.FromString)
     return cast("Callable[..., grpc.PointsOperationResponse]", call)
