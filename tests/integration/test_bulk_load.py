@@ -337,6 +337,34 @@ def test_an_ingest_in_bulk_that_is_stopped_leaves_nothing_off(
     assert switches(store, collection_name) == before
 
 
+BEGINNINGS: dict[str, Callable[[Client, str], object]] = {
+    "bulk": lambda client, name: client.bulk(name).__enter__(),
+    "begin_bulk": lambda client, name: client.begin_bulk(name),
+    "create_collection": lambda client, name: client.create_collection(name, bulk=True),
+}
+
+
+@pytest.mark.parametrize("begin", BEGINNINGS.values(), ids=BEGINNINGS)
+def test_a_load_that_is_interrupted_while_it_begins_leaves_nothing_off(
+    begin: Callable[[Client, str], object],
+    mill: Client,
+    store: QdrantClient,
+    collection_name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before, hold = switches(store, collection_name), bulk_loads.bulk.hold
+
+    def interrupted(*args: Any, **options: Any) -> bool:
+        hold(*args, **options)
+        assert is_off(store, collection_name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bulk_loads.bulk, "hold", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        begin(mill, collection_name)
+    assert (switches(store, collection_name), marks(store, collection_name)) == (before, [])
+
+
 @pytest.mark.usefixtures("command")
 def test_the_command_line_shows_begins_and_finishes_bulk_loads(
     run: Run, store: QdrantClient, mill: Client, collection_name: str, tmp_path: Path

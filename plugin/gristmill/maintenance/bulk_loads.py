@@ -96,9 +96,15 @@ class BulkDesk:
         if self._local:
             log.warning("Qdrant's local mode has no index (HNSW) to put off: %r is loaded as ever", spec.name)
         hold = _Hold(functools.partial(self._say, spec, promise_s), renewed=promise_s is None and not self._local)
+        # Before anything is sent: a Ctrl-C may fall between what the server does and what it answers.
         self._left[spec.physical] = spec
         with self._lock:
             self._holds[hold] = spec
+        try:
+            hold.start()
+        except BaseException:
+            self.end(hold, begun=False)
+            raise
         return hold
 
     def _say(self, spec: CollectionSpec, promise_s: float | None, hold: _Hold) -> bool:
@@ -111,15 +117,17 @@ class BulkDesk:
         holder = BulkHolder(id=hold.id, since=since, until=until, host=socket.gethostname()).model_copy(update=process)
         return bulk.hold(self._store, spec.physical, holder, again=again)
 
-    def end(self, hold: _Hold) -> None:
-        """This hold is over; a promise is kept."""
+    def end(self, hold: _Hold, *, begun: bool = True) -> None:
+        """This hold is over; a promise is kept, unless it could not even be made."""
         with self._lock:
-            spec = self._holds.pop(hold, None)
+            spec = self._holds.get(hold)
         hold.stop()
-        if spec is not None and hold.renewed:
+        if spec is not None and not self._local and (hold.renewed or not begun):
             with _left_to_others(spec):
                 bulk.release(self._store, spec.physical, hold.id)
                 self.settle(spec)
+        with self._lock:  # last: what is interrupted before is ended by `close`
+            self._holds.pop(hold, None)
 
     @contextmanager
     def load(self, spec: CollectionSpec) -> Iterator[CollectionSpec]:
@@ -222,8 +230,11 @@ class _Hold:
         self._say = say
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._renew, name="gristmill-bulk", daemon=True)
-        say(self)
-        if renewed:
+
+    def start(self) -> None:
+        """Say it, and go on saying it where it is to be renewed."""
+        self._say(self)
+        if self.renewed:
             self._thread.start()
 
     def stop(self) -> None:
