@@ -6,13 +6,14 @@ What a process has once, whatever it serves, is `Commons`: the host makes it and
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gristmill.ingest.broker import PARCELS_PER_MESSAGE
+from gristmill.ingest.broker import MESSAGE_S, PARCELS_PER_MESSAGE
 from gristmill_schemas import VectorSpace
 from gristmill_schemas.errors import EncodingFailed, SpaceMismatch
 from gristmill_worker.batching.batcher import Batcher, Lane, stacked
@@ -97,17 +98,19 @@ class Engine:
         """Bring parcels of this model to their ends, as many as a message stands for, while any wait.
 
         Returns:
-            LATER: the message is needed again, since a parcel was put back or this process takes no more.
+            LATER: the message is needed again, since a parcel was put back, this process takes no more, or they take so
+                long that others should have their turn.
         """
         with self._lock:
             self._busy += 1
         try:
-            for _ in range(PARCELS_PER_MESSAGE):
+            until = time.monotonic() + MESSAGE_S
+            for _ in range(PARCELS_PER_MESSAGE - 1):
                 if (handled := self._handler.process()) is not Handled.DONE:
                     return handled
-                if self._draining.is_set() or not self.willing:
+                if self._draining.is_set() or not self.willing or time.monotonic() >= until:
                     return Handled.LATER
-            return Handled.DONE
+            return self._handler.process()
         finally:
             with self._lock:
                 self._busy -= 1
