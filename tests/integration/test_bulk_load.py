@@ -28,6 +28,7 @@ from gristmill import (
     WaitTimeout,
 )
 from gristmill.maintenance import bulk_loads
+from gristmill.store import bulk
 from gristmill_worker.process import embedded as embedded_mode
 from places import ways_to
 from services import QdrantServer
@@ -352,14 +353,14 @@ def test_a_load_that_is_interrupted_while_it_begins_leaves_nothing_off(
     collection_name: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before, hold = switches(store, collection_name), bulk_loads.bulk.hold
+    before, hold = switches(store, collection_name), bulk.hold
 
     def interrupted(*args: Any, **options: Any) -> bool:
         hold(*args, **options)
         assert is_off(store, collection_name)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bulk_loads.bulk, "hold", interrupted)
+    monkeypatch.setattr(bulk, "hold", interrupted)
     with pytest.raises(KeyboardInterrupt):
         begin(mill, collection_name)
     assert (switches(store, collection_name), marks(store, collection_name)) == (before, [])
