@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 from gristmill.ledger import Claim, Verdict
 from gristmill_schemas import CollectionSpec, Intent, Outcome, Parcel, PointSystem, Target, VectorSpace, point_id
-from gristmill_schemas.errors import GristmillError, InvalidInput, StoreUnfit
+from gristmill_schemas.errors import CollectionNotFound, GristmillError, InvalidInput, StoreUnfit
 from gristmill_worker.pipeline.commons import Commons
+from gristmill_worker.pipeline.descriptions import Descriptions
 from gristmill_worker.pipeline.fence import Action, Held, Task, decide, leaves_chunks, outcome
 from gristmill_worker.pipeline.prepare import Prepared, Preparer
 from gristmill_worker.pipeline.sink import Point, Sink
@@ -53,7 +54,7 @@ class Pipeline:
 
     def __init__(self, commons: Commons, preparer: Preparer, sink: Sink) -> None:
         self._ledger = commons.patient_ledger
-        self._collections = commons.collections
+        self._descriptions = Descriptions(commons.collections, commons.clock)
         self._patience = commons.patience
         self._clock = commons.clock
         self._preparer = preparer
@@ -72,8 +73,14 @@ class Pipeline:
             StoreUnfit: the store refuses whatever is written to this collection.
             DeviceFailed, NewerFormat, ShuttingDown.
         """
+        try:
+            return self._work(claim, self._spec(claim.parcel))
+        except CollectionNotFound:
+            self._descriptions.forget(claim.parcel.collection)
+            raise
+
+    def _work(self, claim: Claim, spec: CollectionSpec) -> Verdict:
         parcel = claim.parcel
-        spec = self._spec(parcel)
         if spec.space.model_digest != parcel.model_digest:
             raise AnotherModel(spec.space)
         if spec.key != parcel.collection_key:
@@ -94,7 +101,9 @@ class Pipeline:
     def _spec(self, parcel: Parcel) -> CollectionSpec:
         """What the name that was asked for means now."""
         try:
-            return self._patience.call(lambda: self._collections.get(parcel.collection), at_most_s=self._server_wait_s)
+            return self._patience.call(
+                lambda: self._descriptions.get(parcel.collection, parcel.enqueued_at), at_most_s=self._server_wait_s
+            )
         except InvalidInput as error:  # one of this name is there, and it is none of ours
             raise StoreUnfit(str(error)) from error
 
