@@ -4,126 +4,40 @@ Whose fault an answer is shows in its type: `EncodingFailed` blames the texts, `
 """
 
 import base64
-import json
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Barrier, Lock, Thread
+from threading import Barrier
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
+from embedding_server import SIZE, EmbeddingServer, embedding_server
 from gristmill.settings import load_settings
 from gristmill_schemas.errors import EncodingFailed, InvalidInput, ModelUnavailable, Unavailable
 from gristmill_worker.batching.batcher import Batcher, Row, encode_all, stacked
 from gristmill_worker.encoder import open_encoder
 from gristmill_worker.encoder.hash_encoder import HashEncoder
-from gristmill_worker.encoder.remote import MAX_TEXTS, RemoteEncoder, estimate_tokens
+from gristmill_worker.encoder.remote.api import Api
+from gristmill_worker.encoder.remote.encoder import MAX_TEXTS, RemoteEncoder, estimate_tokens
 from gristmill_worker.pipeline.engine import load_encoder
 from gristmill_worker.settings import WorkerSettings
 
-SIZE = 16
 TRUTH = HashEncoder(SIZE)
 
 
-class Server(ThreadingHTTPServer):
-    """An OpenAI-compatible server whose vectors are those of `hash:16`, times three."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.models = ["BAAI/bge-m3"]
-        #: (status, headers) of answers to give before good ones.
-        self.faults: list[tuple[int, dict[str, str]]] = []
-        #: What becomes of a good answer's records.
-        self.spoil: Callable[[list[dict[str, Any]]], object] = lambda data: {"data": data}
-        self.requests: list[dict[str, Any]] = []
-        self.keys: set[str | None] = set()
-        self.as_numbers = False
-        #: Whether numbers are all that may be asked for.
-        self.strict = False
-        #: Texts with this in them are refused with 413.
-        self.refused: str | None = None
-        #: Requests of more texts are refused in these words.
-        self.most: int | None = None
-        self.too_many, self.too_many_status = "", 413
-        #: Requests that have to be there before any is answered.
-        self.together: Barrier | None = None
-        self.size = SIZE
-        self.truth = HashEncoder(SIZE, max_tokens=2**20)
-        self.lock = Lock()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-    def handle_error(self, *_: object) -> None:
-        """A client that hangs up is no news."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Server
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self._answer(200, {"data": [{"id": name} for name in self.server.models]})
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with self.server.lock:
-            fault = self.server.faults.pop(0) if self.server.faults else None
-            self.server.requests.append(body)
-            self.server.keys.add(self.headers.get("Authorization"))
-        if fault is not None:
-            self._answer(fault[0], {"error": "as the test wants it"}, fault[1])
-            return
-        if self.server.refused is not None and any(self.server.refused in text for text in body["input"]):
-            self._answer(413, {"error": "too large"})
-            return
-        if self.server.as_numbers and "encoding_format" in body and self.server.strict:
-            self._answer(422, {"error": "encoding_format: expected 'float', got 'base64'"})
-            return
-        if self.server.most is not None and len(body["input"]) > self.server.most:
-            self._answer(self.server.too_many_status, {"error": self.server.too_many})
-            return
-        if self.server.together is not None:
-            self.server.together.wait(30)
-        truth = self.server.truth
-        vectors = truth.encode(truth.tokenize(body["input"]))[:, : self.server.size] * 3
-        data = [{"index": index, "embedding": self._shape(vector)} for index, vector in enumerate(vectors)]
-        self._answer(200, self.server.spoil(data[::-1]))
-
-    def _shape(self, vector: Any) -> Any:
-        return vector.tolist() if self.server.as_numbers else base64.b64encode(vector.astype("<f4").tobytes()).decode()
-
-    def _answer(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
-        content = value.encode() if isinstance(value, str) else json.dumps(value).encode()
-        self.send_response(status)
-        for name, text in {**(headers or {}), "Content-Length": str(len(content))}.items():
-            self.send_header(name, text)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_: object) -> None:
-        """Quiet."""
-
-
 @pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as running:
-        thread = Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+def server() -> Iterator[EmbeddingServer]:
+    with embedding_server() as running:
         yield running
-        running.shutdown()
-        thread.join()
 
 
 @pytest.fixture
-def encoder(server: Server) -> Iterator[RemoteEncoder]:
+def encoder(server: EmbeddingServer) -> Iterator[RemoteEncoder]:
     opened = open_encoder(f"{server.url}#BAAI/bge-m3", api_key="secret", budget_tokens=200)
     assert isinstance(opened, RemoteEncoder)
     server.requests.clear()
@@ -135,7 +49,7 @@ def expected(texts: list[str]) -> Any:
     return TRUTH.encode(TRUTH.tokenize(texts))
 
 
-def test_vectors_come_back_in_order_and_normalised(encoder: RemoteEncoder, server: Server) -> None:
+def test_vectors_come_back_in_order_and_normalised(encoder: RemoteEncoder, server: EmbeddingServer) -> None:
     texts = [f"text number {number} " * (number % 7 + 1) for number in range(150)]
     np.testing.assert_allclose(encode_all(encoder, encoder.tokenize(texts)), expected(texts), atol=1e-6)
     assert len(server.requests) > 4
@@ -147,13 +61,13 @@ def test_vectors_come_back_in_order_and_normalised(encoder: RemoteEncoder, serve
     assert server.keys == {"Bearer secret"}
 
 
-def test_a_launch_is_one_request(encoder: RemoteEncoder, server: Server) -> None:
+def test_a_launch_is_one_request(encoder: RemoteEncoder, server: EmbeddingServer) -> None:
     texts = [f"text number {number} " * 20 for number in range(40)]
     np.testing.assert_allclose(encoder.encode(encoder.tokenize(texts)), expected(texts), atol=1e-6)
     assert [len(body["input"]) for body in server.requests] == [40]
 
 
-def test_servers_that_only_know_numbers_work_too(encoder: RemoteEncoder, server: Server) -> None:
+def test_servers_that_only_know_numbers_work_too(encoder: RemoteEncoder, server: EmbeddingServer) -> None:
     server.as_numbers = True
     np.testing.assert_allclose(encoder.encode(encoder.tokenize(["a", "b"])), expected(["a", "b"]), atol=1e-6)
 
@@ -166,7 +80,7 @@ STATUSES = [
 
 @pytest.mark.parametrize(("status", "words"), STATUSES)
 def test_a_status_that_blames_no_text_is_the_servers_fault(
-    encoder: RemoteEncoder, server: Server, status: int, words: str
+    encoder: RemoteEncoder, server: EmbeddingServer, status: int, words: str
 ) -> None:
     server.faults = [(status, {})]
     with pytest.raises(Unavailable, match=words):
@@ -175,14 +89,16 @@ def test_a_status_that_blames_no_text_is_the_servers_fault(
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-def test_a_server_that_has_moved_is_named(encoder: RemoteEncoder, server: Server, status: int) -> None:
+def test_a_server_that_has_moved_is_named(encoder: RemoteEncoder, server: EmbeddingServer, status: int) -> None:
     server.faults = [(status, {"Location": "http://elsewhere.example/v1/embeddings"})]
     with pytest.raises(Unavailable, match=r"use http://elsewhere\.example/v1/embeddings"):
         encoder.encode(encoder.tokenize(["a"]))
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
-def test_a_status_that_blames_the_text_is_the_texts_fault(encoder: RemoteEncoder, server: Server, status: int) -> None:
+def test_a_status_that_blames_the_text_is_the_texts_fault(
+    encoder: RemoteEncoder, server: EmbeddingServer, status: int
+) -> None:
     server.faults = [(status, {})]
     with pytest.raises(EncodingFailed, match=str(status)):
         encoder.encode(encoder.tokenize(["a"]))
@@ -199,7 +115,7 @@ def test_a_status_that_blames_the_text_is_the_texts_fault(encoder: RemoteEncoder
     ],
 )
 def test_the_largest_batch_that_a_server_takes_is_learned(
-    encoder: RemoteEncoder, server: Server, status: int, words: str, refused: int
+    encoder: RemoteEncoder, server: EmbeddingServer, status: int, words: str, refused: int
 ) -> None:
     server.most, server.too_many, server.too_many_status = 5, words, status
     texts = [f"text number {number}" for number in range(24)]
@@ -212,12 +128,12 @@ def test_the_largest_batch_that_a_server_takes_is_learned(
     assert max(len(request["input"]) for request in server.requests) <= 5
 
 
-def test_a_server_that_refuses_base64_is_asked_for_numbers(encoder: RemoteEncoder, server: Server) -> None:
+def test_a_server_that_refuses_base64_is_asked_for_numbers(encoder: RemoteEncoder, server: EmbeddingServer) -> None:
     server.as_numbers = server.strict = True
     np.testing.assert_allclose(encoder.encode(encoder.tokenize(["a", "b"])), expected(["a", "b"]), atol=1e-6)
 
 
-def test_a_text_that_is_too_long_is_no_batch_that_is_too_large(encoder: RemoteEncoder, server: Server) -> None:
+def test_a_text_that_is_too_long_is_no_batch_that_is_too_large(encoder: RemoteEncoder, server: EmbeddingServer) -> None:
     server.most, server.too_many = 1, "input too long: maximum context length is 512 tokens"
     with pytest.raises(EncodingFailed, match="input too long"):
         encoder.encode(encoder.tokenize(["a", "b"]))
@@ -227,7 +143,7 @@ def test_a_text_that_is_too_long_is_no_batch_that_is_too_large(encoder: RemoteEn
 
 @pytest.mark.parametrize("value", ["7", " 7 ", "7 seconds", "", "-3", "tomorrow"])
 def test_retry_after_is_taken_as_seconds_where_it_says_seconds(
-    encoder: RemoteEncoder, server: Server, value: str
+    encoder: RemoteEncoder, server: EmbeddingServer, value: str
 ) -> None:
     server.faults = [(503, {"Retry-After": value})]
     with pytest.raises(Unavailable) as caught:
@@ -235,7 +151,7 @@ def test_retry_after_is_taken_as_seconds_where_it_says_seconds(
     assert caught.value.retry_after_s == (7 if value.strip() == "7" else None)
 
 
-def test_retry_after_may_be_a_date(encoder: RemoteEncoder, server: Server) -> None:
+def test_retry_after_may_be_a_date(encoder: RemoteEncoder, server: EmbeddingServer) -> None:
     now = datetime.now(UTC)
     for offset_s, least, most in ((30, 20, 30), (-30, 0, 0)):
         server.faults = [(429, {"Retry-After": format_datetime(now + timedelta(seconds=offset_s), usegmt=True)})]
@@ -279,36 +195,38 @@ NONSENSE: dict[str, Callable[[list[dict[str, Any]]], object]] = {
 
 
 @pytest.mark.parametrize("kind", NONSENSE)
-def test_an_answer_that_is_none_is_the_servers_fault(encoder: RemoteEncoder, server: Server, kind: str) -> None:
+def test_an_answer_that_is_none_is_the_servers_fault(
+    encoder: RemoteEncoder, server: EmbeddingServer, kind: str
+) -> None:
     server.spoil = NONSENSE[kind]
     with pytest.raises(Unavailable, match="check"):
         encoder.encode(encoder.tokenize(["a", "b"]))
 
 
-def test_large_vectors_are_normalised_all_the_same(encoder: RemoteEncoder, server: Server) -> None:
+def test_large_vectors_are_normalised_all_the_same(encoder: RemoteEncoder, server: EmbeddingServer) -> None:
     server.spoil = lambda data: {"data": [{**each, "embedding": [3e38] * SIZE} for each in data]}
     np.testing.assert_allclose(encoder.encode(encoder.tokenize(["a"])), np.full((1, SIZE), SIZE**-0.5), atol=1e-6)
 
 
-def test_an_empty_batch_asks_nothing(encoder: RemoteEncoder, server: Server) -> None:
+def test_an_empty_batch_asks_nothing(encoder: RemoteEncoder, server: EmbeddingServer) -> None:
     assert encoder.encode([]).shape == (0, SIZE)
     assert not server.requests
 
 
-def test_the_only_model_of_a_server_needs_no_name(server: Server) -> None:
+def test_the_only_model_of_a_server_needs_no_name(server: EmbeddingServer) -> None:
     encoder = open_encoder(server.url)
     assert (encoder.info.model, encoder.info.dimensions) == (f"{server.url}#BAAI/bge-m3", SIZE)
     assert encoder.device == "remote"
     encoder.close()
 
 
-def test_one_of_several_models_must_be_named(server: Server) -> None:
+def test_one_of_several_models_must_be_named(server: EmbeddingServer) -> None:
     server.models = ["a", "b"]
     with pytest.raises(InvalidInput, match="say which"):
         open_encoder(server.url)
 
 
-def test_a_model_that_cannot_encode_a_word_is_not_available(server: Server) -> None:
+def test_a_model_that_cannot_encode_a_word_is_not_available(server: EmbeddingServer) -> None:
     server.faults = [(400, {})]
     with pytest.raises(ModelUnavailable, match="check the model's name"):
         open_encoder(f"{server.url}#BAAI/bge-m3")
@@ -321,7 +239,7 @@ def test_a_server_that_is_not_there_is_away(url: str) -> None:
 
 
 def test_nothing_of_httpx_escapes(encoder: RemoteEncoder) -> None:
-    gone = RemoteEncoder(httpx.Client(base_url="http://127.0.0.1:1/v1/"), "BAAI/bge-m3", encoder.info)
+    gone = RemoteEncoder(Api(httpx.Client(base_url="http://127.0.0.1:1/v1/"), "BAAI/bge-m3"), encoder.info)
     with pytest.raises(Unavailable, match="cannot be reached"):
         gone.encode(gone.tokenize(["a"]))
     gone.close()
@@ -330,14 +248,14 @@ def test_nothing_of_httpx_escapes(encoder: RemoteEncoder) -> None:
 def test_a_server_that_never_answers_is_away(encoder: RemoteEncoder) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         client = httpx.Client(base_url=f"http://127.0.0.1:{silent.getsockname()[1]}/v1/", timeout=0.2)
-        asking = RemoteEncoder(client, "BAAI/bge-m3", encoder.info)
+        asking = RemoteEncoder(Api(client, "BAAI/bge-m3"), encoder.info)
         with pytest.raises(Unavailable, match="cannot be reached"):
             asking.encode(asking.tokenize(["a"]))
         asking.close()
 
 
 @pytest.fixture
-def batcher(encoder: RemoteEncoder, server: Server) -> Iterator[Batcher]:
+def batcher(encoder: RemoteEncoder, server: EmbeddingServer) -> Iterator[Batcher]:
     opened = Batcher(encoder)
     server.requests.clear()
     yield opened
@@ -348,7 +266,9 @@ def rows_of(batcher: Batcher, encoder: RemoteEncoder, *texts: str) -> list[Row]:
     return batcher.submit(encoder.tokenize(texts)).result(timeout=30)
 
 
-def test_a_text_that_the_server_refuses_fails_alone(encoder: RemoteEncoder, batcher: Batcher, server: Server) -> None:
+def test_a_text_that_the_server_refuses_fails_alone(
+    encoder: RemoteEncoder, batcher: Batcher, server: EmbeddingServer
+) -> None:
     server.refused = "poison"
     texts = [f"text {number}" for number in range(12)] + ["poison"] + [f"more {number}" for number in range(12)]
     rows = rows_of(batcher, encoder, *texts)
@@ -357,7 +277,7 @@ def test_a_text_that_the_server_refuses_fails_alone(encoder: RemoteEncoder, batc
 
 
 def test_a_server_that_refuses_everything_is_waited_for(
-    encoder: RemoteEncoder, batcher: Batcher, server: Server
+    encoder: RemoteEncoder, batcher: Batcher, server: EmbeddingServer
 ) -> None:
     server.refused = ""
     rows = rows_of(batcher, encoder, "a", "b", "c")
@@ -368,7 +288,7 @@ def test_a_server_that_refuses_everything_is_waited_for(
 
 @pytest.mark.parametrize("status", [429, 503, 401, 404, 308])
 def test_a_server_that_is_away_costs_one_request_and_no_text(
-    encoder: RemoteEncoder, batcher: Batcher, server: Server, status: int
+    encoder: RemoteEncoder, batcher: Batcher, server: EmbeddingServer, status: int
 ) -> None:
     server.faults = [(status, {})] * 100
     rows = rows_of(batcher, encoder, "a", "b", "c", "d")
@@ -376,19 +296,21 @@ def test_a_server_that_is_away_costs_one_request_and_no_text(
     assert len(server.requests) == 1
 
 
-def test_several_requests_are_under_way_at_once(encoder: RemoteEncoder, batcher: Batcher, server: Server) -> None:
+def test_several_requests_are_under_way_at_once(
+    encoder: RemoteEncoder, batcher: Batcher, server: EmbeddingServer
+) -> None:
     server.together = Barrier(3)  # six requests of one text each
     texts = [f"text number {number} " * 50 for number in range(6)]
     np.testing.assert_allclose(stacked(rows_of(batcher, encoder, *texts), SIZE), expected(texts), atol=1e-6)
 
 
-def settings_for(server: Server, **more: Any) -> WorkerSettings:
+def settings_for(server: EmbeddingServer, **more: Any) -> WorkerSettings:
     return load_settings(WorkerSettings, model=f"{server.url}#BAAI/bge-m3", **more)
 
 
 @pytest.mark.parametrize("window", [64, 512, 6_000])
 def test_a_server_that_cuts_silently_is_found_out_at_the_start(
-    server: Server, window: int, caplog: pytest.LogCaptureFixture
+    server: EmbeddingServer, window: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.truth = HashEncoder(SIZE, max_tokens=window)
     with closing(open_encoder(server.url)) as encoder:
@@ -400,27 +322,29 @@ def test_a_server_that_cuts_silently_is_found_out_at_the_start(
     assert "passes over the rest without a word" in caplog.text
 
 
-def test_a_server_that_refuses_what_is_too_long_is_believed(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_server_that_refuses_what_is_too_long_is_believed(
+    server: EmbeddingServer, caplog: pytest.LogCaptureFixture
+) -> None:
     server.refused = "river river river"
     with closing(open_encoder(server.url)) as encoder:
         assert not encoder.tokenize(["mill " * 20_000])[0].truncated
     assert "without a word" not in caplog.text
 
 
-def test_a_server_that_gives_all_texts_one_vector_is_not_used(server: Server) -> None:
+def test_a_server_that_gives_all_texts_one_vector_is_not_used(server: EmbeddingServer) -> None:
     server.spoil = lambda data: {"data": [{**each, "embedding": [1.0] * SIZE} for each in data]}
     with pytest.raises(Unavailable, match="different texts one vector"):
         open_encoder(server.url)
 
 
-def test_a_start_waits_for_a_server_that_is_away(server: Server) -> None:
+def test_a_start_waits_for_a_server_that_is_away(server: EmbeddingServer) -> None:
     server.faults = [(503, {"Retry-After": "0"})] * 3
     encoder = load_encoder(settings_for(server))
     assert (encoder.info.model, len(server.requests)) == (f"{server.url}#BAAI/bge-m3", 5)
     encoder.close()
 
 
-def test_a_start_waits_no_longer_than_the_setting_says_and_says_why(server: Server) -> None:
+def test_a_start_waits_no_longer_than_the_setting_says_and_says_why(server: EmbeddingServer) -> None:
     server.faults = [(503, {"Retry-After": "30"})] * 3
     with pytest.raises(Unavailable, match="503"):
         load_encoder(settings_for(server, remote_wait_s=0.5))

@@ -59,7 +59,7 @@ def open_encoder(
     )
     if model.startswith(("http://", "https://")):
         with brought_by("worker", f"encoding with {model}"):
-            from gristmill_worker.encoder.remote import open_remote
+            from gristmill_worker.encoder.remote.open import open_remote
 
         return open_remote(model, overrides=chosen, api_key=api_key, budget_tokens=budget_tokens)
     with phase("importing torch and transformers"), brought_by("worker", f"encoding with {model}"):

@@ -1,0 +1,1 @@
+"""Models behind any server with an OpenAI-compatible `/v1/embeddings`."""

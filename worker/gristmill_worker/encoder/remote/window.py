@@ -1,0 +1,74 @@
+"""Where a server reads only the beginning of a long text and says nothing about the rest."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import numpy as np
+
+from gristmill_schemas.errors import EncodingFailed, Unavailable
+from gristmill_worker.encoder.remote.api import Api
+
+log = logging.getLogger(__name__)
+
+#: Longest window whose end is looked for at the start, in tokens: what a server on a CPU reads in a while.
+_PROBED_TOKENS: Final = 8_192
+#: Cosine distance of what a server read as the same text. Texts of which half is different are hundreds of times further.
+_SAME: Final = 1e-5
+
+
+def probed_window(api: Api, max_tokens: int) -> int | None:
+    """See `silent_window`; at the start, where a server that is away now says nothing about its window."""
+    try:
+        return silent_window(api, min(max_tokens, _PROBED_TOKENS))
+    except EncodingFailed:
+        return None  # it refuses, as it should
+    except OneVector:
+        raise
+    except Unavailable as away:
+        log.warning("%s: whether it cuts long texts silently could not be found out: %s", api.name, away)
+        return None
+
+
+class OneVector(Unavailable):
+    """Whatever the server is sent, it gives one vector."""
+
+
+def silent_window(api: Api, max_tokens: int) -> int | None:
+    """How many tokens the server reads of a text that is too long for it, where it says nothing about the rest.
+
+    Two texts that begin alike, and then go on for as long, each in its own way, have one vector where only their beginning
+    is read.
+
+    Returns:
+        At most a sixteenth too few, counted in short English words; None where the server reads more than `max_tokens`.
+        Where it cuts, a warning says what to do.
+
+    Raises:
+        OneVector: whatever it is sent, it gives one vector.
+        EncodingFailed, Unavailable: see `Api.embed`; a server that refuses what is too long cuts nothing silently.
+    """
+    low, high = 0, max_tokens * 9 // 8
+    if not _reads_the_same(api, high):
+        return None
+    while high - low > max(1, high // 16):
+        middle = (low + high) // 2
+        low, high = (low, middle) if _reads_the_same(api, middle) else (middle, high)
+    if not low:
+        raise OneVector(f"{api.name} at {api.address} gives different texts one vector; check what serves it")
+    log.warning(
+        "%s at %s reads about %d tokens of a text and passes over the rest without a word. Longer ones count as truncated "
+        "here. Better have it refuse them (TEI: --auto-truncate false), or give it a larger window",
+        api.name,
+        api.address,
+        low,
+    )
+    return low
+
+
+def _reads_the_same(api: Api, words: int) -> bool:
+    """Whether two texts have one vector that differ only behind so many words."""
+    alike = "river " * words
+    first, second = api.embed([alike + "copper " * words, alike + "winter " * words]).vectors.astype(np.float64)
+    return 1 - float(first @ second) / max(float(np.linalg.norm(first) * np.linalg.norm(second)), 1e-30) < _SAME
