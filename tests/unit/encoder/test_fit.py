@@ -1,8 +1,10 @@
 """A model whose files do not fit together is refused by what is wrong, and one that only looks odd opens right."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from families import static, write_modules
 from gristmill_schemas.errors import InvalidInput, ModelUnavailable
 from gristmill_worker.encoder import open_encoder
+from gristmill_worker.encoder.model.recipe import read_info
 from models import byte_tokenizer, save_tokenizer, write_json
 
 Weights = dict[str, torch.Tensor]
@@ -254,9 +258,168 @@ def test_a_folder_with_broken_parts_is_refused_by_what_is_wrong(case: str, model
         opened(folder)
 
 
-def test_weights_that_are_not_numbers_are_refused(model_root: Path, tmp_path: Path) -> None:
-    folder = changed(
-        model_root / "bert", tmp_path / "m", lambda w: {name: value * float("nan") for name, value in w.items()}
-    )
-    with pytest.raises(ModelUnavailable, match="are not numbers: the weights are damaged"):
+def times(factor: float, *parts: str) -> Callable[[Weights], Weights]:
+    """Weights of which those with one of the parts in their names are multiplied."""
+    return lambda weights: {
+        name: value * (factor if any(part in name for part in parts) else 1) for name, value in weights.items()
+    }
+
+
+def with_one(name: str, value: float) -> Callable[[Weights], Weights]:
+    def change(weights: Weights) -> Weights:
+        weights[name][-1, 3] = value
+        return weights
+
+    return change
+
+
+DAMAGED: dict[str, tuple[str, Callable[[Weights], Weights], str]] = {
+    "nothing but NaN": ("bert", times(float("nan"), ""), "values that are not numbers"),
+    "one NaN in a token that is rare": ("qwen3", with_one("embed_tokens.weight", float("nan")), "embed_tokens.weight with"),
+    "one infinity far beyond the first texts": (
+        "bert", with_one("embeddings.position_embeddings.weight", float("inf")), "position_embeddings.weight with"),
+    "a placeholder of zeros": ("bert", times(0, ""), "encoder.layer.0, encoder.layer.1: all numbers are zero"),
+    "a placeholder of zeros for a decoder": ("qwen3", times(0, ""), "layers.0, layers.1: all numbers are zero"),
+    "a layer of zeros": ("bert", times(0, "layer.1."), "encoder.layer.1: all numbers are zero"),
+    "a layer of zeros around which its input flows": ("qwen3", times(0, "layers.1."), "layers.1: all numbers are zero"),
+    "a table of zeros": ("bert", times(0, "word_embeddings"), "word_embeddings.weight: all numbers are zero"),
+    "a placeholder of ones": ("bert", lambda w: {n: torch.ones_like(v) for n, v in w.items()}, "the same vector"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_damaged_weights_are_refused(case: str, model_root: Path, tmp_path: Path) -> None:
+    base, change, words = DAMAGED[case]
+    folder = changed(model_root / base, tmp_path / "m", change)
+    with pytest.raises(ModelUnavailable) as refused:
         opened(folder)
+    assert words in str(refused.value)
+    assert "fetch" in str(refused.value)
+
+
+def test_a_file_of_which_only_the_first_half_arrived_is_refused(model_root: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(model_root / "bert", tmp_path / "m")
+    content = (folder / "model.safetensors").read_bytes()
+    half = len(content) // 2
+    (folder / "model.safetensors").write_bytes(content[:half] + bytes(len(content) - half))
+    with pytest.raises(ModelUnavailable, match=r"encoder\.layer\.1: all numbers are zero"):
+        opened(folder)
+
+
+def test_a_layer_that_does_nothing_yet_is_no_damage(model_root: Path, tmp_path: Path) -> None:
+    opened(
+        changed(model_root / "qwen3", tmp_path / "m", times(0, "layers.1.self_attn.o_proj", "layers.1.mlp.down_proj"))
+    )
+
+
+def no_weights(name: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / "model.safetensors").rename(folder / name)
+
+
+UNREADABLE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "an unknown type": (
+        said("config.json", model_type="superbert"),
+        rf"model_type: .*'superbert', and transformers {re.escape(version('transformers'))}.*pip install --upgrade "
+        "transformers.*GRISTMILL_TRUST_REMOTE_CODE=true",
+    ),
+    "no type": (said("config.json", model_type=None), "model_type: .*got None"),
+    "an unknown quantisation": (
+        said("config.json", quantization_config={"quant_method": "shrink", "bits": 3}),
+        "quant_method: .*'shrink', and transformers .*not quantised",
+    ),
+    "a quantisation without a name": (said("config.json", quantization_config={"bits": 3}), "quant_method: .*got None"),
+    "a quantisation whose package is missing": (
+        said("config.json", quantization_config={"quant_method": "gptq", "bits": 4}), "ImportError: .*optimum"),
+    "an activation that nobody knows": (said("config.json", hidden_act="snake"), "cannot be loaded .*snake"),
+    "TensorFlow's weights": (no_weights("tf_model.h5"), "expected weights .*found none among .*tf_model.h5"),
+    "weights under another name": (no_weights("weights.safetensors"), "expected weights .*weights.safetensors"),
+    "a GGUF beside the configuration": (no_weights("model-q4_k_m.gguf"), "expected weights .*GGUF"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_what_transformers_cannot_load_is_refused_with_the_way_out(case: str, model_root: Path, tmp_path: Path) -> None:
+    change, words = UNREADABLE[case]
+    folder = shutil.copytree(model_root / "bert", tmp_path / "m")
+    change(folder)
+    with pytest.raises(ModelUnavailable, match=words) as refused:
+        opened(folder)
+    assert "give its URL as the model" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["model.gguf", "model.onnx"])
+def test_a_folder_of_another_format_alone_is_refused_with_the_way_out(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"GGUF")
+    with pytest.raises(ModelUnavailable, match=rf"holds no config\.json \(but {name}\).*give its URL as the model"):
+        opened(tmp_path)
+
+
+def test_an_index_that_names_nothing_is_refused(model_root: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(model_root / "bert", tmp_path / "m")
+    (folder / "model.safetensors").unlink()
+    write_json(folder / "model.safetensors.index.json", {"metadata": {}, "weight_map": {}})
+    with pytest.raises(ModelUnavailable, match=r"index\.json: expected weight_map.*fetch it again"):
+        opened(folder)
+
+
+class Runs:
+    """Code in a pickled file."""
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (Path("ran"),)
+
+
+def test_pickled_code_does_not_run_and_nobody_is_told_to_let_it(
+    model_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(model_root / "bert", tmp_path / "m")
+    monkeypatch.chdir(tmp_path)
+    torch.save({**load_file(folder / "model.safetensors"), "x": Runs()}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelUnavailable, match="holds more than tensors, which could run as code") as refused:
+        opened(folder)
+    assert "weights_only" not in str(refused.value)
+    assert not (tmp_path / "ran").exists()
+
+
+DENSE = {"in_features": 64, "out_features": 48, "bias": True}
+PARTS: dict[str, tuple[list[tuple[str, dict[str, Any]]], str]] = {
+    "a Dense for another width": (
+        [("Dense", {**DENSE, "in_features": 32})], r"2_Dense/config\.json: in_features is 32, .*/m\) gives 64 numbers"),
+    "a second Dense that does not follow the first": (
+        [("Dense", DENSE), ("Dense", DENSE)], r"3_Dense/config\.json: in_features is 64, .*2_Dense\) gives 48 numbers"),
+    "scaling between them changes nothing": (
+        [("Dense", DENSE), ("Normalize", {}), ("Dense", DENSE)], r"4_Dense/config\.json: .*2_Dense\) gives 48 numbers"),
+    "a layer norm for another width": (
+        [("LayerNorm", {"dimension": 32})], r"2_LayerNorm/config\.json: dimension is 32, .*/m\) gives 64 numbers"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PARTS)
+def test_modules_that_do_not_follow_each_other_are_refused_by_both(case: str, model_root: Path, tmp_path: Path) -> None:
+    modules, words = PARTS[case]
+    folder = shutil.copytree(model_root / "bert", tmp_path / "m")
+    write_modules(folder, ["Transformer", "Pooling", *(kind for kind, _ in modules)])
+    for place, (kind, settings) in enumerate(modules, 2):
+        write_json(folder / f"{place}_{kind}" / "config.json", settings)
+    with pytest.raises(ModelUnavailable, match=words + ".*fetch the folder again"):
+        read_info(folder, model="m")
+
+
+def test_a_dense_of_zeros_is_refused(model_root: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(model_root / "bert", tmp_path / "m")
+    write_modules(folder, ["Transformer", "Pooling", "Dense"])
+    write_json(folder / "2_Dense" / "config.json", DENSE)
+    zeros = {"linear.weight": torch.zeros(48, 64), "linear.bias": torch.zeros(48)}
+    save_file(zeros, folder / "2_Dense" / "model.safetensors")
+    with pytest.raises(ModelUnavailable, match="6 different texts the same vector"):
+        opened(folder)
+
+
+def test_static_embeddings_of_zeros_are_refused(tmp_path: Path) -> None:
+    static(tmp_path / "m")
+    inner = tmp_path / "m" / "0_StaticEmbedding" / "model.safetensors"
+    save_file({name: value * 0 for name, value in load_file(inner).items()}, inner)
+    with pytest.raises(ModelUnavailable, match="6 different texts the same vector"):
+        opened(tmp_path / "m")

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,20 @@ def own_activation(folder: Path) -> None:
     update(folder / "2_Dense" / "config.json", activation_function="x.Y")
 
 
+def configured(folder: Path, **values: Any) -> None:
+    update(folder / "config_sentence_transformers.json", **values)
+
+
+def two_flags(folder: Path) -> None:
+    path = folder / "1_Pooling" / "config.json"
+    models.write_json(path, {"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": True})
+
+
+def outside(folder: Path) -> None:
+    path = folder / "modules.json"
+    path.write_text(path.read_text().replace("1_Pooling", "../m/1_Pooling"))
+
+
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "another task": (
         lambda folder: update(folder / "sentence_bert_config.json", transformer_task="fill-mask"),
@@ -133,7 +148,43 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         "got Transformer, Normalize",
     ),
     "an activation of its own": (own_activation, "'x.Y'"),
-}
+    "a pooling that nobody knows": (pooled_by("attention"), "attention"),
+    "a flag of pooling that nobody knows": (
+        lambda folder: update(folder / "1_Pooling" / "config.json", pooling_mode_attention=True), "pooling_mode_attention"),
+    "two flags of pooling": (two_flags, "['cls', 'mean']"),
+    "a module that is not performed": (
+        lambda folder: families.write_modules(folder, ["Transformer", "Pooling", "WordWeights"]), "WordWeights"),
+    "a router": (lambda folder: families.write_modules(folder, ["Router"]), "Router"),
+    "convolutions": (lambda folder: families.write_modules(folder, ["Transformer", "CNN", "Pooling"]), "CNN"),
+    "a module outside of the folder": (outside, "got '../m/1_Pooling'"),
+}  # fmt: skip
+#: Files in which something is wrong, rather than beyond what is performed.
+WRONG: dict[str, tuple[Callable[[Path], object], str]] = {
+    **{
+        f"cut to {cut!r}": (partial(configured, truncate_dim=cut), rf"truncate_dim: .* at least 1, got {cut!r}; set")
+        for cut in (0, -8, "16", 1.5)
+    },
+    "a default prompt that is not there": (
+        partial(configured, default_prompt_name="sts"), r"default_prompt_name: .*\(query, document\), got 'sts'; set it"),
+    "no modules in the list": (
+        lambda folder: models.write_json(folder / "modules.json", []), r"list of modules, got \[\]; fetch"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("setting", sorted(WRONG))
+def test_what_is_wrong_in_a_file_is_refused_and_says_what_to_do(model_root: Path, tmp_path: Path, setting: str) -> None:
+    folder = shutil.copytree(model_root / "bert", tmp_path / "m")
+    change, words = WRONG[setting]
+    change(folder)
+    with pytest.raises(ModelUnavailable, match=words):
+        read_info(folder, model="m")
+
+
+def test_cutting_above_the_width_is_not_cutting(model_root: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(model_root / "bert", tmp_path / "m")
+    plain = read_info(folder, model="m")
+    configured(folder, truncate_dim=1024)
+    assert read_info(folder, model="m") == plain
 
 
 @pytest.mark.parametrize("setting", sorted(REFUSED))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Final
 
 import torch
@@ -20,10 +21,11 @@ from gristmill_worker.encoder.local import random_model
 from gristmill_worker.encoder.local.cpu_fusing import fusable
 from gristmill_worker.encoder.local.head import Head, weights_of
 from gristmill_worker.encoder.local.tokenizing import Tokenizer
+from gristmill_worker.encoder.model.architecture import check_known
 from gristmill_worker.encoder.model.digest import weight_files
 from gristmill_worker.encoder.model.find import locate
-from gristmill_worker.encoder.model.fit import check_fit, check_numbers, check_vocabulary
-from gristmill_worker.encoder.model.modules import read_json
+from gristmill_worker.encoder.model.fit import check_fit, check_numbers, check_values, check_vocabulary
+from gristmill_worker.encoder.model.modules import WAY_OUT, read_json
 from gristmill_worker.encoder.model.recipe import Overrides, Recipe, read_recipe
 from gristmill_worker.phases import phase
 
@@ -81,12 +83,22 @@ def load(
     with phase(f"reading the files of {found.label}"):
         recipe = read_recipe(found.folder, model=found.label, revision=found.revision, overrides=chosen)
     with phase(f"loading {found.label} onto {where}"):
+        _check(recipe)
         tokenizer = Tokenizer.load(recipe)
         head = Head(recipe.layers, keep=recipe.keep, normalize=recipe.info.normalize).to(where)
         loaded: Any = (load_table if recipe.static else load_model)(recipe, where, number)
         table = loaded if recipe.static else loaded.get_input_embeddings()
         check_vocabulary(recipe.transformer, tokenizer.backend, table.num_embeddings)
         return Loaded(loaded, tokenizer, head, recipe.info, where, number)
+
+
+def _check(recipe: Recipe) -> None:
+    """What can be seen to be wrong before transformers says it in its own words, or fills it in without any."""
+    folder = recipe.transformer
+    config = read_json(folder / "config.json")
+    if not recipe.static and not recipe.runs_code:
+        check_known(folder, config)
+    check_numbers(folder, config, weight_files(folder))
 
 
 def choose_device(wanted: str = "auto") -> torch.device:
@@ -167,7 +179,6 @@ def load_model(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Any:
 
     folder = recipe.transformer
     trust: dict[str, Any] = {"local_files_only": True, "trust_remote_code": recipe.runs_code}
-    check_numbers(folder, read_json(folder / "config.json"), weight_files(folder))
     try:
         with quiet_loading():
             config = AutoConfig.from_pretrained(str(folder), **trust)
@@ -177,9 +188,21 @@ def load_model(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # pickles, configurations and code of the folder's own raise whatever they like
-        raise ModelUnavailable(f"{folder}: the model cannot be loaded: {error}") from error
+        raise _unloadable(folder, error) from error
     check_fit(folder, model, report)
-    return model.eval().requires_grad_(False).to(device)
+    model.eval().requires_grad_(False).to(device)
+    check_values(folder, model)
+    return model
+
+
+def _unloadable(folder: Path, error: Exception) -> ModelUnavailable:
+    if isinstance(error, UnpicklingError):
+        return ModelUnavailable(
+            f"{folder}: the model cannot be loaded: its pytorch_model.bin is damaged, or holds more than tensors, "
+            "which could run as code: take model.safetensors of the same model, or fetch the file again"
+        )
+    said = next(filter(None, map(str.strip, str(error).splitlines())), "")
+    return ModelUnavailable(f"{folder}: the model cannot be loaded ({type(error).__name__}: {said}); {WAY_OUT}")
 
 
 def _kind(config: Any) -> Any:

@@ -88,16 +88,14 @@ def choose_forward(loaded: Loaded, packed: bool | None = None) -> Forward:
         InvalidInput: `packed=True`, and the gate refuses.
         ModelUnavailable: the model cannot encode even one short text.
     """
-    if isinstance(loaded.model, torch.nn.EmbeddingBag):
-        return StaticForward(loaded.model, loaded.device)
-    own = loaded.own_attention
     pinned = [item.ids for item in loaded.tokenizer.tokenize(PINNED_TEXTS)]
+    if isinstance(loaded.model, torch.nn.EmbeddingBag):
+        table = StaticForward(loaded.model, loaded.device)
+        _check_sense(loaded, _reference(loaded, table, pinned))
+        return table
+    own = loaded.own_attention
     reference = _reference(loaded, _padding(loaded, own), pinned)
-    if not bool(torch.isfinite(reference).all()):
-        raise ModelUnavailable(
-            f"{loaded.info.model}: its vectors of plain texts in {loaded.dtype} are not numbers: the weights are damaged "
-            "(fetch them again), or too large for this number format (set dtype to bfloat16 or float32)"
-        )
+    _check_sense(loaded, reference)
     if packed is False:
         return _padded(loaded, own, pinned, reference)
     candidate = _tried(lambda: PackedForward(loaded.model, loaded.info.pooling, loaded.device))
@@ -120,6 +118,26 @@ def _reference(loaded: Loaded, forward: Forward, pinned: list[Ids]) -> torch.Ten
             f"{loaded.info.model}: {type(loaded.model).__name__} fails at a first text ({type(error).__name__}: {error}); "
             f"{WAY_OUT}"
         ) from error
+
+
+def _check_sense(loaded: Loaded, reference: torch.Tensor) -> None:
+    """Refuse a model whose vectors cannot mean anything, whatever in its files is the reason."""
+    vectors, name = loaded.head(reference), loaded.info.model
+    if not bool(torch.isfinite(vectors).all()):
+        raise ModelUnavailable(
+            f"{name}: its vectors of plain texts in {loaded.dtype} are not numbers: the weights are damaged (fetch them "
+            "again), or too large for this number format (set dtype to bfloat16 or float32)"
+        )
+    if bool((vectors == vectors[0]).all()):
+        raise ModelUnavailable(
+            f"{name}: it gives {len(vectors)} different texts the same vector: the weights are damaged or a placeholder's; "
+            "fetch them again, and compare their size or SHA-256 with the source's"
+        )
+    if vectors.shape[1] != loaded.info.dimensions:
+        raise ModelUnavailable(
+            f"{name}: by its files its vectors have {loaded.info.dimensions} dimensions, and they have {vectors.shape[1]}; "
+            f"{WAY_OUT}"
+        )
 
 
 def _padding(loaded: Loaded, attention: str) -> PaddedForward:

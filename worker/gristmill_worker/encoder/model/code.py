@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from gristmill_schemas.errors import InvalidInput, ModelUnavailable
+from gristmill_worker.encoder.model.architecture import is_taken_over
 from gristmill_worker.encoder.model.modules import read_json
 
 #: What of `auto_map` takes part in embedding: a class for generation does not.
@@ -19,7 +20,7 @@ _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 
 
 def check_code(folder: Path, model: str, *, allowed: bool) -> bool:
-    """Whether a folder's code runs: it has some, and it may.
+    """Whether a folder's code runs: it has some, transformers has not taken it over, and it may.
 
     Args:
         folder: with `config.json` and the tokenizer's files.
@@ -29,7 +30,7 @@ def check_code(folder: Path, model: str, *, allowed: bool) -> bool:
     Raises:
         ModelUnavailable: it needs code that may not run, or that is not in the folder.
     """
-    named = _named(folder)
+    named = [] if is_taken_over(read_json(folder / "config.json")) else _named(folder)
     for name in named:
         if not allowed:
             raise ModelUnavailable(

@@ -30,7 +30,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 def _shards(index: Path) -> list[Path]:
     names = read_json(index).get("weight_map")
-    if not isinstance(names, dict):
+    if not isinstance(names, dict) or not names:
         raise ModelUnavailable(f"{index}: expected weight_map, the file of each tensor; fetch it again")
     files = [index.parent / str(name) for name in sorted(set(names.values()))]
     if missing := [file.name for file in files if not file.is_file()]:

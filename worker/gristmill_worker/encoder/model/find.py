@@ -72,4 +72,8 @@ def _looks_like_hub_id(model: str) -> bool:
 def _check_folder(path: Path) -> None:
     if not any((path / name).is_file() for name in ("config.json", "modules.json", "adapter_config.json")):
         inside = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
-        raise ModelUnavailable(f"{path.absolute()} holds no config.json (but {inside}): expected a model folder")
+        raise ModelUnavailable(
+            f"{path.absolute()} holds no config.json (but {inside}): expected the folder of a Hugging Face model, with "
+            "config.json, tokenizer and safetensors. A model in another format (GGUF, ONNX) runs in a server that reads it: "
+            "give its URL as the model (http://HOST/v1#NAME)"
+        )

@@ -57,14 +57,51 @@ def check_fit(folder: Path, model: Any, report: Mapping[str, Any]) -> None:
         )
 
 
+def check_values(folder: Path, model: Any) -> None:
+    """Refuse weights that are damaged: numbers that are none, or zeros where a file was only half fetched.
+
+    Args:
+        folder: where its files are, for the message.
+        model: as transformers loaded it, on its device.
+
+    Raises:
+        ModelUnavailable: a tensor holds NaN or infinite numbers, or the table of tokens or a whole layer is zero. A single
+            matrix may be: models are grown by layers that do nothing at first.
+    """
+    import torch
+
+    weights = {name: each for name, each in model.named_parameters() if each.is_floating_point()}
+    if odd := sorted(name for name, each in weights.items() if not torch.isfinite(each.sum(dtype=torch.float32))):
+        raise ModelUnavailable(
+            f"{folder}: {_some(odd)} with values that are not numbers: the weights are damaged (fetch them again), or too "
+            "large for this number format (set dtype to bfloat16 or float32)"
+        )
+    table, parts = model.get_input_embeddings().weight, dict[str, list[Any]]()
+    for name, each in weights.items():
+        if each.ndim > 1 and (each is table or _layers(name)):
+            parts.setdefault(_part(name), []).append(each)
+    if empty := sorted(part for part, matrices in parts.items() if not any(map(_says_something, matrices))):
+        raise ModelUnavailable(
+            f"{folder}: {_some(empty)}: all numbers are zero, as in a file that was made and not filled: fetch the weights "
+            "again, and compare their size or SHA-256 with the source's"
+        )
+
+
 def check_numbers(folder: Path, config: Mapping[str, Any], files: Collection[Path]) -> None:
-    """Refuse weight files that are cut short, or whose numbers need scales that no configuration describes.
+    """Refuse weight files that are not there or cut short, or whose numbers need scales that no configuration describes.
 
     Raises:
         ModelUnavailable: they are.
     """
     from safetensors import SafetensorError, safe_open
 
+    if not files:
+        there = ", ".join(sorted(path.name for path in folder.iterdir())[:8])
+        raise ModelUnavailable(
+            f"{folder}: expected weights (model.safetensors, pytorch_model.bin, or shards with their index), found none "
+            f"among {there}; fetch them. Weights in another format (GGUF, ONNX, TensorFlow) run in a server that reads it: "
+            "give its URL as the model (http://HOST/v1#NAME)"
+        )
     for path in (file for file in files if file.suffix == ".safetensors"):
         try:
             with safe_open(path, "pt") as file:
@@ -125,6 +162,16 @@ def _of_its_layers(model: Any, unknown: Collection[str]) -> list[str]:
     prefix = f"{model.base_model_prefix}."
     layers = {_layers(name) for name, _ in model.named_parameters()} - {None}
     return [name for name in unknown if _layers(name.removeprefix(prefix)) in layers]
+
+
+def _part(name: str) -> str:
+    """`encoder.layer.7` of `encoder.layer.7.output.dense.weight`; outside of layers the name itself."""
+    return match[0].rstrip(".") if (match := re.match(r".*?\.\d+\.", name)) else name
+
+
+def _says_something(matrix: Any) -> bool:
+    # The first row first: nearly always that is all that is looked at.
+    return bool(matrix[0].any()) or bool(matrix.any())
 
 
 def _layers(name: str) -> str | None:

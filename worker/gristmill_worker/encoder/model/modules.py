@@ -142,9 +142,18 @@ class Modules:
 
     @property
     def truncate_dim(self) -> int | None:
-        """How many numbers of each vector are kept, where the folder says so."""
+        """How many numbers of each vector are kept, where the folder says so.
+
+        Raises:
+            ModelUnavailable: not a number of at least 1; a negative one would cut from the end.
+        """
         said = self.config.get("truncate_dim")
-        return int(said) if said else None
+        if said is not None and (type(said) is not int or said < 1):
+            raise ModelUnavailable(
+                "config_sentence_transformers.json: truncate_dim: expected the number of dimensions that are kept, at least "
+                f"1, got {said!r}; set it to one, or take it out to keep all"
+            )
+        return said
 
 
 def read_json(path: Path, *, required: bool = False) -> dict[str, Any]:
@@ -177,6 +186,7 @@ def read_modules(folder: Path) -> Modules:
         ModelUnavailable: they are broken, or want what Gristmill does not perform.
     """
     config = read_json(folder / "config_sentence_transformers.json")
+    _check_default_prompt(config)
     listed = _listed(folder)
     if not listed:
         return Modules(False, config, folder, **_input(folder))
@@ -196,6 +206,15 @@ def read_modules(folder: Path) -> Modules:
     )
 
 
+def _check_default_prompt(config: Mapping[str, Any]) -> None:
+    prompts, name = config.get("prompts") or {}, config.get("default_prompt_name")
+    if name is not None and name not in prompts:
+        raise ModelUnavailable(
+            f"config_sentence_transformers.json: default_prompt_name: expected one of its prompts ({', '.join(prompts)}), "
+            f"got {name!r}; set it to one of them or to null, or fetch the folder again"
+        )
+
+
 def _refuse(folder: Path, why: str) -> NoReturn:
     raise ModelUnavailable(f"{folder / 'modules.json'}: {why}; {WAY_OUT}")
 
@@ -203,10 +222,24 @@ def _refuse(folder: Path, why: str) -> NoReturn:
 def _listed(folder: Path) -> list[tuple[str, Path]]:
     """Kind and folder of each module in `modules.json`, all of them sentence-transformers' own; empty without the file."""
     path = folder / "modules.json"
-    modules = _json(path) if path.is_file() else []
-    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
-        raise ModelUnavailable(f"{path}: expected a JSON list of modules, got {type(modules).__name__}")
-    return [(_kind(folder, str(each.get("type", ""))), folder / str(each.get("path") or "")) for each in modules]
+    if not path.is_file():
+        return []
+    modules = _json(path)
+    if not isinstance(modules, list) or not modules or not all(isinstance(module, dict) for module in modules):
+        raise ModelUnavailable(
+            f"{path}: expected a JSON list of modules, got {str(modules)[:80]}; fetch the folder again"
+        )
+    return [
+        (_kind(folder, str(each.get("type", ""))), _inside(folder, str(each.get("path") or ""))) for each in modules
+    ]
+
+
+def _inside(folder: Path, path: str) -> Path:
+    if Path(path).is_absolute() or ".." in Path(path).parts:
+        _refuse(
+            folder, f"path: expected the folder of a module within the model's, got {path!r}; copy that folder into it"
+        )
+    return folder / path
 
 
 def _kind(folder: Path, name: str) -> str:
@@ -260,6 +293,9 @@ def _pooling(folder: Path) -> dict[str, Any]:
     config = read_json(folder / "config.json", required=True)
     said = config.get("pooling_mode") or [mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)] or "mean"
     modes = [said] if isinstance(said, str) else list(said)
+    modes += [
+        flag for flag in config if flag.startswith("pooling_mode_") and config[flag] and flag not in _POOLING_FLAGS
+    ]
     if len(modes) != 1 or modes[0] not in POOLING_MODES:
         raise ModelUnavailable(
             f"{folder / 'config.json'}: Gristmill pools by one of {', '.join(POOLING_MODES)}, and this model wants {modes}; "

@@ -116,20 +116,20 @@ def _recipe(folder: Path, model: str, revision: str | None, chosen: Overrides) -
     family = _family(folder, model, config, has_prompts=prompts is not None or chosen.templates is not None)
     templates, aware = prompts or _family_templates(family)
     pooling = chosen.pooling or modules.pooling or (family.pooling if family else _pooling_by_architecture(config))
-    layers, normalize = _normalization(modules, chosen.normalize)
+    full = _width_after(modules.layers, _hidden_size(config, modules), modules.transformer)
+    keep = modules.truncate_dim if (modules.truncate_dim or full) < full else None
+    layers, normalize = _normalization(modules, chosen.normalize, cut=keep is not None)
     max_tokens = _window(config, modules, family, chosen.max_tokens)
     include_prompt = modules.include_prompt and not (family and family.leaves_prompt_out)
     templates = chosen.templates or templates
-    width = _hidden_size(config, modules)
-    full = next((each.outputs for each in reversed(layers) if not isinstance(each, Normalize)), width)
     end = _end(modules.transformer, family) if pooling is Pooling.LAST else None
-    steps = (*map(str, layers), modules.truncate_dim, modules.lower_case, include_prompt, end)
+    steps = (*map(str, layers), keep, modules.lower_case, include_prompt, end)
     info = EncoderInfo(
         model=model,
         revision=revision,
         digest=encoder_digest(_content(modules, runs_code), pooling, normalize, max_tokens, *steps),
         pooling=pooling,
-        dimensions=min(full, modules.truncate_dim or full),
+        dimensions=keep or full,
         min_dimensions=family.min_dimensions if family else None,
         matryoshka_dimensions=_matryoshka(config, modules.config),
         normalize=normalize,
@@ -143,7 +143,7 @@ def _recipe(folder: Path, model: str, revision: str | None, chosen: Overrides) -
         transformer=modules.transformer,
         static=modules.static,
         layers=layers,
-        keep=modules.truncate_dim,
+        keep=keep,
         lower_case=modules.lower_case,
         include_prompt=include_prompt,
         end=end,
@@ -190,12 +190,12 @@ def _family(folder: Path, model: str, config: dict[str, Any], *, has_prompts: bo
     return family
 
 
-def _normalization(modules: Modules, wanted: bool | None) -> tuple[tuple[Layer, ...], bool]:
+def _normalization(modules: Modules, wanted: bool | None, *, cut: bool) -> tuple[tuple[Layer, ...], bool]:
     """The layers without a last scaling, and whether the vectors end at length 1.
 
     Vectors are scaled: they are meant for cosine. Only a model that says it is compared otherwise keeps its lengths.
     """
-    last = bool(modules.layers) and isinstance(modules.layers[-1], Normalize) and modules.truncate_dim is None
+    last = bool(modules.layers) and isinstance(modules.layers[-1], Normalize) and not cut
     layers = modules.layers[:-1] if last else modules.layers
     keeps_lengths = modules.present and modules.distance is not Distance.COSINE and not last
     return layers, (not keeps_lengths) if wanted is None else wanted
@@ -236,6 +236,21 @@ def _hidden_size(config: dict[str, Any], modules: Modules) -> int:
     if modules.width:
         return modules.width
     raise ModelUnavailable(f"{modules.transformer / 'config.json'}: expected hidden_size, found none")
+
+
+def _width_after(layers: tuple[Layer, ...], width: int, before: Path) -> int:
+    """Numbers that the layers make of `width` numbers that come from `before`; each must take what the one before gives."""
+    for layer in layers:
+        if isinstance(layer, Normalize):
+            continue
+        key, takes = ("in_features", layer.inputs) if isinstance(layer, Dense) else ("dimension", layer.outputs)
+        if takes != width:
+            raise ModelUnavailable(
+                f"{layer.folder / 'config.json'}: {key} is {takes}, and what comes before ({before}) gives {width} numbers: "
+                "these are parts of two models; fetch the folder again, with all its modules of one model"
+            )
+        width, before = layer.outputs, layer.folder
+    return width
 
 
 def _static_width(folder: Path) -> int:
