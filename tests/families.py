@@ -89,6 +89,19 @@ def modernbert(folder: Path) -> None:
     )  # fmt: skip
 
 
+def nomic_bert(folder: Path) -> None:
+    """Rotary, gated; the files name the code from which transformers took it over, and settings in that code's words."""
+    _save(
+        folder, transformers.NomicBertModel, transformers.NomicBertConfig, _bert_words(), max_position_embeddings=8192
+    )
+    code = "nomic-ai/nomic-bert-2048--{}_hf_nomic_bert.NomicBert{}"
+    _update(
+        folder / "config.json", n_embd=HIDDEN, n_layer=2, n_head=4, n_inner=48, activation_function="swiglu",
+        rotary_emb_base=1000, rotary_scaling_factor=None, prenorm=False,
+        auto_map={"AutoConfig": code.format("configuration", "Config"), "AutoModel": code.format("modeling", "Model")},
+    )  # fmt: skip
+
+
 def t5(folder: Path) -> None:
     """Only the half that reads is stored, as in sentence-t5 and gtr."""
     words = byte_tokenizer(["<pad>", "</s>", "<unk>"], "$A </s>")
@@ -284,12 +297,12 @@ def foreign(*kinds: str, transformer: Callable[[Path], None] = bert) -> Callable
     return build
 
 
-def with_code(name: str) -> Callable[[Path], None]:
+def with_code(name: str, transformer: Callable[[Path], None] = bert, **config: Any) -> Callable[[Path], None]:
     """A folder whose configuration names a class of its own."""
 
     def build(folder: Path) -> None:
-        listed(bert, _NORMALIZE)(folder)
-        _update(folder / "config.json", auto_map={"AutoModel": name})
+        listed(transformer, _NORMALIZE)(folder)
+        _update(folder / "config.json", auto_map={"AutoModel": name}, **config)
 
     return build
 
@@ -500,6 +513,16 @@ FAMILIES: Final[tuple[Family, ...]] = (
         packed=True,
     ),
     Family(
+        "Nomic Embed",
+        "nomic-ai/nomic-embed-text-v1, -v1.5",
+        listed(nomic_bert, window=8192, card="nomic-embed-text-v1.5"),
+        query="search_query: ",
+        document="search_document: ",
+        instructed="search_query: {}\n",
+        packed=True,
+        note="by transformers' own code: none of theirs runs",
+    ),
+    Family(
         "Stella",
         "infgrad/stella-mrl-large-zh-v3.5-1792d",
         listed(
@@ -596,9 +619,9 @@ FAMILIES: Final[tuple[Family, ...]] = (
         refused="this model needs custom_st.Transformer, which is code of its own",
     ),
     Family(
-        "Nomic Embed",
-        "nomic-ai/nomic-embed-text-v1.5 (nomic-ai/modernbert-embed-base runs)",
-        with_code("nomic-ai/nomic-bert-2048--modeling_hf_nomic_bert.NomicBertModel"),
+        "Nomic Embed v2",
+        "nomic-ai/nomic-embed-text-v2-moe",
+        with_code("nomic-ai/nomic-bert-2048--modeling_hf_nomic_bert.NomicBertModel", nomic_bert, num_experts=8),
         refused="it needs code of its own",
         note="runs once `trust_remote_code` allows that code",
     ),

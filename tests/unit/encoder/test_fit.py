@@ -194,6 +194,39 @@ def test_code_for_what_does_not_embed_is_no_reason_to_refuse(model_root: Path, t
     np.testing.assert_array_equal(vector(folder), vector(model_root / "bert"))
 
 
+#: config.json of nomic-ai/nomic-embed-text-v1.5, in the words of its own code, of which transformers reads none.
+NOMIC = {
+    "activation_function": "swiglu", "architectures": ["NomicBertModel"], "causal": False, "layer_norm_epsilon": 1e-12,
+    "auto_map": {"AutoModel": "nomic-ai/nomic-bert-2048--modeling_hf_nomic_bert.NomicBertModel"}, "mlp_fc1_bias": False,
+    "mlp_fc2_bias": False, "model_type": "nomic_bert", "n_embd": 768, "n_head": 12, "n_inner": 3072, "n_layer": 12,
+    "n_positions": 8192, "parallel_block": False, "prenorm": False, "qkv_proj_bias": False, "rotary_emb_base": 1000,
+    "rotary_emb_fraction": 1.0, "rotary_emb_interleaved": False, "rotary_emb_scale_base": None,
+    "rotary_scaling_factor": None, "type_vocab_size": 2, "use_rms_norm": False, "vocab_size": 30528,
+}  # fmt: skip
+
+
+def test_code_that_transformers_has_taken_over_need_not_run(tmp_path: Path) -> None:
+    write_json(tmp_path / "config.json", NOMIC)
+    info = read_info(tmp_path, model="nomic-ai/nomic-embed-text-v1.5")
+    assert (info.dimensions, info.max_tokens) == (768, 8192)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"n_embd": 1024}, {"n_layer": 6}, {"rotary_emb_base": 10_000}, {"rotary_scaling_factor": 2}, {"num_experts": 8},
+        {"activation_function": "gelu"}, {"qkv_proj_bias": True}, {"model_type": "nomic_bert_2"}, {"model_type": "bert"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_code_that_does_more_than_transformers_took_over_is_refused_by_name(
+    other: dict[str, Any], tmp_path: Path
+) -> None:
+    write_json(tmp_path / "config.json", NOMIC | other)
+    with pytest.raises(ModelUnavailable, match=r"it needs code of its own .*NomicBertModel"):
+        read_info(tmp_path, model="nomic-ai/nomic-embed-text-v1.5")
+
+
 def test_code_that_is_allowed_runs(model_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "code"))
     folder = with_code(model_root / "bert", tmp_path / "m", AutoModel="modeling_other.OtherModel")
