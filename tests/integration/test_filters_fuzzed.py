@@ -16,6 +16,7 @@ from qdrant_client import models
 
 import fuzzing
 from gristmill import Client, Document, InvalidInput
+from gristmill.search.filters.grammar import OPERATORS
 
 
 class Colour(enum.Enum):
@@ -26,6 +27,13 @@ VALID: list[dict[str, Any]] = [
     {"lang": "zh", "year": {"gte": 2020, "lt": 2030}, "tag": ["a", "b"]},
     {"price": 9.5, "seen": True, "gone": None},
     {"at": {"gte": "2024-02-29", "lt": "2025-01-01T00:00:00Z"}, "lang": {"not": ["en", "de"]}},
+    {
+        "any": [{"lang": "zh"}, {"all": [{"n": {"not": 1}}, {"not": {"year": {"gte": 2020}}}]}],
+        "n": {"any": [1, {"lt": 3}]},
+    },
+    {"t": {"text": "words"}, "l": {"nested": {"k": 1}, "count": {"gte": 1}}, "gone": {"missing": True, "null": False}},
+    {"p": {"radius": {"lat": 1, "lon": 2, "meters": 3}}, "q": {"box": {"north": 2, "south": 1, "west": 3, "east": 4}}},
+    {"p": {"polygon": [{"lat": 0, "lon": 0}, {"lat": 0, "lon": 1}, {"lat": 1, "lon": 1}]}},
     {"nested.k": 1, "my key": "x", "产品": 5, "tags[]": "a", '"a.b"': 1, "list[0].k": {"not": {"gt": 1}}},
 ]
 #: Values that JSON does not have, and keys that are no words.
@@ -57,8 +65,7 @@ def filters(count: int, seed: int) -> Iterator[Any]:
             case 2 | 3:
                 yield {rng.choice(KEYS): any_value(rng) for _ in range(rng.randrange(1, 4))}
             case 4:
-                bounds = ("gt", "gte", "lt", "lte", "not", "$in", 1)
-                yield {"n": {rng.choice(bounds): any_value(rng) for _ in range(rng.randrange(1, 4))}}
+                yield {"n": {rng.choice((*OPERATORS, "$in", 1)): any_value(rng) for _ in range(rng.randrange(1, 4))}}
             case _:
                 yield fuzzing.mutated(rng, rng.choice(VALID))
 

@@ -14,6 +14,7 @@ from qdrant_client import models
 import gristmill_worker.process.embedded
 from gristmill import Client, CollectionNotFound, Document, InvalidInput
 from gristmill_schemas.errors import NewerFormat
+from gristmill_schemas.point import ID_PATH
 from gristmill_worker.encoder.base import TokenizedText, Vectors
 from gristmill_worker.encoder.hash_encoder import HashEncoder
 from places import PLACES, place_of
@@ -81,7 +82,8 @@ def test_an_alias_works_in_every_call(client: Client, collection_name: str) -> N
         assert client.receipt(name, "1").state == "stored"
         report = client.audit(name, documents(5))
         assert (report.documents, report.deleted, report.gaps) == (4, 1, 0)
-    assert client.delete_where(collection_name, {"_gristmill.id": "1"}).wait(30).deleted == 1
+    with_its_id = models.Filter(must=[models.FieldCondition(key=ID_PATH, match=models.MatchValue(value="1"))])
+    assert client.delete_where(collection_name, with_its_id).wait(30).deleted == 1
     assert counts(client, collection_name) == (3, 0)
 
 

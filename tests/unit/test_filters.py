@@ -47,6 +47,25 @@ def store() -> QdrantClient:
         ({}, {0, 1, 2, 3}),
         (None, {0, 1, 2, 3}),
         (models.Filter(must=[models.FieldCondition(key="n", match=models.MatchValue(value=1))]), {1}),
+        (models.FieldCondition(key="n", match=models.MatchValue(value=1)), {1}),
+        ({"n": models.Range(gte=3)}, {3}),
+        ({"lang": models.MatchAny(any=["de"])}, {2}),
+        ({"any": [{"lang": "de"}, models.FieldCondition(key="n", match=models.MatchValue(value=1))]}, {1, 2}),
+        ({"lang": {"not": {"not": "zh"}}}, {0, 3}),
+        ({"n": {"gte": 1, "not": 2}}, {1, 3}),
+        ({"n": {"any": [{"lt": 1}, 2, {"gt": 2}]}}, {0, 2, 3}),
+        ({"tags": {"all": ["a", "b"]}}, {0}),
+        ({"any": [{"lang": "de"}, {"seen": False, "n": {"lt": 2}}]}, {1, 2}),
+        ({"not": {"lang": "zh", "seen": True}}, {1, 2, 3}),
+        ({"not": [{"lang": "zh"}, {"n": 1}]}, {2}),
+        ({"all": [{"n": {"gte": 1}}, {"n": {"lt": 3}}], "lang": "de"}, {2}),
+        ({"gone": {"missing": True}}, {0, 1}),
+        ({"gone": {"null": True}}, {2}),
+        ({"gone": {"empty": True}}, {0, 1, 2}),
+        ({"gone": {"missing": False}}, {2, 3}),
+        ({"tags": {"count": 1}}, {1, 3}),
+        ({"tags": {"count": {"lt": 2}}}, {1, 2, 3}),
+        ({"at": {"lte": "2025-06-01"}}, {0, 1}),
     ],
 )
 def test_a_mapping_selects_what_it_says(store: QdrantClient, where: Any, expected: set[int]) -> None:
@@ -64,7 +83,15 @@ def test_a_mapping_selects_what_it_says(store: QdrantClient, where: Any, expecte
         {"a": {"gte": "2020"}},
         {"a": {"gte": float("inf")}},
         {"a": {"gte": None}},
-        {"a": {"not": {"not": 1}}},
+        {"a": {"gte": 5, "lt": 5}},
+        {"a": {"gt": 5, "lte": 4}},
+        {"a": {"gte": "2025-01-01", "lt": "2024-01-01"}},
+        {"a": {"gte": True}},
+        {"a": {"gte": float("nan")}},
+        {"a": {"gte": 2**63}},
+        {"a": 2**63},
+        {"a": b"bytes"},
+        {"a": [{"gte": 1}]},
         {"a": (each for each in "ab")},
         {"a": object()},
         {"a": {}},
@@ -90,7 +117,13 @@ def test_a_filter_of_another_kind_is_refused() -> None:
         ("ne", "instead of 'ne' say 'not'"),
         ("eq", "say the value itself"),
         ("between", "say 'gte' and 'lte' together"),
-        ("contains", "say a qdrant_client.models.Filter"),
+        ("contains", "say 'text' for words of a text, and for an item of a list the item itself"),
+        ("$elemMatch", "say 'nested'"),
+        ("$exists", "say 'missing', with True or False"),
+        ("$size", "say 'count'"),
+        ("$regex", "say 'text', which finds words"),
+        ("geo_radius", "say 'radius'"),
+        ("$or", "say 'any'"),
         ("page", r"a nested key is written with a dot, as in \{'a.page': …\}"),
     ],
 )
@@ -100,10 +133,80 @@ def test_operators_of_other_libraries_are_answered_with_ours(operator: str, told
     assert refused.value.field == "where.a"
 
 
-@pytest.mark.parametrize("where", [{"$or": [{"a": 1}, {"b": 2}]}, {"and": {"a": 1}}])
-def test_joining_conditions_is_explained(where: dict[str, Any]) -> None:
-    with pytest.raises(InvalidInput, match=r"a mapping means all of its keys.*qdrant_client\.models\.Filter"):
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ({"$or": [{"a": 1}, {"b": 2}]}, r"if '\$or' shall join filters, that is 'any' with a list of filters"),
+        ({"and": {"a": 1}}, "that is 'all' with a list of filters"),
+        ({"must_not": [{"a": 1}]}, "that is 'not' with a filter or a list of them"),
+        ({"any": {"a": 1}}, r"where\.any: expected a list of filters, got \{'a': 1\}"),
+        (
+            {"all": ["a"]},
+            r"where\.all\[0\]: expected a mapping .*, got 'a'; .* a key .* called all goes into double quotes",
+        ),
+        ({"not": 3}, r"where\.not: expected a mapping .*, got 3"),
+        ({"any": []}, r"where\.any: expected a list with at least one item"),
+        ({"any": [{"a": 1}, {}]}, r"where\.any\[1\]: expected a filter with at least one condition"),
+        ({"any": [{"a": 1}, {"b": {"gt": "x"}}]}, r"where\.any\[1\]\.b: expected bounds"),
+        ({"not": {"a": {"nested": {"b": {"gt": None}}}}}, r"where\.not\.a\.nested\.b: expected bounds"),
+    ],
+)
+def test_joining_filters_is_explained(where: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidInput, match=told):
         compile_filter(where)
+
+
+def test_a_filter_in_itself_ends_in_a_sentence() -> None:
+    where: dict[str, Any] = {}
+    where["not"] = where
+    with pytest.raises(InvalidInput, match="expected at most 16 levels"):
+        compile_filter(where)
+    of_a_field: dict[str, Any] = {}
+    of_a_field["not"] = of_a_field
+    with pytest.raises(InvalidInput, match="expected at most 16 levels"):
+        compile_filter({"a": of_a_field})
+
+
+@pytest.mark.parametrize(
+    ("condition", "told"),
+    [
+        ({"text": ""}, r"where\.a\.text: expected text with at least one word, got ''"),
+        ({"phrase": "?!"}, r"where\.a\.phrase: expected text with at least one word, got '\?!'"),
+        ({"missing": "yes"}, r"where\.a\.missing: expected True or False, got 'yes'"),
+        ({"null": 1}, r"where\.a\.null: expected True or False, got 1"),
+        ({"count": -1}, r"where\.a\.count: expected a number of items, or bounds of it .*, got -1"),
+        ({"count": {"gt": 2, "lt": 3}}, r"where\.a\.count: expected bounds with a number in between"),
+        ({"count": True}, r"where\.a\.count: expected a number of items"),
+        (
+            {"radius": {"lat": 91, "lon": 0, "meters": 1}},
+            r"where\.a\.radius: lat: expected a number from -90 to 90, got 91",
+        ),
+        ({"radius": {"lat": 1, "lon": 0, "meters": 0}}, r"where\.a\.radius: expected meters above 0, got 0"),
+        ({"radius": {"lat": 1, "lon": 0, "km": 1}}, r"where\.a\.radius: expected \{'lat': .*'meters': 500\}, got"),
+        ({"box": [1, 2, 3, 4]}, r"where\.a\.box: expected \{'north': .*, got \[1, 2, 3, 4\]"),
+        ({"box": {"north": 1, "south": 2, "west": 0, "east": 1}}, r"where\.a\.box: expected north above south"),
+        ({"polygon": [{"lat": 1, "lon": 1}]}, r"where\.a\.polygon: expected a list of at least three places"),
+        ({"polygon": [(1, 2), (3, 4), (5, 6)]}, r"where\.a\.polygon: \[0\]: .*which of two numbers is the latitude"),
+        ({"nested": [1]}, r"where\.a\.nested: expected a mapping"),
+        ({"any": 1}, r"where\.a\.any: expected a list of conditions, got 1"),
+        ({"not": []}, r"where\.a\.not: expected a list with at least one item"),
+    ],
+)
+def test_a_wrong_operand_is_named_with_its_operator(condition: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidInput, match=told):
+        compile_filter({"a": condition})
+
+
+@pytest.mark.parametrize("key", ["_gristmill", "_gristmill.tenant", '"_gristmill".id', "_gristmill[].id"])
+def test_a_key_of_our_own_is_out_of_reach(key: str) -> None:
+    for where in ({key: 1}, {"any": [{"a": 1}, {key: {"not": 1}}]}, {"not": {key: None}}):
+        with pytest.raises(InvalidInput, match="expected a key of the metadata, got '_gristmill', which is"):
+            compile_filter(where)
+
+
+def test_an_empty_filter_of_qdrants_is_no_condition() -> None:
+    assert compile_filter(models.Filter()) is None
+    assert compile_filter(models.Filter(must=[models.Filter(should=[])])) is None
 
 
 def test_a_key_that_no_filter_can_name_is_refused() -> None:

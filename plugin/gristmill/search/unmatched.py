@@ -14,14 +14,16 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from qdrant_client import QdrantClient, models
 
 from gristmill.search.filters import Where, compile_filter, condition
+from gristmill.search.filters.ranges import BOUNDS
 from gristmill.store.collections import Collections
 from gristmill.store.connection import store_errors
-from gristmill.store.paths import PATH_PART, payload_path
+from gristmill.store.paths import parts_of, payload_path
 from gristmill_schemas import CollectionSpec
 from gristmill_schemas.errors import GristmillError
 from gristmill_schemas.plain import native
@@ -37,6 +39,8 @@ _NAMED = 6
 _REMEMBERED = 1000
 #: What filters of others put before a key of the metadata.
 _ELSEWHERE = ("metadata", "payload", "meta", "fields", "properties", "attributes")
+#: Operators that what is not there may satisfy.
+_OF_ABSENCE = frozenset({"not", "any", "all", "missing", "null", "empty", "count"})
 #: The value in a ready-made filter, which is not looked at.
 _UNKNOWN = object()
 
@@ -64,19 +68,28 @@ class Unmatched:
             log.debug("collection %r: why its filter found nothing cannot be told: %s", collection, error)
 
 
-def _asked(where: Where | None) -> list[tuple[str, Any]]:
-    """Keys with what is wanted of them."""
-    if isinstance(where, models.Filter):
-        return [(key, _UNKNOWN) for key in _keys(where)]
-    return [(str(key), value) for key, value in (where or {}).items()]
+def _asked(where: Where | None) -> Iterator[tuple[str, Any]]:
+    """Keys with what is wanted of them; what is wanted of one of several is not looked at, nor what must not be."""
+    if not isinstance(where, Mapping):
+        return iter((key, _UNKNOWN) for key in _keys(where))
+    return chain.from_iterable(_entry(key, value) for key, value in where.items())
 
 
-def _keys(where: models.Filter) -> Iterator[str]:
-    for part in (where.must, where.should):
-        for each in part if isinstance(part, list) else [part]:
-            if isinstance(each, models.FieldCondition):
-                yield each.key
-            elif isinstance(each, models.Filter):
+def _entry(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if key == "all":
+        yield from chain.from_iterable(map(_asked, value))
+    elif key == "any":
+        yield from ((key, _UNKNOWN) for each in value for key, _ in _asked(each))
+    elif key != "not":
+        yield str(key), value
+
+
+def _keys(where: object) -> Iterator[str]:
+    if isinstance(where, models.FieldCondition):
+        yield where.key
+    elif isinstance(where, models.Filter):
+        for part in (where.must, where.should):
+            for each in part if isinstance(part, list) else [part]:
                 yield from _keys(each)
 
 
@@ -103,7 +116,7 @@ def _reason(look: _Look, key: str, value: Any) -> tuple[int, str] | None:
 
 
 def _wants_absence(value: Any) -> bool:
-    return value is None or (isinstance(value, Mapping) and "not" in value)
+    return value is None or (isinstance(value, Mapping) and not _OF_ABSENCE.isdisjoint(value))
 
 
 def _alone(look: _Look, key: str, value: Any) -> models.Filter:
@@ -160,7 +173,7 @@ def _other_kind(key: str, value: Any, found: list[Any]) -> str | None:
 
 def _kind_wanted(value: Any) -> str | None:
     if isinstance(value, Mapping):
-        kinds = {_kind(native(bound, "")) for bound in value.values()} if "not" not in value else set()
+        kinds = {_kind(native(bound, "")) for bound in value.values()} if set(value) <= set(BOUNDS) else set()
     elif isinstance(value, list | tuple | set | frozenset):
         kinds = {_kind(native(item, "")) for item in value}
     else:
@@ -185,8 +198,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _parts(key: str) -> list[str]:
-    """The words of a path, without quotes and places in lists."""
-    return [re.sub(r"(\[\d*\])+$", "", part).strip('"') for part in re.findall(PATH_PART, payload_path(key))]
+    return parts_of(payload_path(key))
 
 
 def _paths(payload: Mapping[str, Any], above: str = "", depth: int = 3) -> Iterator[str]:

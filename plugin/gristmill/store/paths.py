@@ -23,3 +23,13 @@ def payload_path(key: str) -> str:
     if not all(part.strip() for part in parts):  # such as `No.`: nothing stands behind the dot, so it is the name's own
         parts = [key]
     return ".".join(part if _PATH.fullmatch(part) else f'"{part}"' for part in parts)
+
+
+def first_part(path: str) -> str:
+    """The key at the top that a path begins with, without quotes and places in lists."""
+    return next(iter(parts_of(path)), "")
+
+
+def parts_of(path: str) -> list[str]:
+    """The keys of a path, without quotes and places in lists."""
+    return [re.sub(r"(\[\d*\])+$", "", part).strip('"') for part in re.findall(PATH_PART, path)]
