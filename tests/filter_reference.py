@@ -150,11 +150,11 @@ def _is_place(value: Any) -> bool:
 
 def _located(name: str, operand: Any, place: Mapping[str, float]) -> bool:
     if name == "radius":
-        return _meters(operand, place) < operand["meters"]
+        return bool(_meters(operand, place) < operand["meters"])
     if name == "box":
         west, east, lon = operand["west"], operand["east"], place["lon"]
         across = lon > west or lon < east if west > east else west < lon < east
-        return across and bool(operand["south"] < place["lat"] < operand["north"])
+        return bool(across and operand["south"] < place["lat"] < operand["north"])
     rings = [operand["exterior"], *operand["interiors"]] if isinstance(operand, Mapping) else [operand]
     return _inside(rings[0], place) and not any(_inside(hole, place) for hole in rings[1:])
 
