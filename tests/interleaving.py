@@ -261,6 +261,7 @@ class Stage:
             id=f"{ticket.job_id}.0",
             job_id=ticket.job_id,
             collection=self.name,
+            collection_key=self.spec.key,
             model_digest=self.encoder.info.digest,
             documents=tuple(item for item in items if isinstance(item, Document)),
             deletions=tuple(item for item in items if isinstance(item, Deletion)),

@@ -3,6 +3,7 @@
 from gristmill.ledger.base import (
     UNBOUNDED,
     Accepted,
+    Begun,
     Claim,
     Encoded,
     HighWater,
@@ -20,6 +21,7 @@ from gristmill.ledger.redis import RedisLedger
 __all__ = [
     "UNBOUNDED",
     "Accepted",
+    "Begun",
     "Claim",
     "Encoded",
     "HighWater",

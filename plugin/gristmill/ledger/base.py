@@ -55,6 +55,14 @@ class Accepted(StrEnum):
     NO_MEMORY = "no memory"  #: the server itself has none to spare; nothing changed
 
 
+class Begun(StrEnum):
+    """Answer to `begin`."""
+
+    NO = ""  #: no longer the holder; nothing changed
+    YES = "yes"  #: work may start
+    CLEAR = "clear"  #: so it may, and no deletion is remembered in the collection that the parcel was accepted for
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The right to work on one parcel until the lease runs out; `renew` extends it."""
@@ -226,8 +234,8 @@ class Ledger(Protocol):
             NewerFormat: a newer Gristmill wrote the next one. It is given back for a while, with its attempts.
         """
 
-    def begin(self, claim: Claim) -> bool:
-        """Count the attempt; work may start. False: no longer the holder."""
+    def begin(self, claim: Claim) -> Begun:
+        """Count the attempt; work may start, unless the answer is NO."""
 
     def renew(self, claims: Sequence[Claim], lease_s: float, encoded: Mapping[str, Encoded] = NOTHING_ENCODED) -> None:
         """Extend the leases of claims still held, and note how far each has come, by its token."""
@@ -250,6 +258,8 @@ class Ledger(Protocol):
 
     def finish(self, claim: Claim, verdict: Verdict) -> bool:
         """Count the verdict, keep its dead letters and forget the parcel, all at once. False: no longer the holder.
+
+        Either way the claim's intent is forgotten: who has a verdict has read back what became of its writes.
 
         Raises:
             RuntimeError: the verdict contradicts itself or the parcel.
@@ -289,7 +299,7 @@ class Ledger(Protocol):
 
     # fence
     def bury(self, collection: str, versions: Mapping[str, int]) -> None:
-        """Write tombstones: point id of chunk 0 to the deletion's version. A higher one already there stays."""
+        """Write tombstones: point id of chunk 0 to the deletion's version. A higher one already there stays, renewed."""
 
     def tombstones(self, collection: str, point_ids: Sequence[str]) -> dict[str, int]:
         """Those of the given documents that have been deleted, and at which version."""
@@ -304,7 +314,7 @@ class Ledger(Protocol):
         """Note what a claim is about to write."""
 
     def fulfil(self, token: str) -> None:
-        """Forget the claim's intent: what became of its writes is known, or somebody else will look."""
+        """Forget the intent of a claim without a verdict: somebody else looks at what became of its writes."""
 
     def unfulfilled(self, limit: int) -> list[Intent]:
         """Intents of claims that do not hold their parcel any more, newest first: each may still write, or have written."""

@@ -18,6 +18,7 @@ from gristmill.ledger.base import (
     NEWER_FORMAT_S,
     NOTHING_ENCODED,
     Accepted,
+    Begun,
     Claim,
     Encoded,
     HighWater,
@@ -120,7 +121,8 @@ class MemoryLedger:
         self._in_hand: set[str] = set()
         #: Model, then collection.
         self._lines: defaultdict[str, defaultdict[str, _Line]] = defaultdict(lambda: defaultdict(_Line))
-        self._tombs: dict[tuple[str, str], int] = {}
+        #: Collection, then point id.
+        self._tombs: defaultdict[str, dict[str, int]] = defaultdict(dict)
         self._intents: dict[str, Intent] = {}
         self._collections: set[str] = set()
         self._deleted: set[str] = set()
@@ -274,12 +276,13 @@ class MemoryLedger:
         kept = self._parcels.get(claim.parcel.id)
         return kept if kept is not None and kept.token == claim.token else None
 
-    def begin(self, claim: Claim) -> bool:
+    def begin(self, claim: Claim) -> Begun:
         with self._lock:
             kept = self._held(claim)
-            if kept is not None:
-                kept.attempts = claim.attempts
-            return kept is not None
+            if kept is None:
+                return Begun.NO
+            kept.attempts = claim.attempts
+            return Begun.YES if claim.parcel.collection_key in self._tombs else Begun.CLEAR
 
     def renew(self, claims: Sequence[Claim], lease_s: float, encoded: Mapping[str, Encoded] = NOTHING_ENCODED) -> None:
         with self._lock:
@@ -319,6 +322,7 @@ class MemoryLedger:
     def finish(self, claim: Claim, verdict: Verdict) -> bool:
         verdict.check(claim.parcel)
         with self._lock:
+            self.fulfil(claim.token)
             kept = self._held(claim)
             if kept is None:
                 return False
@@ -412,12 +416,13 @@ class MemoryLedger:
     def bury(self, collection: str, versions: Mapping[str, int]) -> None:
         with self._lock:
             for point_id, version in versions.items():
-                key = (collection, point_id)
-                self._tombs[key] = max(version, self._tombs.get(key, version))
+                tombs = self._tombs[collection]
+                tombs[point_id] = max(version, tombs.get(point_id, version))
 
     def tombstones(self, collection: str, point_ids: Sequence[str]) -> dict[str, int]:
         with self._lock:
-            return {pid: self._tombs[collection, pid] for pid in point_ids if (collection, pid) in self._tombs}
+            tombs = self._tombs.get(collection, {})
+            return {pid: tombs[pid] for pid in point_ids if pid in tombs}
 
     def follow(self, parcel: Parcel, key: str) -> None:
         with self._lock:

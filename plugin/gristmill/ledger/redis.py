@@ -21,6 +21,7 @@ from gristmill.ledger.base import (
     NEWER_FORMAT_S,
     NOTHING_ENCODED,
     Accepted,
+    Begun,
     Claim,
     Encoded,
     HighWater,
@@ -155,8 +156,9 @@ class RedisLedger:
         self._run("park", parcel_id, token, *entry(letter))
 
     @_translated
-    def begin(self, claim: Claim) -> bool:
-        return bool(self._run("begin", claim.parcel.id, claim.token, claim.attempts))
+    def begin(self, claim: Claim) -> Begun:
+        answer = self._run("begin", claim.parcel.id, claim.token, claim.attempts, claim.parcel.collection_key)
+        return (Begun.NO, Begun.YES, Begun.CLEAR)[answer]
 
     @_translated
     def renew(self, claims: Sequence[Claim], lease_s: float, encoded: Mapping[str, Encoded] = NOTHING_ENCODED) -> None:
@@ -272,10 +274,15 @@ class RedisLedger:
 
     @_translated
     def tombstones(self, collection: str, point_ids: Sequence[str]) -> dict[str, int]:
-        if not point_ids:
+        # Most collections have none: then that is all there is to ask, and no id needs to be sent.
+        days = cast("set[bytes]", self._redis.smembers(self._key("tombs", collection))) if point_ids else set()
+        if not days:
             return {}
-        values = cast("list[bytes | None]", self._redis.mget([self._key("tomb", collection, pid) for pid in point_ids]))
-        return {pid: int(value) for pid, value in zip(point_ids, values, strict=True) if value is not None}
+        pipe = self._redis.pipeline(transaction=False)
+        for day in days:
+            pipe.hmget(self._key("tomb", day.decode(), collection), point_ids)
+        of_each = zip(point_ids, zip(*pipe.execute(), strict=True), strict=True)
+        return {pid: max(map(int, filter(None, versions))) for pid, versions in of_each if any(versions)}
 
     @_translated
     def follow(self, parcel: Parcel, key: str) -> None:

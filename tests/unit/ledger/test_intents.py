@@ -35,12 +35,24 @@ def test_an_intent_stays_behind_when_its_claim_is_taken_over_and_the_parcel_fini
     assert isinstance(other, Claim)
     assert ledger.unfulfilled(10) == [intent_of(frozen)]
     ledger.intend(intent_of(other))
-    ledger.finish(other, verdict_of(other.parcel))
-    ledger.fulfil(other.token)
+    assert ledger.finish(other, verdict_of(other.parcel))
     assert ledger.unfulfilled(10) == [intent_of(frozen)]
     ledger.fulfil(frozen.token)
     ledger.fulfil(frozen.token)
     assert ledger.unfulfilled(10) == []
+
+
+def test_a_verdict_that_comes_too_late_to_count_ends_the_intent_of_who_brings_it(ledger: Ledger) -> None:
+    frozen = claimed(ledger)
+    ledger.intend(intent_of(frozen))
+    lapse(ledger, "p")
+    other = ledger.claim("m", LONG_S)
+    assert isinstance(other, Claim)
+    ledger.intend(intent_of(other))
+    assert not ledger.finish(frozen, verdict_of(frozen.parcel))
+    lapse(ledger, "p")
+    assert ledger.claim("m", LONG_S) is not None
+    assert ledger.unfulfilled(10) == [intent_of(other)]
 
 
 def test_the_newest_intents_come_first_and_one_said_again_counts_once(ledger: Ledger) -> None:
@@ -48,7 +60,7 @@ def test_the_newest_intents_come_first_and_one_said_again_counts_once(ledger: Le
     for claim in claims:
         ledger.intend(intent_of(claim))
         ledger.intend(intent_of(claim))
-        ledger.finish(claim, verdict_of(claim.parcel))
+        ledger.split(claim, claim.parcel.split(), attempts=1)
     found = ledger.unfulfilled(2)
     assert [intent.parcel_id for intent in found] == ["p2", "p1"]
 

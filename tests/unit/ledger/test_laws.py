@@ -8,6 +8,7 @@ import pytest
 
 from gristmill.ledger import (
     Accepted,
+    Begun,
     Claim,
     Encoded,
     HighWater,
@@ -598,6 +599,16 @@ class TestRemembering(Opened):
         assert ledger.tombstones("c", ["x", "y", "z"]) == {"x": 10, "y": 2**53 - 1}
         assert ledger.tombstones("other", ["x"]) == {}
         assert ledger.tombstones("c", []) == {}
+
+    def test_who_begins_is_told_whether_deletions_are_remembered_in_its_collection(self, ledger: Ledger) -> None:
+        ledger.bury("other", {"x": 1})
+        claim = taken(ledger)
+        assert ledger.begin(claim) is Begun.CLEAR
+        ledger.bury("c", {"x": 1})
+        assert ledger.begin(claim) is Begun.YES
+        lapse(ledger, "p")
+        taken(ledger)
+        assert ledger.begin(claim) is Begun.NO
 
     def test_letters_are_listed_newest_first_and_dropped_by_id(self, ledger: Ledger) -> None:
         ledger.finish(taken(ledger), verdict_of(self.parcel, dead=2))

@@ -57,6 +57,22 @@ def use_everything(ledger: RedisLedger) -> None:
     ledger.close_job(ticket.job_id)
 
 
+def test_the_highest_tombstone_is_found_on_whatever_day_it_was_buried(redis_url: str) -> None:
+    with redis_ledger(redis_url, tombstone_ttl_s=1000) as ledger:
+        ledger.bury("c", {"x": 10, "y": 5})
+        (today,) = (int(day) for day in ledger._redis.smembers(ledger._key("tombs", "c")))
+        yesterday = str(today - 1)
+        ledger._redis.rename(ledger._key("tomb", str(today), "c"), ledger._key("tomb", yesterday, "c"))
+        ledger._redis.sadd(ledger._key("tombs", "c"), yesterday)
+        ledger.bury("c", {"x": 9, "z": 7})
+        assert ledger.tombstones("c", ["w", "x", "y", "z"]) == {"x": 10, "y": 5, "z": 7}
+        ledger._redis.delete(ledger._key("tomb", yesterday, "c"))  # as its time would
+        assert ledger.tombstones("c", ["w", "x", "y", "z"]) == {"x": 10, "z": 7}
+        ledger.bury("c", {"z": 8})
+        assert yesterday.encode() not in ledger._redis.smembers(ledger._key("tombs", "c"))
+        assert all(0 < ledger._redis.ttl(key) <= 1000 for key in ledger._redis.scan_iter("*:tomb*"))
+
+
 def test_all_keys_share_one_hash_slot(ledger: RedisLedger, redis_url: str) -> None:
     use_everything(ledger)
     with contextlib.closing(redis.Redis.from_url(redis_url)) as client:
@@ -81,7 +97,7 @@ def test_what_is_owed_never_expires_and_what_is_only_remembered_does(ledger: Red
     use_everything(ledger)
     with contextlib.closing(redis.Redis.from_url(redis_url)) as client:
         kinds = {bytes(key).decode().split(":")[1]: int(client.ttl(key)) for key in client.scan_iter(count=1000)}
-    mortal = {"tomb", "turn", "worker", "workers", "rest", "claim"}
+    mortal = {"tomb", "tombs", "turn", "worker", "workers", "rest", "claim"}
     assert {kind for kind, ttl in kinds.items() if ttl > 0} == mortal
     assert kinds.keys() - mortal >= {
         "parcel",

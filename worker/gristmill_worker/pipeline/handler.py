@@ -30,7 +30,7 @@ from collections import Counter
 from enum import StrEnum
 
 from gristmill.ingest.broker import messages_for
-from gristmill.ledger import Claim, UnreadableParcel, Verdict
+from gristmill.ledger import Begun, Claim, UnreadableParcel, Verdict
 from gristmill_schemas import Outcome
 from gristmill_schemas.errors import (
     CollectionNotFound,
@@ -137,9 +137,9 @@ class Handler:
             if self._draining.is_set():
                 raise ShuttingDown("draining before work on this parcel began")
             # Counted here and not when claimed: if the process dies, those that waited at the gate are innocent.
-            if not self._ledger.begin(claim):
+            if (begun := self._ledger.begin(claim)) is Begun.NO:
                 return Handled.DONE
-            verdict = self._pipeline.work(claim)
+            verdict = self._pipeline.work(claim, undeleted=begun is Begun.CLEAR)
         return self._close(claim, verdict)
 
     def _close(self, claim: Claim, verdict: Verdict) -> Handled:
@@ -166,8 +166,6 @@ class Handler:
     def _finish(self, claim: Claim, verdict: Verdict) -> None:
         if not self._ledger.finish(claim, verdict):
             log.info("parcel %s: another worker took it over; its verdict counts", claim.parcel.id)
-        # Whether or not this verdict counted: what became of our writes has been read back, and cleaned up after.
-        self._ledger.fulfil(claim.token)
 
     def _give_back(self, claim: Claim, *, refund: bool = True, error: str = "", delay_s: float = 0.0) -> Handled:
         try:

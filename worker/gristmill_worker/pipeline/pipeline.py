@@ -61,8 +61,12 @@ class Pipeline:
         self._sink = sink
         self._server_wait_s = commons.server_wait_s
 
-    def work(self, claim: Claim) -> Verdict:
+    def work(self, claim: Claim, *, undeleted: bool = False) -> Verdict:
         """Bring the documents and deletions of a claim to their ends.
+
+        Args:
+            claim: whose attempt is counted.
+            undeleted: no deletion was remembered, just now, in the collection that the parcel was accepted for.
 
         Returns:
             What became of each. Those that died, died of themselves as far as can be seen from here.
@@ -74,12 +78,13 @@ class Pipeline:
             DeviceFailed, NewerFormat, ShuttingDown.
         """
         try:
-            return self._work(claim, self._spec(claim.parcel))
+            spec = self._spec(claim.parcel)
+            return self._work(claim, spec, undeleted and spec.key == claim.parcel.collection_key)
         except CollectionNotFound:
             self._descriptions.forget(claim.parcel.collection)
             raise
 
-    def _work(self, claim: Claim, spec: CollectionSpec) -> Verdict:
+    def _work(self, claim: Claim, spec: CollectionSpec, undeleted: bool) -> Verdict:
         parcel = claim.parcel
         if spec.space.model_digest != parcel.model_digest:
             raise AnotherModel(spec.space)
@@ -88,11 +93,13 @@ class Pipeline:
             self._ledger.follow(parcel, spec.key)
         tally = Tally(claim, spec.key, self._clock)
         self._delete(spec, parcel, tally)
+        undeleted = undeleted and not parcel.deletions
         left = [Task(document, parcel.version_of(document), parcel.job_id) for document in parcel.documents]
         for _ in range(_MAX_ROUNDS):
             if not left:
                 return tally.verdict()
-            plans = self._survey(spec, left, tally)
+            plans = self._survey(spec, left, tally, undeleted)
+            undeleted = False
             prepared = self._prepare(spec, plans, tally)
             self._write(spec, plans, prepared, tally)
             left = self._confirm(spec, plans, prepared, tally)
@@ -134,10 +141,10 @@ class Pipeline:
             raise TakenOver
         return found
 
-    def _survey(self, spec: CollectionSpec, tasks: Sequence[Task], tally: Tally) -> list[_Plan]:
+    def _survey(self, spec: CollectionSpec, tasks: Sequence[Task], tally: Tally, undeleted: bool) -> list[_Plan]:
         """Read what is there, and decide; documents whose place is taken go to the dead letters."""
         plans = []
-        for task, held in zip(tasks, self._look(spec, tasks, leftovers=False), strict=True):
+        for task, held in zip(tasks, self._look(spec, tasks, leftovers=False, undeleted=undeleted), strict=True):
             if held.squatter is not None:
                 _bury_squatted(task, held.squatter, tally)
             else:
@@ -151,10 +158,12 @@ class Pipeline:
         *,
         leftovers: bool,
         expected: Mapping[str, PointSystem] | None = None,
+        undeleted: bool = False,
     ) -> list[Held]:
         keys = [task.key for task in tasks]
         sightings = self._sink.look(spec, tasks, leftovers=leftovers, expected=expected)
-        tombs = self._ledger.tombstones(spec.key, keys)
+        # After the points: who deletes writes the tombstone first, so of what was still there then, it takes care itself.
+        tombs = {} if undeleted else self._ledger.tombstones(spec.key, keys)
         return [
             Held(each.stored, tombs.get(key), each.others, each.squatter)
             for key, each in zip(keys, sightings, strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from gristmill.ledger import Claim, Ledger, Verdict
+from gristmill.ledger import Begun, Claim, Ledger, Verdict
 from gristmill_schemas import Intent, Parcel
 from gristmill_worker.waiting.patience import Patience
 
@@ -20,7 +20,7 @@ class PatientLedger:
         """See `Ledger.claim`."""
         return self._patience.call(lambda: self._ledger.claim(model_digest, lease_s))
 
-    def begin(self, claim: Claim) -> bool:
+    def begin(self, claim: Claim) -> Begun:
         """See `Ledger.begin`."""
         return self._patience.call(lambda: self._ledger.begin(claim))
 
@@ -43,10 +43,6 @@ class PatientLedger:
     def intend(self, intent: Intent) -> None:
         """See `Ledger.intend`."""
         self._patience.call(lambda: self._ledger.intend(intent))
-
-    def fulfil(self, token: str) -> None:
-        """See `Ledger.fulfil`."""
-        self._patience.call(lambda: self._ledger.fulfil(token))
 
     def reroute(self, claim: Claim, parcel: Parcel) -> bool:
         """See `Ledger.reroute`."""

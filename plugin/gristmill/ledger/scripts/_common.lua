@@ -21,7 +21,9 @@
 --   {P}:letters_of:<key>      zset    "<name on the roster>\0<letter id>" -> 0, to be read by name
 --   {P}:dead_counts   hash    "<error>:<collection>" -> letters; names every index above
 --   {P}:bared         string  died_at of the newest letter whose text has been forgotten
---   {P}:tomb:<key>:<point>   string version, with a time to live; <key> is CollectionSpec.key
+--   {P}:tombs:<key>        set     days since 1970 on which something was deleted, with a time to live; <key> is
+--                                  CollectionSpec.key
+--   {P}:tomb:<day>:<key>   hash    point id -> version that is deleted, with a time to live
 --   {P}:intents       zset    token of a claim -> when it said what it is about to write, capped
 --   {P}:intent:<token>  string  JSON of what, with the time to live of a tombstone
 --   {P}:clock         string  highest version given out

@@ -1,10 +1,31 @@
--- ARGV: collection, time to live in seconds, then (point id, version)... The highest version stays.
--- Versions have up to 63 bits and Lua numbers 53, so they are compared as strings: shorter is smaller, then by digits.
+-- ARGV: key of the collection, time to live in seconds, then (point id, version)... The highest version stays.
+-- One hash per day, since the fields of a hash have no time to live of their own before Redis 7.4: a tombstone lives for a day
+-- more at most. Versions have up to 63 bits and Lua numbers 53, so they are compared as strings: shorter is smaller, then by
+-- digits.
 also_when_memory_is_full()
-for i = 3, #ARGV, 2 do
-  local tomb, version = P .. ':tomb:' .. ARGV[1] .. ':' .. ARGV[i], ARGV[i + 1]
-  local old = redis.call('GET', tomb)
-  if old and (#old > #version or (#old == #version and old > version)) then version = old end
-  redis.call('SET', tomb, version, 'EX', ARGV[2])
+local index, today = P .. ':tombs:' .. ARGV[1], whole(math.floor(now_us() / 86400000000))
+local days = redis.call('SMEMBERS', index)
+
+local function buried_on(day)
+  return P .. ':tomb:' .. day .. ':' .. ARGV[1]
 end
+
+local function lives_on(key)
+  if redis.call('PTTL', key) < 1000 * ARGV[2] then redis.call('EXPIRE', key, ARGV[2]) end
+end
+
+for i = 3, #ARGV, 2 do
+  local version = ARGV[i + 1]
+  for _, day in ipairs(days) do
+    local old = redis.call('HGET', buried_on(day), ARGV[i])
+    if old and (#old > #version or (#old == #version and old > version)) then version = old end
+  end
+  redis.call('HSET', buried_on(today), ARGV[i], version)
+end
+for _, day in ipairs(days) do
+  if redis.call('EXISTS', buried_on(day)) == 0 then redis.call('SREM', index, day) end
+end
+redis.call('SADD', index, today)
+lives_on(buried_on(today))
+lives_on(index)
 return 1

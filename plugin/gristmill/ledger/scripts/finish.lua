@@ -1,5 +1,8 @@
 -- ARGV: parcel id, token, number of counters, (counter, amount)..., then
 --       (letter id, body, error, collection, key, name of the document)... Returns 1, or 0 for anybody but the holder.
+--       Whoever it is, its intent is over: it has read back what became of its writes.
+redis.call('ZREM', P .. ':intents', ARGV[2])
+redis.call('DEL', P .. ':intent:' .. ARGV[2])
 local parcel = P .. ':parcel:' .. ARGV[1]
 if not holds(parcel, ARGV[2]) then return 0 end
 local now, job, last = now_us(), redis.call('HGET', parcel, 'job'), 3 + 2 * ARGV[3]
