@@ -18,6 +18,9 @@ from services import QdrantServer, RedisServer, Server, ServiceMissing
 from services.redis import DATABASES
 from services.sentinel import SentinelServer
 
+# Read once, when the hub's client is imported; the workers that tests start inherit it. No test needs the real hub.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
 SERVER_FIXTURES = {"redis_server", "qdrant_server", "make_redis", "make_qdrant", "make_sentinel"}
 S = TypeVar("S", bound=Server)
 _databases = itertools.cycle(range(1, DATABASES))

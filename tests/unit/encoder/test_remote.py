@@ -23,7 +23,8 @@ from gristmill_worker.batching.batcher import Batcher, Row, encode_all, stacked
 from gristmill_worker.encoder import open_encoder
 from gristmill_worker.encoder.hash_encoder import HashEncoder
 from gristmill_worker.encoder.remote.api import Api
-from gristmill_worker.encoder.remote.encoder import MAX_TEXTS, RemoteEncoder, estimate_tokens
+from gristmill_worker.encoder.remote.counting import estimate_tokens
+from gristmill_worker.encoder.remote.encoder import MAX_TEXTS, RemoteEncoder
 from gristmill_worker.pipeline.engine import load_encoder
 from gristmill_worker.settings import WorkerSettings
 

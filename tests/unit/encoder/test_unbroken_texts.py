@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tokenizers import Regex, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Backend
 
-from gristmill_worker.encoder.local.tokenizing import Tokenizer
+from gristmill_worker.encoder.tokenizing import Tokenizer
 from models import CORPUS
 
 pytestmark = pytest.mark.slow

@@ -14,11 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill_schemas import EncoderInfo
+from gristmill_schemas.errors import EncodingFailed
 
 #: What `Encoder.device` says where the model runs behind a server: what ails it is waited for, not cured by a new process.
 REMOTE: Final = "remote"
 #: float32, shape (B, D), one row per text.
 Vectors = npt.NDArray[np.float32]
+
+
+class StaleTokens(EncodingFailed):
+    """The text was tokenized before it was known how much of it is read. Tokenized again, it says whether it fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,7 @@ class Encoder(Protocol):
         Raises:
             AcceleratorOutOfMemory: the batch did not fit.
             Unavailable: the model's server is away.
+            StaleTokens: a text of the batch is to be tokenized again.
             EncodingFailed, or anything else: the batch failed. Whose fault it is, a text's or the device's, cannot be seen
                 from here; the batcher finds out.
             Each from this call or from the returned one.

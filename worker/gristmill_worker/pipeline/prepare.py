@@ -22,7 +22,7 @@ from gristmill_schemas.errors import EncodingFailed, Unavailable
 from gristmill_schemas.limits import MAX_CHUNKS
 from gristmill_worker.batching.batcher import Batcher, Row, stacked
 from gristmill_worker.batching.idle_clock import IdleClock, Stage
-from gristmill_worker.encoder.base import Encoder, TokenizedText
+from gristmill_worker.encoder.base import Encoder, StaleTokens, TokenizedText
 from gristmill_worker.encoder.pooling import cut
 from gristmill_worker.pipeline.fence import Task
 from gristmill_worker.pipeline.sink import Point
@@ -117,7 +117,12 @@ class Preparer:
         vectors = cut(
             stacked(theirs, self._encoder.info.dimensions), spec.space.dimensions, normalize=spec.space.normalize
         )
-        return _points(spec, encoded, vectors, claim, self._clock.now()), failed
+        prepared = _points(spec, encoded, vectors, claim, self._clock.now())
+        if stale := [task for task, error in failed if isinstance(error, StaleTokens)]:
+            # Ends: what is tokenized now says whether it fits, and is stale again only if the window has shrunk again.
+            anew, failed_anew = self.prepare(spec, stale, claim)
+            return prepared + anew, [each for each in failed if not isinstance(each[1], StaleTokens)] + failed_anew
+        return prepared, failed
 
     def _encode(self, texts: Sequence[TokenizedText], progress: Callable[[int], None]) -> list[Row]:
         """A row per text. While the model's server is away this waits, and then asks only for what is still missing."""

@@ -20,13 +20,13 @@ from gristmill_schemas.errors import InvalidInput, ModelUnavailable
 from gristmill_worker.encoder.local import random_model
 from gristmill_worker.encoder.local.cpu_fusing import fusable
 from gristmill_worker.encoder.local.head import Head, weights_of
-from gristmill_worker.encoder.local.tokenizing import Tokenizer
 from gristmill_worker.encoder.model.architecture import check_known
 from gristmill_worker.encoder.model.digest import weight_files
 from gristmill_worker.encoder.model.find import locate
 from gristmill_worker.encoder.model.fit import check_fit, check_numbers, check_values, check_vocabulary
 from gristmill_worker.encoder.model.modules import WAY_OUT, read_json
 from gristmill_worker.encoder.model.recipe import Overrides, Recipe, read_recipe
+from gristmill_worker.encoder.tokenizing import Tokenizer
 from gristmill_worker.phases import phase
 
 log = logging.getLogger(__name__)

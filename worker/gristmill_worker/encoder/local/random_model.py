@@ -12,8 +12,8 @@ import torch
 
 from gristmill_schemas import EncoderInfo, Pooling
 from gristmill_schemas.errors import InvalidInput
-from gristmill_worker.encoder.local.tokenizing import Tokenizer
 from gristmill_worker.encoder.model.families import QWEN3_TASK, instruct
+from gristmill_worker.encoder.tokenizing import Tokenizer
 
 #: Qwen/Qwen3-Embedding-0.6B's config.json.
 QWEN3_06B: Final[dict[str, Any]] = {

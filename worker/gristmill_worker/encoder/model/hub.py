@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 #: Only what loading needs, with modules such as `2_Dense` and the card that says which model it is: no ONNX, OpenVINO,
 #: TensorFlow or Flax copies of the weights.
 _NEEDED: Final = ("*.json", "*.txt", "*.model", "model*.safetensors", "[0-9]_*/*", "README.md")
+_TOKENIZER: Final = "tokenizer.json"
+#: Seconds that the hub gets to answer where a start can do without it.
+_LOOK_S: Final = 5.0
 #: What people mean when they mistype.
 KNOWN: Final = (
     "Alibaba-NLP/gte-modernbert-base",
@@ -84,6 +87,41 @@ def snapshot(model: str, revision: str | None, told: Callable[[str], None], *, c
         # Without its causes: four tracebacks of HTTP libraries hide the one sentence that helps.
         raise ModelUnavailable(_why_not(model, revision, error), model=model) from None
     return folder
+
+
+def tokenizer_file(model: str) -> Path:
+    """The `tokenizer.json` of a hub model, and nothing else of it: out of the hub's cache, else fetched now.
+
+    Raises:
+        ModelUnavailable: why there is none, in a few words.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(model, _TOKENIZER, local_files_only=True))
+    except LocalEntryNotFoundError:
+        log.debug("%s: no %s in the hub's cache", model, _TOKENIZER)
+    try:
+        # First, since the download tries for half a minute to reach a hub that is not there.
+        get_hf_file_metadata(hf_hub_url(model, _TOKENIZER), timeout=_LOOK_S)
+        return Path(hf_hub_download(model, _TOKENIZER, tqdm_class=_bar(lambda _: None)))
+    except Exception as error:
+        log.debug("%s of %s could not be fetched", _TOKENIZER, model, exc_info=True)
+        raise ModelUnavailable(_why_no_tokenizer(error), model=model) from None
+
+
+def _why_no_tokenizer(error: Exception) -> str:
+    from huggingface_hub.errors import GatedRepoError, RemoteEntryNotFoundError, RepositoryNotFoundError
+
+    match error:
+        case GatedRepoError():
+            return "it is gated: accept its terms on the hub, then set HF_TOKEN to that account's token"
+        case RepositoryNotFoundError():
+            return f"the hub ({_endpoint()}) knows no such model"
+        case RemoteEntryNotFoundError():
+            return f"the hub has no {_TOKENIZER} of it"
+    return _reason(error)
 
 
 def _why_not(model: str, revision: str | None, error: Exception) -> str:

@@ -6,35 +6,32 @@ or several smaller ones where the server takes fewer texts; how many it takes is
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from threading import Lock
 from typing import Final
 
 import numpy as np
 
 from gristmill_schemas import EncoderInfo
 from gristmill_schemas.errors import EncodingFailed, Unavailable
-from gristmill_worker.encoder.base import REMOTE, BatchLimits, TokenizedText, Vectors
-from gristmill_worker.encoder.chunking import Spans, counted_chunks
+from gristmill_worker.encoder.base import REMOTE, BatchLimits, StaleTokens, TokenizedText, Vectors
+from gristmill_worker.encoder.chunking import Spans
 from gristmill_worker.encoder.remote.api import Api
+from gristmill_worker.encoder.remote.counting import Counting, Estimate
 from gristmill_worker.encoder.remote.refusals import BatchRefused
+from gristmill_worker.encoder.remote.window import silent_window
 
-_NO_IDS: Final = np.empty(0, dtype=np.int32)
+log = logging.getLogger(__name__)
+
 #: Requests in flight; servers batch across requests, and more than a few only queue there.
 IN_FLIGHT: Final = 8
 #: Texts per request; TEI's default limit is 32.
 MAX_TEXTS: Final = 32
 #: Tokens per request.
 MAX_TOKENS: Final = 8_192
-
-
-def estimate_tokens(text: str) -> int:
-    """Tokens of a text where no tokenizer is at hand: one per CJK character, one per four other bytes."""
-    if text.isascii():
-        return len(text) // 4 + 3
-    wide = sum(character > "\u2e7f" for character in text)
-    return wide + (len(text) - wide) // 3 + 3
 
 
 class RemoteEncoder:
@@ -47,46 +44,42 @@ class RemoteEncoder:
         self,
         api: Api,
         info: EncoderInfo,
+        counting: Counting | None = None,
         *,
         budget_tokens: int = MAX_TOKENS,
-        silent_window: int | None = None,
+        usage_counts: bool = False,
     ) -> None:
         """Speak to a server.
 
         Args:
             api: the model at its server.
             info: what the model is; `open_remote` finds out.
-            budget_tokens: most estimated tokens per request.
-            silent_window: tokens behind which it passes over the rest of a text without a word, if it does.
+            counting: how long texts are, and where they are cut; None estimates.
+            budget_tokens: most tokens per request.
+            usage_counts: whether what the server calls its usage is the tokens that it read.
         """
-        self._silent_window = silent_window
         self.info = info
         self.limits = BatchLimits(budget_tokens, texts=MAX_TEXTS, in_flight=IN_FLIGHT)
         self._api = api
+        self._counting = counting or Estimate()
+        self._usage_counts = usage_counts
+        self._looking = Lock()
         #: Most texts that the server takes in one request, once it has refused more.
         self._most: int | None = None
         # One more than bulk work keeps busy, so that a query does not wait for a thread.
         self._threads = ThreadPoolExecutor(IN_FLIGHT + 1, thread_name_prefix="gristmill-remote")
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
-        """Estimate the cost only: the server tokenizes.
+        """Count only: the server makes its own tokens.
 
-        What is too long for it, it refuses. Where it cuts silently instead, a text that seems too long counts as truncated,
-        so that its collection's policy decides, and receipts tell.
+        What is too long for it, it refuses. Where it cuts silently instead, or the window is known and texts can be counted,
+        a text that is too long counts as truncated, so that its collection's policy decides, and receipts tell.
         """
-        return [self._record(text) for text in texts]
-
-    def _record(self, text: str) -> TokenizedText:
-        count = estimate_tokens(text)
-        cut = self._silent_window is not None and count > self._silent_window
-        return TokenizedText(text, _NO_IDS, count, truncated=cut)
+        return self._counting.tokenize(texts)
 
     def chunk(self, text: str, size: int, overlap: int) -> Spans:
-        """Spans of at most `size` estimated tokens; see the protocol."""
-        size = min(size, self.info.max_tokens, self._silent_window or size)
-        if estimate_tokens(text) <= size:
-            return [(0, len(text))]
-        return counted_chunks(text, estimate_tokens, size, overlap) or [(0, len(text))]
+        """Spans of at most `size` tokens; see the protocol."""
+        return self._counting.chunk(text, min(size, self.info.max_tokens), overlap)
 
     def encode(self, batch: Sequence[TokenizedText]) -> Vectors:
         """See `Encoder.encode`."""
@@ -97,6 +90,7 @@ class RemoteEncoder:
 
         Raises:
             Unavailable: the server is away, overloaded, or answers what is no answer.
+            StaleTokens: it reads only the beginning of a text, which was not known when the text was tokenized.
             EncodingFailed: it blames the texts.
         """
         if not batch:
@@ -121,8 +115,9 @@ class RemoteEncoder:
         most = self._most or len(batch)
         if len(batch) > most:
             return np.concatenate([self._embedded(batch[at : at + most]) for at in range(0, len(batch), most)])
+        self._check_window(batch)
         try:
-            return self._api.embed([item.text for item in batch]).vectors
+            answer = self._api.embed([item.text for item in batch])
         except BatchRefused as error:
             if len(batch) == 1:
                 raise EncodingFailed(str(error)) from error
@@ -130,6 +125,42 @@ class RemoteEncoder:
             middle = (len(batch) + 1) // 2
             parts = [batch] if error.counted else [batch[:middle], batch[middle:]]
             return np.concatenate([self._embedded(part) for part in parts])
+        if self._usage_counts and answer.tokens is not None and answer.tokens < sum(map(self._counting.least, batch)):
+            self._look_for_window(batch)
+        return answer.vectors
+
+    def _check_window(self, batch: Sequence[TokenizedText]) -> None:
+        window = self._counting.window
+        longest = max((item.n_tokens for item in batch if not item.truncated), default=0)
+        if window is not None and longest > window:
+            raise StaleTokens(
+                f"text: {self._api.name} at {self._api.address} reads about {window} tokens of it, got {longest}; shorten "
+                "it, have it cut into chunks, or give that server a larger window"
+            )
+
+    def _look_for_window(self, batch: Sequence[TokenizedText]) -> None:
+        """The server counted fewer tokens than it was sent: find out whether it passes over the rest of a text.
+
+        The count is a sum and says of no text that it was cut; whether any was, vectors say.
+        """
+        with self._looking:
+            self._check_window(batch)  # what another thread has just found
+            if not self._usage_counts:
+                return
+            try:
+                found = silent_window(self._api, max(item.n_tokens for item in batch))
+            except EncodingFailed:
+                found = None
+            if found is None:
+                self._usage_counts = False
+                log.info(
+                    "%s at %s counts tokens in its own way, and reads all: its counts are left alone",
+                    self._api.name,
+                    self._api.address,
+                )
+                return
+            self._counting.window = found
+        self._check_window(batch)
 
     def _learn(self, refused: BatchRefused, batch: Sequence[TokenizedText]) -> None:
         """Let later batches be smaller than one that the server refused."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from typing import Any, Final
 
 import httpx
@@ -13,14 +14,21 @@ from gristmill_schemas.errors import EncodingFailed, GristmillError, InvalidInpu
 from gristmill_schemas.redaction import remember_url, without_secrets
 from gristmill_worker.encoder.model.families import family_of
 from gristmill_worker.encoder.model.recipe import Overrides
-from gristmill_worker.encoder.remote.api import Api
+from gristmill_worker.encoder.remote.api import Answer, Api
+from gristmill_worker.encoder.remote.counting import Counting, Estimate, Exact, agree, tokenizer_of
 from gristmill_worker.encoder.remote.encoder import MAX_TOKENS, RemoteEncoder
 from gristmill_worker.encoder.remote.refusals import NoSuchModel
 from gristmill_worker.encoder.remote.window import probed_window
 
+log = logging.getLogger(__name__)
+
 #: Seconds for one answer; a server that is loaded beyond that should say 429 or 503.
 _ANSWER_S: Final = 120.0
 _CONNECT_S: Final = 5.0
+#: What a server is asked first.
+_PROBE: Final = "The old mill by the river grinds the grain of the whole valley into flour, day after day."
+#: Its words. Other counts of it, such as one for each character or each text, are not between once and twice that.
+_WORDS: Final = len(_PROBE.split())
 #: Names of models shown where one was mistyped.
 _NAMED: Final = 10
 
@@ -41,12 +49,13 @@ def open_remote(
     api = Api(_open_client(base, api_key), name)
     try:
         api.name = name or _only_model(api)
-        info = _info(api, overrides or Overrides())
-        window = probed_window(api, info.max_tokens)
+        probed = _probe(api)
+        info = _info(api, overrides or Overrides(), probed.vectors.shape[1])
+        counting, usage_counts = _counting(api, info, overrides or Overrides(), probed.tokens)
     except Exception:
         api.close()
         raise
-    return RemoteEncoder(api, info, budget_tokens=budget_tokens or MAX_TOKENS, silent_window=window)
+    return RemoteEncoder(api, info, counting, budget_tokens=budget_tokens or MAX_TOKENS, usage_counts=usage_counts)
 
 
 def _open_client(base: str, api_key: str | None) -> httpx.Client:
@@ -77,10 +86,10 @@ def _address(base: str) -> httpx.URL:
     return address
 
 
-def _probe(api: Api) -> int:
-    """The size of the model's vectors, found by asking for one."""
+def _probe(api: Api) -> Answer:
+    """What the server makes of a sentence: the size of its vectors, and how it counts tokens."""
     try:
-        return int(api.embed(["probe"]).vectors.shape[1])
+        return api.embed([_PROBE])
     except NoSuchModel as error:
         raise ModelUnavailable(f"{error}{_served(api)}", model=api.name) from error
     except EncodingFailed as error:
@@ -96,7 +105,7 @@ def _served(api: Api) -> str:
     return f": it serves {', '.join(sorted(names)[:_NAMED])}" if names else ""
 
 
-def _info(api: Api, overrides: Overrides) -> EncoderInfo:
+def _info(api: Api, overrides: Overrides, dimensions: int) -> EncoderInfo:
     family = family_of(api.name)
     fields: dict[str, Any] = {"templates": family.templates} if family else {}
     if overrides.templates:
@@ -106,13 +115,40 @@ def _info(api: Api, overrides: Overrides) -> EncoderInfo:
         model=f"{api.address}#{api.name}",
         digest="remote-" + hashlib.sha256(api.name.encode()).hexdigest()[:25],
         pooling=overrides.pooling or (family.pooling if family else Pooling.MEAN),
-        dimensions=_probe(api),
+        dimensions=dimensions,
         min_dimensions=family.min_dimensions if family else None,
         normalize=overrides.normalize is not False,
         max_tokens=overrides.max_tokens or (family and family.max_tokens) or 8_192,
         instruction_aware=bool(family and family.instruction_aware),
         **fields,
     )
+
+
+def _counting(api: Api, info: EncoderInfo, overrides: Overrides, counted: int | None) -> tuple[Counting, bool]:
+    """How lengths are found for this server, and whether what it counts (`counted`, in the probe) are the tokens it read."""
+    silent = probed_window(api, info.max_tokens)
+    are_tokens = counted is not None and _WORDS <= counted <= 2 * _WORDS
+    tokenizer = tokenizer_of(api.name)
+    if tokenizer is None:
+        return Estimate(silent), are_tokens
+    here = tokenizer.tokenize([_PROBE])[0].n_tokens
+    agreed = counted is not None and agree(counted, here)
+    if are_tokens and not agreed:
+        log.warning(
+            "%s at %s counts %s tokens in a sentence, and the tokenizer of that name %d: it is another model's, and lengths "
+            "are estimated; serve the model under its own name",
+            api.name,
+            api.address,
+            counted,
+            here,
+        )
+        return Estimate(silent), are_tokens
+    family = family_of(api.name)
+    known = [each for each in (silent, overrides.max_tokens, family and family.max_tokens) if each]
+    template = info.templates.document.replace("{text}", "")
+    # What the server adds to each text and `tokenizer.json` does not, such as an end of text.
+    added = max(0, counted - here) if counted is not None and agreed else 0
+    return Exact(tokenizer, min(known) - added if known else None, template=template), agreed
 
 
 def _only_model(api: Api) -> str:

@@ -69,7 +69,7 @@ class Tokenizer:
         """
         folder, window = recipe.transformer, recipe.info.max_tokens
         if recipe.static:
-            return cls(_static_backend(folder), window, special=False)
+            return cls(_backend(folder / "tokenizer.json"), window, special=False)
         tokenizer = _fast(recipe)
         backend = tokenizer.backend_tokenizer
         if recipe.lower_case:
@@ -77,6 +77,15 @@ class Tokenizer:
         if recipe.end:
             _append(backend, recipe)
         return cls(backend, window, keeps_end=tokenizer.truncation_side == "left", prompts=not recipe.include_prompt)
+
+    @classmethod
+    def read(cls, file: Path, max_tokens: int) -> Tokenizer:
+        """A tokenizer by its `tokenizer.json` alone, without transformers: what model servers count with.
+
+        Raises:
+            ModelUnavailable: the file cannot be read.
+        """
+        return cls(_backend(file), max_tokens)
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         """One record per text, in order; ids int32 (T,), T from `n_special` to `max_tokens`."""
@@ -118,6 +127,19 @@ class Tokenizer:
         if self._keeps_end:
             return ids[: self._before] + ids[len(ids) - (self.max_tokens - self._before) :]
         return ids[: self.max_tokens - self._after] + ids[len(ids) - self._after :]
+
+    def fitting(self, text: str) -> str:
+        """So much of a text as has at most `max_tokens` tokens, special ones included, ending where a token ends."""
+        looked_at = self._beginning(text, self.max_tokens)
+        encoding = self.backend.encode(looked_at, add_special_tokens=False)
+        ends = [end for _, end in encoding.offsets]
+        room = max(0, self.max_tokens - self.n_special)
+        # A word that is cut may have more tokens than the part of it had in the whole.
+        while (
+            room and self.count(kept := looked_at[: ends[min(room, len(ends)) - 1]]) > self.max_tokens - self.n_special
+        ):
+            room -= 1
+        return kept if room else ""
 
     def count(self, text: str) -> int:
         """Tokens of a text without special tokens."""
@@ -182,13 +204,13 @@ def _fast(recipe: Recipe) -> Any:
     return tokenizer
 
 
-def _static_backend(folder: Path) -> Any:
+def _backend(file: Path) -> Any:
     from tokenizers import Tokenizer as Backend
 
     try:
-        return Backend.from_file(str(folder / "tokenizer.json"))
+        return Backend.from_file(str(file))
     except Exception as error:  # the library raises bare Exceptions
-        raise ModelUnavailable(f"{folder}: expected a readable tokenizer.json: {error}; fetch it again") from error
+        raise ModelUnavailable(f"{file.parent}: expected a readable tokenizer.json: {error}; fetch it again") from error
 
 
 def _lower(backend: Any) -> None:
