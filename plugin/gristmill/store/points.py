@@ -121,31 +121,67 @@ def read_systems(
         expected: what points most likely hold, by id. Where one does, that is what is returned, instead of a copy which
             costs several times as much as the comparison.
     """
-    expected = expected or {}
     if not speaks_grpc(store):
         points = store.retrieve(collection, ids=list(ids), with_payload=[SYSTEM_KEY], with_vectors=False)
         return {str(point.id): read_system(point.payload) for point in points}
-    request = grpc.GetPoints(
-        collection_name=collection,
-        ids=[grpc.PointId(uuid=each) for each in ids],
-        with_payload=grpc.WithPayloadSelector(include=grpc.PayloadIncludeSelector(fields=[SYSTEM_KEY])),
-        with_vectors=grpc.WithVectorsSelector(enable=False),
-    )
-    remote = cast("QdrantRemote", store._client)
-    answer = remote.grpc_points.Get(request, timeout=remote._timeout)
     found: dict[str, PointSystem | Foreign] = {}
-    for point in answer.result:
-        likely = expected.get(point.id.uuid)
-        holds = likely is not None and _holds(point.payload, likely)
-        found[point.id.uuid] = likely if likely and holds else read_system(grpc_to_payload(point.payload))
+    if expected:
+        there = _get(store, collection, ids, _COMPARED)
+        found = {each.id.uuid: expected[each.id.uuid] for each in there if _holds(each, expected.get(each.id.uuid))}
+        ids = [each.id.uuid for each in there if each.id.uuid not in found]
+    if ids:
+        whole = _get(store, collection, ids, [SYSTEM_KEY])
+        found |= {each.id.uuid: read_system(grpc_to_payload(each.payload)) for each in whole}
     return found
 
 
-def _holds(payload: Mapping[str, grpc.Value], system: PointSystem) -> bool:
-    """Whether a payload has this very record, by all its fields that two writes of one document may differ in."""
-    if SYSTEM_KEY not in payload:
+def read_unchanged(
+    store: QdrantClient, collection: str, wanted: Mapping[str, tuple[str, int]], space: str
+) -> tuple[dict[str, int], list[str]]:
+    """Which documents are there as they are wanted, only older: the question whose answer is mostly all, or mostly none.
+
+    Args:
+        store: server or local mode.
+        collection: physical name.
+        wanted: etag and version of documents, by the ids of their first points.
+        space: fingerprint that their points should have.
+
+    Returns:
+        The versions of those documents that have one chunk, with this etag and space, and an older version; and the ids of
+        the other points that are there, whatever they are.
+    """
+    if not speaks_grpc(store):
+        return {}, list(wanted)
+    versions: dict[str, int] = {}
+    others: list[str] = []
+    for point in _get(store, collection, list(wanted), _DECIDING):
+        (etag, newer), held = wanted[point.id.uuid], point.payload[SYSTEM_KEY].struct_value.fields
+        version = held["version"].integer_value
+        same = held["etag"].string_value == etag and held["space"].string_value == space
+        if same and 0 < version < newer and "chunks" not in held and "format" not in held:
+            versions[point.id.uuid] = version
+        else:
+            others.append(point.id.uuid)
+    return versions, others
+
+
+def _get(store: QdrantClient, collection: str, ids: Sequence[str], fields: Sequence[str]) -> list[grpc.RetrievedPoint]:
+    """Points with some fields of their payload, as they come over the wire."""
+    request = grpc.GetPoints(
+        collection_name=collection,
+        ids=[grpc.PointId(uuid=each) for each in ids],
+        with_payload=grpc.WithPayloadSelector(include=grpc.PayloadIncludeSelector(fields=fields)),
+        with_vectors=grpc.WithVectorsSelector(enable=False),
+    )
+    remote = cast("QdrantRemote", store._client)
+    return list(remote.grpc_points.Get(request, timeout=remote._timeout).result)
+
+
+def _holds(point: grpc.RetrievedPoint, system: PointSystem | None) -> bool:
+    """Whether a point has this very record, by all its fields that two writes of one document may differ in."""
+    if system is None:
         return False
-    held = payload[SYSTEM_KEY].struct_value.fields
+    held = point.payload[SYSTEM_KEY].struct_value.fields
     return (
         held.get("version", _NOTHING).integer_value == system.version
         and held.get("etag", _NOTHING).string_value == system.etag
@@ -158,6 +194,9 @@ def _holds(payload: Mapping[str, grpc.Value], system: PointSystem) -> bool:
 
 
 _NOTHING = grpc.Value()
+#: What `_holds` compares, and what tells whether a document is unchanged: a third of a record, and of the cost of its way.
+_COMPARED = [f"{SYSTEM_KEY}.{name}" for name in ("version", "etag", "space", "job", "tokens", "chunks", "format")]
+_DECIDING = [f"{SYSTEM_KEY}.{name}" for name in ("version", "etag", "space", "chunks", "format")]
 
 
 def look_up(store: QdrantClient, collection: str, ids: Sequence[str]) -> dict[str, Seen]:

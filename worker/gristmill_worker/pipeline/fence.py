@@ -45,12 +45,32 @@ class Task:
         return point_id(self.document.id, self.document.tenant, chunk) if chunk else self.key
 
 
+@dataclass(slots=True)
+class Unchanged:
+    """What is known of a document's only chunk where it was found to hold what it should: nothing else was read of it."""
+
+    id: str
+    tenant: str | None
+    version: int
+    text_hash: str
+    etag: str
+    space: str
+    chunk: int = 0
+    chunks: int = 1
+
+    @classmethod
+    def of(cls, task: Task, version: int, space: str) -> Unchanged:
+        """A task's document, at the version that was found."""
+        document = task.document
+        return cls(document.id, document.tenant, version, task.text_hash, task.etag, space)
+
+
 @dataclass(frozen=True, slots=True)
 class Held:
     """What Qdrant and the ledger hold of one document."""
 
     #: System payload of chunk 0, or None where there is no such point.
-    stored: PointSystem | None
+    stored: PointSystem | Unchanged | None
     #: Version of its deletion, or None where it was not deleted.
     tombstone: int | None
     #: Those of the chunks from 1 on that exist; afterwards also one beyond the document's end, a leftover.
@@ -127,7 +147,7 @@ def outcome(task: Task, action: Action, held: Held, fingerprint: str) -> Outcome
             return Outcome.SKIPPED
         case Action.SETTLE if action is Action.SETTLE:
             # There before we came: by an earlier delivery of this job, or by another that said the same.
-            return Outcome.STORED if held.stored and held.stored.job == task.job_id else Outcome.SKIPPED
+            return Outcome.STORED if getattr(held.stored, "job", None) == task.job_id else Outcome.SKIPPED
         case Action.SETTLE:
             return Outcome.STORED
     return None

@@ -18,7 +18,7 @@ from gristmill_schemas import CollectionSpec, Intent, Outcome, Parcel, PointSyst
 from gristmill_schemas.errors import CollectionNotFound, GristmillError, InvalidInput, StoreUnfit
 from gristmill_worker.pipeline.commons import Commons
 from gristmill_worker.pipeline.descriptions import Descriptions
-from gristmill_worker.pipeline.fence import Action, Held, Task, decide, leaves_chunks, outcome
+from gristmill_worker.pipeline.fence import Action, Held, Task, Unchanged, decide, leaves_chunks, outcome
 from gristmill_worker.pipeline.prepare import Prepared, Preparer
 from gristmill_worker.pipeline.sink import Point, Sink
 from gristmill_worker.pipeline.tally import Tally
@@ -144,7 +144,10 @@ class Pipeline:
     def _survey(self, spec: CollectionSpec, tasks: Sequence[Task], tally: Tally, undeleted: bool) -> list[_Plan]:
         """Read what is there, and decide; documents whose place is taken go to the dead letters."""
         plans = []
-        for task, held in zip(tasks, self._look(spec, tasks, leftovers=False, undeleted=undeleted), strict=True):
+        # Where it is this very version already, it matters who wrote it: that is read in full.
+        older = {task.key: task.version for task in tasks}
+        looks = self._look(spec, tasks, leftovers=False, unchanged=older, undeleted=undeleted)
+        for task, held in zip(tasks, looks, strict=True):
             if held.squatter is not None:
                 _bury_squatted(task, held.squatter, tally)
             else:
@@ -158,10 +161,11 @@ class Pipeline:
         *,
         leftovers: bool,
         expected: Mapping[str, PointSystem] | None = None,
+        unchanged: Mapping[str, int] | None = None,
         undeleted: bool = False,
     ) -> list[Held]:
         keys = [task.key for task in tasks]
-        sightings = self._sink.look(spec, tasks, leftovers=leftovers, expected=expected)
+        sightings = self._sink.look(spec, tasks, leftovers=leftovers, expected=expected, unchanged=unchanged)
         # After the points: who deletes writes the tombstone first, so of what was still there then, it takes care itself.
         tombs = {} if undeleted else self._ledger.tombstones(spec.key, keys)
         return [
@@ -195,7 +199,7 @@ class Pipeline:
         unchanged = [(p.task, p.before.stored) for p in plans if p.action is Action.TOUCH and p.before.stored]
         self._sink.touch(spec, unchanged)
         for plan in plans:
-            if plan.action is Action.METADATA and plan.before.stored:
+            if plan.action is Action.METADATA and isinstance(plan.before.stored, PointSystem):
                 self._sink.replace_metadata(spec, plan.task, plan.before.stored)
 
     def _intend(self, spec: CollectionSpec, prepared: Iterable[Prepared], claim: Claim) -> None:
@@ -218,8 +222,14 @@ class Pipeline:
         again: list[Task] = []
         # Only what has been written anew can have left something behind that nobody else will clear.
         written = any(plan.action is Action.ENCODE for plan in open_plans)
-        expected = _expected(open_plans, prepared)
-        after = self._look(spec, [plan.task for plan in open_plans], leftovers=written, expected=expected)
+        touched = {p.task.key: p.task.version + 1 for p in open_plans if isinstance(p.before.stored, Unchanged)}
+        after = self._look(
+            spec,
+            [plan.task for plan in open_plans],
+            leftovers=written,
+            expected=_expected(open_plans, prepared),
+            unchanged=touched,
+        )
         for plan, held in zip(open_plans, after, strict=True):
             if held.squatter is not None:
                 if plan.action is Action.ENCODE:
@@ -230,7 +240,7 @@ class Pipeline:
             if became is None:
                 again.append(plan.task)
                 continue
-            if became is not Outcome.STORED or held.stored is None:
+            if became is not Outcome.STORED or not isinstance(held.stored, PointSystem):
                 tally.outcomes[became] += 1
                 continue
             tally.store(held.stored)
@@ -257,7 +267,7 @@ def _expected(plans: Sequence[_Plan], prepared: Mapping[str, Prepared]) -> dict[
     for plan in plans:
         if item := prepared.get(plan.task.key):
             expected |= item.systems
-        elif plan.action is Action.TOUCH and plan.before.stored:
+        elif plan.action is Action.TOUCH and isinstance(plan.before.stored, PointSystem):
             expected[plan.task.key] = plan.before.stored.model_copy(update={"version": plan.task.version})
     return expected
 

@@ -223,32 +223,42 @@ def _points(
 ) -> list[Prepared]:
     """Documents with their vectors, float32 (sum of chunks, D), as they are to be written."""
     rows = iter(vectors)
-    return [_prepared(spec, each, [next(rows) for _ in each.texts], claim, stored_at) for each in cuts]
+    # What all points of a parcel say alike; each is a changed copy, which costs a third of a record made anew.
+    common = PointSystem(
+        id="",
+        version=0,
+        chunk=0,
+        text_hash="",
+        etag="",
+        space=spec.space.fingerprint,
+        job=claim.parcel.job_id,
+        stored_at=stored_at,
+        attempts=claim.attempts,
+    )
+    return [_prepared(spec, each, [next(rows) for _ in each.texts], common) for each in cuts]
 
 
 def _prepared(
-    spec: CollectionSpec, each: _Cut, vectors: Sequence[npt.NDArray[np.float32]], claim: Claim, stored_at: float
+    spec: CollectionSpec, each: _Cut, vectors: Sequence[npt.NDArray[np.float32]], common: PointSystem
 ) -> Prepared:
-    task, document = each.task, each.task.document
+    task, document, spans = each.task, each.task.document, each.spans
     tokens = sum(text.n_tokens for text in each.texts)
     truncated = any(text.truncated for text in each.texts)
     points, systems = [], {}
-    for chunk, (vector, span) in enumerate(zip(vectors, each.spans, strict=True)):
-        system = PointSystem(
-            id=document.id,
-            tenant=document.tenant,
-            version=task.version,
-            chunk=chunk,
-            chunks=len(each.spans),
-            span=span if len(each.spans) > 1 else None,
-            text_hash=task.text_hash,
-            etag=task.etag,
-            space=spec.space.fingerprint,
-            job=task.job_id,
-            stored_at=stored_at,
-            truncated=truncated,
-            tokens=tokens,
-            attempts=claim.attempts,
+    for chunk, (vector, span) in enumerate(zip(vectors, spans, strict=True)):
+        system = common.model_copy(
+            update={
+                "id": document.id,
+                "tenant": document.tenant,
+                "version": task.version,
+                "chunk": chunk,
+                "chunks": len(spans),
+                "span": span if len(spans) > 1 else None,
+                "text_hash": task.text_hash,
+                "etag": task.etag,
+                "truncated": truncated,
+                "tokens": tokens,
+            }
         )
         point = task.point_id(chunk)
         payload = payload_of(spec, document, system)

@@ -7,6 +7,7 @@ Every write is conditional on `stored version < mine`, in Qdrant itself, and ret
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,18 +20,28 @@ from google.protobuf.message import Error as ProtobufError
 from qdrant_client import QdrantClient, models
 
 from gristmill.store.connection import store_errors
-from gristmill.store.points import Foreign, number_bytes, payload_of, raise_versions, read_systems, upsert
+from gristmill.store.points import (
+    Foreign,
+    number_bytes,
+    payload_of,
+    raise_versions,
+    read_systems,
+    read_unchanged,
+    upsert,
+)
 from gristmill_schemas import CollectionSpec, PointSystem, point_id
 from gristmill_schemas.errors import RequestTooLarge, StoreRefused, StoreUnfit
 from gristmill_schemas.point import ETAG_PATH, ID_PATH, POINT_NAMESPACE, TENANT_PATH, VERSION_PATH
 from gristmill_schemas.validation import SYSTEM_KEY
 from gristmill_worker.batching.idle_clock import IdleClock, Stage
-from gristmill_worker.pipeline.fence import Task
+from gristmill_worker.pipeline.fence import Task, Unchanged
 from gristmill_worker.waiting.patience import Patience
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 K = TypeVar("K")
+#: What is read of a point.
+_Found = PointSystem | Unchanged | Foreign
 #: Id and tenant of a document.
 _Name = tuple[str, str | None]
 
@@ -56,7 +67,7 @@ class Sighting:
     """What Qdrant holds of one document."""
 
     #: Chunk 0, where there is one, and those of its other chunks that exist.
-    stored: PointSystem | None
+    stored: PointSystem | Unchanged | None
     others: tuple[PointSystem, ...]
     #: Why a point under one of its ids is not ours, where there is such a point.
     squatter: str | None
@@ -111,13 +122,13 @@ class Sink:
 
     def _read(
         self, spec: CollectionSpec, ids: Sequence[str], expected: Mapping[str, PointSystem] | None = None
-    ) -> dict[str, PointSystem | Foreign]:
+    ) -> dict[str, _Found]:
         """System payloads of the given points; absent points are absent. No vectors, no texts: cheap.
 
         Raises:
             NewerFormat: one of them is a newer Gristmill's, so this one cannot judge what to do with its document.
         """
-        found: dict[str, PointSystem | Foreign] = {}
+        found: dict[str, _Found] = {}
         for start in range(0, len(ids), _READ_POINTS):
             page = list(ids[start : start + _READ_POINTS])
             found |= self._ask(spec, functools.partial(read_systems, self._store, spec.physical, page, expected))
@@ -133,6 +144,7 @@ class Sink:
         *,
         leftovers: bool,
         expected: Mapping[str, PointSystem] | None = None,
+        unchanged: Mapping[str, int] | None = None,
     ) -> list[Sighting]:
         """What is there of each document: chunk 0, and those of its other chunks that exist.
 
@@ -144,17 +156,35 @@ class Sink:
             leftovers: look one chunk beyond each document's end as well; whatever is there belongs to no version that
                 is in force.
             expected: see `read_systems`.
+            unchanged: keys of documents that are likely there already, older than a version: no more is read of those than
+                it takes to see that.
         """
         # Most documents have one chunk, so the one beyond it is read along.
-        ids = [[task.key, task.point_id(1)] if leftovers else [task.key] for task in tasks]
-        near = len(ids[0]) if ids else 0
-        found = self._read(spec, [each for theirs in ids for each in theirs], expected)
-        for task, theirs in zip(tasks, ids, strict=True):
+        others = {task.key: [task.point_id(1)] if leftovers else [] for task in tasks}
+        found, there = self._glance(spec, tasks, unchanged or {})
+        keys = [key for key in others if key not in (unchanged or {})]
+        found |= self._read(spec, [*keys, *there, *itertools.chain.from_iterable(others.values())], expected)
+        further: list[str] = []
+        for task in tasks:
             first = found.get(task.key)
-            if isinstance(first, PointSystem):
-                theirs += map(task.point_id, range(near, first.chunks + leftovers))
-        found |= self._read(spec, [each for theirs in ids for each in theirs[near:]])
-        return [_sighting([found.get(each) for each in theirs]) for theirs in ids]
+            if isinstance(first, PointSystem) and first.chunks > 1:
+                more = [task.point_id(chunk) for chunk in range(1 + leftovers, first.chunks + leftovers)]
+                others[task.key] += more
+                further += more
+        found |= self._read(spec, further)
+        return [_sighting(found.get(task.key), [found.get(each) for each in others[task.key]]) for task in tasks]
+
+    def _glance(
+        self, spec: CollectionSpec, tasks: Sequence[Task], below: Mapping[str, int]
+    ) -> tuple[dict[str, _Found], list[str]]:
+        """Those of the given documents that are unchanged, and the ids of the others that are there."""
+        wanted = {task.key: (task.etag, below[task.key]) for task in tasks if task.key in below}
+        if not wanted:
+            return {}, []
+        space = spec.space.fingerprint
+        versions, there = self._ask(spec, functools.partial(read_unchanged, self._store, spec.physical, wanted, space))
+        same = (task for task in tasks if task.key in versions)
+        return {task.key: Unchanged.of(task, versions[task.key], space) for task in same}, there
 
     # writing
 
@@ -226,7 +256,7 @@ class Sink:
             )
         self._ask(spec, lambda: self._store.delete(spec.physical, [_PROBE_ID], wait=True))
 
-    def touch(self, spec: CollectionSpec, unchanged: Sequence[tuple[Task, PointSystem]]) -> None:
+    def touch(self, spec: CollectionSpec, unchanged: Sequence[tuple[Task, PointSystem | Unchanged]]) -> None:
         """Move the version of unchanged documents up, if they are still as they were looked at."""
         for version, group in _grouped(unchanged, lambda pair: pair[0].version):
             for part in slices(group, lambda pair: pair[1].chunks * _NAME_BYTES, self._request_bytes):
@@ -256,7 +286,7 @@ class Sink:
             )
         self._update(spec, operations)
 
-    def delete_leftovers(self, spec: CollectionSpec, winners: Sequence[PointSystem]) -> None:
+    def delete_leftovers(self, spec: CollectionSpec, winners: Sequence[PointSystem | Unchanged]) -> None:
         """Delete points of the winners' documents that are no newer and hold other content than the winner."""
         self._update(spec, deleting_leftovers(winners))
 
@@ -291,7 +321,7 @@ class Sink:
             self._apply(spec, operations[half:])
 
 
-def deleting_leftovers(winners: Sequence[PointSystem]) -> list[models.UpdateOperation]:
+def deleting_leftovers(winners: Sequence[PointSystem | Unchanged]) -> list[models.UpdateOperation]:
     """Operations of `Sink.delete_leftovers`.
 
     No newer rather than older: of two contents under one version, whoever lost chunk 0 must lose its other chunks.
@@ -317,12 +347,11 @@ def deleting_through(doomed: Sequence[tuple[str, str | None, int]]) -> list[mode
     return operations
 
 
-def _sighting(chunks: Sequence[PointSystem | Foreign | None]) -> Sighting:
-    first, *rest = chunks
-    if isinstance(first, PointSystem) and not any(rest):
+def _sighting(first: _Found | None, rest: Sequence[_Found | None]) -> Sighting:
+    if not isinstance(first, Foreign) and not any(rest):
         return Sighting(first, (), None)
-    squatter = next((each.problem for each in chunks if isinstance(each, Foreign)), None)
-    if not isinstance(first, PointSystem):
+    squatter = next((each.problem for each in (first, *rest) if isinstance(each, Foreign)), None)
+    if first is None or isinstance(first, Foreign):
         return Sighting(None, (), squatter)
     return Sighting(first, tuple(each for each in rest if isinstance(each, PointSystem)), squatter)
 
