@@ -113,7 +113,7 @@ def test_a_model_of_which_the_last_layer_was_trained_further_is_another(wides: d
     assert fingerprint(copy) != fingerprint(wides["BERT"])
 
 
-def test_pickled_weights_are_hashed_whole_too(wides: dict[str, Path], tmp_path: Path) -> None:
+def test_of_pickled_weights_every_tensor_counts_too(wides: dict[str, Path], tmp_path: Path) -> None:
     copy = shutil.copytree(wides["BERT"], tmp_path / "m")
     weights = load_file(copy / "model.safetensors")
     (copy / "model.safetensors").unlink()
@@ -195,6 +195,35 @@ def rewritten(folder: Path) -> None:
         path.write_text(json.dumps(turned, indent=4, ensure_ascii=False))
 
 
+def sharded(folder: Path) -> None:
+    """The weights in two files, every other tensor in the second, with the index that says so."""
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    for first, name in enumerate(names):
+        save_file({key: weights[key] for key in sorted(weights)[first::2]}, folder / name)
+    weight_map = {key: names[place % 2] for place, key in enumerate(sorted(weights))}
+    models.write_json(
+        folder / "model.safetensors.index.json", {"metadata": {"total_size": 1}, "weight_map": weight_map}
+    )
+
+
+def written_anew(folder: Path) -> None:
+    """The same tensors with another header."""
+    path = folder / "model.safetensors"
+    save_file(load_file(path), path, {"format": "pt", "made_by": "a converter"})
+
+
+def pickled(folder: Path) -> None:
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def left_out(path: Path, *keys: str) -> None:
+    content = json.loads(path.read_text())
+    models.write_json(path, {key: value for key, value in content.items() if key not in keys})
+
+
 def flags(folder: Path) -> None:
     (folder / "1_Pooling/config.json").unlink()
     said(folder / "1_Pooling/config.json", word_embedding_dimension=64, pooling_mode_mean_tokens=True)
@@ -213,6 +242,15 @@ def aged(folder: Path) -> None:
 
 SPELLINGS: dict[str, Callable[[Path], object]] = {
     "space and order": rewritten,
+    "shards": sharded,
+    "another header": written_anew,
+    "a pickle of the same tensors": pickled,
+    "defaults written out": lambda f: said(
+        f / "config.json", hidden_act="gelu", layer_norm_eps=1e-12, is_decoder=False, add_cross_attention=False),
+    "defaults left out": lambda f: left_out(
+        f / "config.json", "hidden_act", "layer_norm_eps", "type_vocab_size", "max_position_embeddings"),
+    "a setting that is empty": lambda f: said(f / "config.json", of_another_tool=None, pruned_heads={}),
+    "which end is cut, as usual": lambda f: said(f / "tokenizer_config.json", truncation_side="right"),
     "times": aged,
     "files that nothing reads": lambda f: (f / "README.md").write_text("Hello"),
     "the writing tool": lambda f: said(f / "config.json", transformers_version="0", torch_dtype="float16"),
@@ -236,6 +274,62 @@ def test_the_same_in_other_words_is_the_same_model(spelling: str, model_root: Pa
     copy = shutil.copytree(model_root / "bert", tmp_path / "another-name")
     SPELLINGS[spelling](copy)
     assert fingerprint(copy) == fingerprint(model_root / "bert")
+
+
+def swapped(folder: Path) -> None:
+    """Queries and keys of a layer have each other's weights."""
+    path, pair = folder / "model.safetensors", ("query.weight", "key.weight")
+    weights = load_file(path)
+    one, other = (f"encoder.layer.0.attention.self.{name}" for name in pair)
+    save_file({**weights, one: weights[other], other: weights[one]}, path)
+
+
+def reshaped(folder: Path) -> None:
+    path, name = folder / "model.safetensors", "encoder.layer.0.intermediate.dense.weight"
+    weights = load_file(path)
+    save_file({**weights, name: weights[name].reshape(weights[name].shape[::-1])}, path)
+
+
+def halved(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    save_file({name: value.half() for name, value in load_file(path).items()}, path)
+
+
+@pytest.mark.parametrize("change", [swapped, reshaped, halved])
+def test_the_same_bytes_elsewhere_or_meant_otherwise_are_another_model(
+    change: Callable[[Path], None], model_root: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(model_root / "bert", tmp_path / "m")
+    change(copy)
+    assert fingerprint(copy) != fingerprint(model_root / "bert")
+
+
+def test_what_follows_from_other_settings_may_be_written_out(qwen3: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(qwen3, tmp_path / "m")
+    left_out(copy / "config.json", "layer_types", "rope_parameters", "max_window_layers", "tie_word_embeddings")
+    said(copy / "config.json", tie_word_embeddings=True, rope_theta=10_000)
+    assert fingerprint(copy) == fingerprint(qwen3)
+
+
+def test_none_is_not_the_default_where_the_default_is_something(tmp_path: Path) -> None:
+    families.mistral(tmp_path / "m")
+    seen = set()
+    for window in ({}, {"sliding_window": None}, {"sliding_window": 16}):
+        left_out(tmp_path / "m" / "config.json", "sliding_window")
+        said(tmp_path / "m" / "config.json", **window)
+        seen.add(fingerprint(tmp_path / "m"))
+    assert len(seen) == 3
+
+
+def test_a_tokenizers_own_defaults_may_be_written_out(model_root: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(model_root / "bert", tmp_path / "m")
+    settings = copy / "tokenizer_config.json"
+    models.write_json(settings, {"tokenizer_class": "BertTokenizer"})
+    before = fingerprint(copy)
+    said(settings, do_lower_case=True, strip_accents=None, unk_token="[UNK]", tokenize_chinese_chars=True)
+    assert fingerprint(copy) == before
+    said(settings, do_lower_case=False)
+    assert fingerprint(copy) != before
 
 
 def test_rotation_is_the_same_beside_each_other_and_in_one_object(qwen3: Path, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
-"""Whether transformers, as installed here, performs the architecture that a folder's `config.json` names."""
+"""What transformers, as installed here, knows of the architecture that a folder's `config.json` names: whether it performs
+it, and what it takes for granted."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Container, Mapping
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -92,3 +94,54 @@ def check_known(folder: Path, config: Mapping[str, Any]) -> None:
             f"{folder / 'config.json'}: quantization_config: quant_method: expected one that transformers knows, got "
             f"{method!r}, and {here} does not. Take the model's weights that are not quantised; or {WAY_OUT}"
         )
+
+
+def without_defaults(config: Mapping[str, Any], *, own: bool = False) -> dict[str, Any]:
+    """A configuration without what would be the same if it were left out: a default, or what follows from other settings.
+
+    Each setting is left out in turn, and stays out where transformers then makes the same of the rest. So what is left
+    still says all of it, and a setting that transformers does not know stays, if it says something.
+
+    Args:
+        config: without what decides nothing.
+        own: code of the model's own reads it, of whose defaults nothing is known.
+    """
+    from transformers import CONFIG_MAPPING
+
+    kind = config.get("model_type")
+    if own or kind not in CONFIG_MAPPING:
+        return without_empty(config)
+    try:
+        whole = CONFIG_MAPPING[kind].from_dict({**config}).to_dict()
+        usual = CONFIG_MAPPING[kind]().to_dict()
+    except Exception:  # noqa: BLE001  # settings that contradict each other raise whatever they like; loading will say it
+        return without_empty(config)
+
+    def says_all(rest: Mapping[str, Any]) -> bool:
+        try:
+            made = CONFIG_MAPPING[kind].from_dict({**rest}).to_dict()
+        except Exception:  # noqa: BLE001  # what is left out was needed
+            return False
+        return without_empty(made, usual) == without_empty(whole, usual)
+
+    # Most at once, since making a configuration takes a millisecond or two.
+    fewer = {key: value for key, value in config.items() if key == "model_type" or usual.get(key) != value}
+    rest = next(filter(says_all, (without_empty(each, usual) for each in (fewer, config))), dict(config))
+    for key in sorted(rest.keys() - {"model_type"}):
+        less = {name: value for name, value in rest.items() if name != key}
+        rest = less if says_all(less) else rest
+    return rest
+
+
+def without_empty(settings: Mapping[str, Any], usual: Container[str] = ()) -> dict[str, Any]:
+    """Settings without the empty ones, which are as good as left out, unless that would mean something `usual`."""
+    return {key: value for key, value in settings.items() if value not in (None, {}, [], "") or key in usual}
+
+
+def tokenizer_defaults(name: str) -> dict[str, Any]:
+    """What a tokenizer's class does where its settings do not say so; nothing for a class that is unknown."""
+    import transformers
+
+    kind = getattr(transformers, name or "", None)
+    said = inspect.signature(kind).parameters.values() if isinstance(kind, type) else ()
+    return {each.name: each.default for each in said if each.default is not each.empty}

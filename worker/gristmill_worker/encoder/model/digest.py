@@ -1,7 +1,7 @@
 """A digest of all that decides a model's vectors, and of nothing else: a hub snapshot, a copy and a mount have the same.
 
-Weights are read whole (`hashing.py`), since a merged adapter, or a layer trained further, may differ in a few tensors only;
-they count by content and not by name. Settings count without their spelling (`spelling.py`).
+Weights are read whole, since a merged adapter, or a layer trained further, may differ in a few tensors only; they count by
+what they are and not by how they are stored (`tensors.py`). Settings count without their spelling (`spelling.py`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from gristmill_schemas.errors import ModelUnavailable
 from gristmill_worker.encoder.model import spelling
 from gristmill_worker.encoder.model.hashing import FileHashes
 from gristmill_worker.encoder.model.modules import read_json
+from gristmill_worker.encoder.model.tensors import combined, tensors_digest
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -58,16 +59,20 @@ def model_digest(
     hashes = hashes or FileHashes()
     try:
         parts = {
-            "settings": spelling.model_settings(read_json(transformer / "config.json")),
+            "settings": spelling.model_settings(read_json(transformer / "config.json"), own=code),
             "tokenizer": spelling.tokenizer_settings(transformer),
             "vocabulary": [_vocabulary(path, hashes) for path in spelling.vocabulary_files(transformer)],
-            "weights": hashes.of(weight_files(transformer)),
-            "layers": [hashes.of(weight_files(layer)) for layer in layers],
+            "weights": _weights(transformer, hashes),
+            "layers": [_weights(layer, hashes) for layer in layers],
             "code": hashes.of(sorted(transformer.glob("**/*.py"))) if code else [],
         }
     except OSError as error:
         raise ModelUnavailable(f"{transformer}: expected readable files: {error}") from error
     return hashlib.sha256(spelling.canonical(parts)).hexdigest()[:32]
+
+
+def _weights(folder: Path, hashes: FileHashes) -> str:
+    return combined(hashes.of_value(path, lambda path=path: tensors_digest(path)) for path in weight_files(folder))
 
 
 def _vocabulary(path: Path, hashes: FileHashes) -> str:

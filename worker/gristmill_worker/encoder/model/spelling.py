@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from gristmill_worker.encoder.model.architecture import tokenizer_defaults, without_defaults, without_empty
 from gristmill_worker.encoder.model.modules import read_json
 
 #: Keys of config.json that no vector depends on.
@@ -37,7 +38,7 @@ _TOKENIZER_IDLE: Final = frozenset(
     }
 )  # fmt: skip
 #: What is the same as not being said.
-_USUAL: Final = (("truncation_side", "right"),)
+_USUAL: Final[Mapping[str, Any]] = {"split_special_tokens": False, "truncation_side": "right"}
 #: Vocabularies of tokenizers without `tokenizer.json`; beside one they are another writing of it.
 _VOCABULARIES: Final = ("vocab.*", "merges.txt", "*.model", "*.spm", "*.tiktoken", "bpe.codes", "tekken.json")
 
@@ -55,13 +56,18 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def model_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of `config.json` decides a vector; of a model of several parts, in each part."""
-    said = {key: value for key, value in config.items() if value not in (None, {}, []) and key not in _CONFIG_IDLE}
+def model_settings(config: Mapping[str, Any], *, own: bool = False) -> dict[str, Any]:
+    """What of `config.json` decides a vector; of a model of several parts, in each part.
+
+    Args:
+        config: its content.
+        own: code of the model's own reads it, of whose defaults nothing is known.
+    """
+    said = {key: value for key, value in config.items() if key not in _CONFIG_IDLE}
     said = {key: value for key, value in said.items() if not key.endswith(("dropout", "_dropout_prob", "_pdrop"))}
     return {
-        key: model_settings(value) if isinstance(value, dict) and "model_type" in value else value
-        for key, value in _with_one_rope(said).items()
+        key: model_settings(value, own=own) if isinstance(value, dict) and "model_type" in value else value
+        for key, value in _with_one_rope(without_defaults(said, own=own)).items()
     }
 
 
@@ -93,7 +99,8 @@ def tokenizer_settings(folder: Path) -> dict[str, Any]:
     said["tokenizer_class"] = str(said.get("tokenizer_class") or "").removesuffix("Fast")
     said["added_tokens"] = {text: place for text, place in older.items() if known.get(text, {}).get("id") != place}
     tidy = {key: _token(value) for key, value in said.items() if key not in _TOKENIZER_IDLE}
-    return {key: value for key, value in tidy.items() if value not in (None, {}, [], "") and (key, value) not in _USUAL}
+    usual = _USUAL | tokenizer_defaults(said["tokenizer_class"])
+    return {key: value for key, value in without_empty(tidy, usual).items() if key not in usual or usual[key] != value}
 
 
 def _unknown(listed: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
