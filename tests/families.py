@@ -545,7 +545,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     Family(
         "MS MARCO, dot product",
         "sentence-transformers/msmarco-distilbert-base-tas-b, multi-qa-distilbert-dot-v1",
-        listed(distilbert, pooling="cls", window=512, config={"similarity_fn_name": "dot"}),
+        listed(distilbert, pooling="cls", window=512, card="multi-qa-distilbert-dot-v1"),
         packed=True,
         pooling="cls",
         note="vectors keep their lengths, and collections compare by dot product",

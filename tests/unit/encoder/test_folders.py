@@ -295,6 +295,28 @@ def test_a_model_that_fails_at_once_is_refused_with_a_way_out(tmp_path: Path) ->
         opened(tmp_path / "m")
 
 
+@pytest.mark.parametrize(
+    "name", ["multi-qa-mpnet-base-dot-v1", "msmarco-bert-base-dot-v5", "msmarco-distilbert-base-tas-b"]
+)
+def test_a_model_trained_by_dot_product_is_compared_so_though_its_files_do_not_say_so(
+    name: str, model_root: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(model_root / "bert", tmp_path / "m")
+    families.write_modules(folder, ["Transformer", "Pooling"])
+    by_id = read_info(folder, model=f"sentence-transformers/{name}")
+    (folder / "README.md").write_text(f"# {name}\n")
+    by_card = read_info(folder, model=str(folder))
+    assert [(each.distance, each.normalize) for each in (by_id, by_card)] == [(Distance.DOT, False)] * 2
+    configured(folder, similarity_fn_name="cosine")
+    said = read_info(folder, model=str(folder))
+    assert (said.distance, said.normalize) == (Distance.COSINE, True)
+
+
+@pytest.mark.parametrize("name", ["multi-qa-mpnet-base-cos-v1", "msmarco-MiniLM-L6-cos-v5", "all-MiniLM-L6-v2"])
+def test_other_models_are_compared_by_cosine(name: str, model_root: Path) -> None:
+    assert read_info(model_root / "bert", model=f"sentence-transformers/{name}").distance is Distance.COSINE
+
+
 def test_an_euclidean_model_keeps_its_lengths(model_root: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(model_root / "bert", tmp_path / "m")
     families.write_modules(folder, ["Transformer", "Pooling"])

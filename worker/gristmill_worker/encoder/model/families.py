@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from gristmill_schemas import Pooling, Templates
+from gristmill_schemas import Distance, Pooling, Templates
 
 #: Task that Qwen3-Embedding's model card uses for retrieval and carries in its `query` prompt.
 QWEN3_TASK: Final = "Given a web search query, retrieve relevant passages that answer the query"
@@ -40,6 +40,8 @@ class Family:
     end: str | None = None
     #: Whether pooling leaves the prompt's tokens out, without the folder saying so.
     leaves_prompt_out: bool = False
+    #: How its vectors are compared: those trained by dot product are of different lengths, which their files seldom say.
+    distance: Distance = Distance.COSINE
 
     @property
     def has_prefixes(self) -> bool:
@@ -96,6 +98,8 @@ FAMILIES: Final[tuple[Family, ...]] = (
     Family("arctic-embed", Pooling.CLS, prefixed("Represent this sentence for searching relevant passages: ")),
     Family("nomic-embed|modernbert-embed", Pooling.MEAN, prefixed("search_query: ", "search_document: ")),
     Family("gte-modernbert", Pooling.CLS),
+    Family("multi-qa-.*-dot|-tas-b", Pooling.CLS, distance=Distance.DOT),
+    Family("msmarco-.*-dot|-dot-prod|^contriever|mcontriever", Pooling.MEAN, distance=Distance.DOT),
     Family("gte-|minilm|mpnet|gist-|labse", Pooling.MEAN),
 )
 

@@ -57,7 +57,7 @@ _POOLING_FLAGS: Final = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 _DISTANCES: Final = {
-    None: Distance.COSINE,
+    None: None,
     "cosine": Distance.COSINE,
     "dot": Distance.DOT,
     "dot_score": Distance.DOT,
@@ -126,8 +126,8 @@ class Modules:
     layers: tuple[Layer, ...] = ()
 
     @property
-    def distance(self) -> Distance:
-        """How the model's vectors are compared.
+    def distance(self) -> Distance | None:
+        """How the model's vectors are compared, where the folder says so.
 
         Raises:
             ModelUnavailable: in a way that no collection has.

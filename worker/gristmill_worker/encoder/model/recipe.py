@@ -118,7 +118,8 @@ def _recipe(folder: Path, model: str, revision: str | None, chosen: Overrides) -
     pooling = chosen.pooling or modules.pooling or (family.pooling if family else _pooling_by_architecture(config))
     full = _width_after(modules.layers, _hidden_size(config, modules), modules.transformer)
     keep = modules.truncate_dim if (modules.truncate_dim or full) < full else None
-    layers, normalize = _normalization(modules, chosen.normalize, cut=keep is not None)
+    distance = modules.distance or (family.distance if family else Distance.COSINE)
+    layers, normalize = _normalization(modules, distance, chosen.normalize, cut=keep is not None)
     max_tokens = _window(config, modules, family, chosen.max_tokens)
     include_prompt = modules.include_prompt and not (family and family.leaves_prompt_out)
     templates = chosen.templates or templates
@@ -133,7 +134,7 @@ def _recipe(folder: Path, model: str, revision: str | None, chosen: Overrides) -
         min_dimensions=family.min_dimensions if family else None,
         matryoshka_dimensions=_matryoshka(config, modules.config),
         normalize=normalize,
-        distance=modules.distance,
+        distance=distance,
         max_tokens=max_tokens,
         templates=templates if include_prompt else with_border(templates),
         instruction_aware=aware if chosen.instruction_aware is None else chosen.instruction_aware,
@@ -190,14 +191,16 @@ def _family(folder: Path, model: str, config: dict[str, Any], *, has_prompts: bo
     return family
 
 
-def _normalization(modules: Modules, wanted: bool | None, *, cut: bool) -> tuple[tuple[Layer, ...], bool]:
+def _normalization(
+    modules: Modules, distance: Distance, wanted: bool | None, *, cut: bool
+) -> tuple[tuple[Layer, ...], bool]:
     """The layers without a last scaling, and whether the vectors end at length 1.
 
     Vectors are scaled: they are meant for cosine. Only a model that says it is compared otherwise keeps its lengths.
     """
     last = bool(modules.layers) and isinstance(modules.layers[-1], Normalize) and not cut
     layers = modules.layers[:-1] if last else modules.layers
-    keeps_lengths = modules.present and modules.distance is not Distance.COSINE and not last
+    keeps_lengths = distance is not Distance.COSINE and not last
     return layers, (not keeps_lengths) if wanted is None else wanted
 
 
