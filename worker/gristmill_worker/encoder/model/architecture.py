@@ -108,18 +108,18 @@ def without_defaults(config: Mapping[str, Any], *, own: bool = False) -> dict[st
     """
     from transformers import CONFIG_MAPPING
 
-    kind = config.get("model_type")
+    kind = str(config.get("model_type"))
     if own or kind not in CONFIG_MAPPING:
         return without_empty(config)
+    made_of = CONFIG_MAPPING[kind]
     try:
-        whole = CONFIG_MAPPING[kind].from_dict({**config}).to_dict()
-        usual = CONFIG_MAPPING[kind]().to_dict()
+        whole, usual = made_of.from_dict({**config}).to_dict(), made_of().to_dict()
     except Exception:  # noqa: BLE001  # settings that contradict each other raise whatever they like; loading will say it
         return without_empty(config)
 
     def says_all(rest: Mapping[str, Any]) -> bool:
         try:
-            made = CONFIG_MAPPING[kind].from_dict({**rest}).to_dict()
+            made = made_of.from_dict({**rest}).to_dict()
         except Exception:  # noqa: BLE001  # what is left out was needed
             return False
         return without_empty(made, usual) == without_empty(whole, usual)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from gristmill_schemas import Pooling
@@ -72,7 +73,7 @@ def model_digest(
 
 
 def _weights(folder: Path, hashes: FileHashes) -> str:
-    return combined(hashes.of_value(path, lambda path=path: tensors_digest(path)) for path in weight_files(folder))
+    return combined(hashes.of_value(path, partial(tensors_digest, path)) for path in weight_files(folder))
 
 
 def _vocabulary(path: Path, hashes: FileHashes) -> str:

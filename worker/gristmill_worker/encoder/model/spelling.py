@@ -99,7 +99,7 @@ def tokenizer_settings(folder: Path) -> dict[str, Any]:
     said["tokenizer_class"] = str(said.get("tokenizer_class") or "").removesuffix("Fast")
     said["added_tokens"] = {text: place for text, place in older.items() if known.get(text, {}).get("id") != place}
     tidy = {key: _token(value) for key, value in said.items() if key not in _TOKENIZER_IDLE}
-    usual = _USUAL | tokenizer_defaults(said["tokenizer_class"])
+    usual = {**_USUAL, **tokenizer_defaults(said["tokenizer_class"])}
     return {key: value for key, value in without_empty(tidy, usual).items() if key not in usual or usual[key] != value}
 
 
