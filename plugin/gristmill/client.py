@@ -53,6 +53,7 @@ from gristmill.options import ClientOptions, EmbeddedOptions, check_names, names
 from gristmill.search.embedding import Embedder, Kind
 from gristmill.search.filters import Where, compile_filter
 from gristmill.search.searcher import Searcher
+from gristmill.search.unindexed import Unindexed
 from gristmill.search.unmatched import Unmatched
 from gristmill.settings import ClientSettings, combine
 from gristmill.store.collections import check_space
@@ -161,7 +162,8 @@ class Client:
         self.dead = DeadLetters(parts.ledger, parts.evidence, self._intake, parts.settings.dead_max_bytes)
         self.refused = RefusedMessages(parts.evidence)
         self._unmatched = Unmatched(parts.store, self._collections)
-        self._searcher = Searcher(parts.store, self._collections, parts.queries, self._unmatched)
+        self._unindexed = Unindexed(parts.store, local=parts.local)
+        self._searcher = Searcher(parts.store, self._collections, parts.queries, self._unmatched, self._unindexed)
         self._embedder = Embedder(self._collections, self.models, parts.queries)
 
     def __enter__(self) -> Client:
@@ -521,7 +523,9 @@ class Client:
 
         def deletions(spec: CollectionSpec) -> Iterator[Deletion]:
             found = self._matching(spec, conditions)
-            if (first := next(found, None)) is None:
+            with self._unindexed.watch(spec.name, conditions):
+                first = next(found, None)
+            if first is None:
                 return self._unmatched.tell(spec.name, where, owner)
             yield first
             yield from found
@@ -582,7 +586,8 @@ class Client:
         owner = tenant_name(tenant)
         conditions = compile_filter(where, owner)
         name = identifier("collection", collection)
-        found = count(self._parts.store, name, conditions)
+        with self._unindexed.watch(name, conditions):
+            found = count(self._parts.store, name, conditions)
         if not found:
             self._unmatched.tell(name, where, owner)
         return found

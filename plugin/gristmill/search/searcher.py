@@ -17,6 +17,7 @@ from gristmill.search.descriptions import Descriptions
 from gristmill.search.filters import Where, compile_filter
 from gristmill.search.instructions import resolve_instruction
 from gristmill.search.query_vectors import QueryEncoder
+from gristmill.search.unindexed import Unindexed
 from gristmill.search.unmatched import Unmatched
 from gristmill.store.collections import Collections
 from gristmill.store.connection import store_errors
@@ -35,10 +36,16 @@ class Searcher:
     """Searches collections; remembers their descriptions for a while and checks them against every hit."""
 
     def __init__(
-        self, store: QdrantClient, collections: Collections, queries: QueryEncoder, unmatched: Unmatched
+        self,
+        store: QdrantClient,
+        collections: Collections,
+        queries: QueryEncoder,
+        unmatched: Unmatched,
+        unindexed: Unindexed,
     ) -> None:
         self._store = store
         self._unmatched = unmatched
+        self._unindexed = unindexed
         self._queries = queries
         self._descriptions = Descriptions(collections)
         #: Keys of the collections that hold points which are not ours; searches there ask for ours alone.
@@ -83,7 +90,8 @@ class Searcher:
         if group_by_document and offset:
             raise refuse("offset", "0, since grouped searches start at the best document", offset)
         parts = [asked[start : start + MAX_QUERY_TEXTS] for start in range(0, len(asked), MAX_QUERY_TEXTS)]
-        found = [hits for part in parts for hits in self._healed(name, part, how)]
+        with self._unindexed.watch(name, how.conditions):
+            found = [hits for part in parts for hits in self._healed(name, part, how)]
         if how.conditions and not all(found):
             self._unmatched.tell(name, where, owner)
         return found
