@@ -208,6 +208,7 @@ class Client:
         text_key: str | None = None,
         chunking: Chunking | Mapping[str, Any] | None = None,
         instructions: Iterable[Instruction | Mapping[str, Any]] | Instruction | None = None,
+        keyword: bool | None = None,
         indexes: Mapping[str, Any] | None = None,
         quantization: str | Mapping[str, Any] | models.QuantizationConfig | None = None,
         hnsw: Mapping[str, Any] | models.HnswConfigDiff | None = None,
@@ -234,6 +235,9 @@ class Client:
             text_key: payload key that holds the text; `text` in new collections.
             chunking: policy for long texts.
             instructions: registered instructions, one or many.
+            keyword: whether texts can be searched for their words, too (`mode="keyword"`, `"hybrid"`), which Qdrant's server
+                weighs by BM25 in any language, Chinese included. None is yes in a new collection on a server, and no in
+                local mode, which cannot. Fixed at creation.
             indexes: over fields of the metadata that searches filter by, `{"lang": "keyword", "year": "integer"}`; see
                 `client.indexes.create`. In an existing collection those that are missing are made.
             quantization: smaller vectors to search by, beside the whole ones: `int8`, `binary`, `1.5bit`, `2bit`, `product`,
@@ -272,10 +276,12 @@ class Client:
             write_consistency=write_consistency,
         )
         over = asked_indexes({} if indexes is None else indexes)
-        asked = asked_for(distance, text_key, chunking, instructions)
+        asked = asked_for(distance, text_key, chunking, instructions, keyword)
         self._check_server()
         wanted, compared = self._space(space, model, dimensions, force_dimensions, wait_s)
-        spec = CollectionSpec(name=name, space=wanted, **{"distance": compared, **asked})
+        spec = CollectionSpec(
+            name=name, space=wanted, **{"distance": compared, "keyword": not self._parts.local, **asked}
+        )
         there = self._collections.create(spec, layout)
         check_space(there, wanted)
         settled = settle(self._collections, name, there, asked, update=update)

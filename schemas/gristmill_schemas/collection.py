@@ -68,6 +68,8 @@ class CollectionSpec(Stored):
     #: Payload key that holds the text.
     text_key: Identifier = "text"
     chunking: Chunking = Chunking()
+    #: Texts can be searched for their words, too.
+    keyword: bool = False
     instructions: tuple[Instruction, ...] = ()
     #: Since when its index is put off for a bulk load; None where it is not. Kept beside the description, not in it.
     bulk_since: float | None = None

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gristmill.arguments import one_or_many, refuse
+from gristmill.arguments import flag, one_or_many, refuse
 from gristmill.store.collections import Collections
 from gristmill_schemas import Chunking, CollectionSpec, Distance, Instruction
 from gristmill_schemas.errors import CollectionConflict, InvalidInput
@@ -22,6 +22,7 @@ def asked_for(
     text_key: str | None,
     chunking: Chunking | Mapping[str, Any] | None,
     instructions: Iterable[Instruction | Mapping[str, Any]] | Instruction | None,
+    keyword: bool | None,
 ) -> dict[str, Any]:
     """The settings that were given, checked; what was not given is not asked for."""
     given: dict[str, Any] = {"text_key": text_key, "chunking": _policy(chunking)}
@@ -31,6 +32,8 @@ def asked_for(
         given["distance"] = Distance(distance)
     if instructions is not None:
         given["instructions"] = _registered(instructions)
+    if keyword is not None:
+        given["keyword"] = flag("keyword", keyword)
     return {name: value for name, value in given.items() if value is not None}
 
 

@@ -102,7 +102,7 @@ def index_status(store: QdrantClient, name: str, asked: str) -> tuple[IndexStatu
         collection=asked,
         state=IndexState.FAILED if failed else state,
         points=info.points_count or 0,
-        indexed=info.indexed_vectors_count or 0,
+        indexed=_indexed(info),
         problem=failed,
         bulk=load,
     )
@@ -112,6 +112,12 @@ def index_status(store: QdrantClient, name: str, asked: str) -> tuple[IndexStatu
 def _info(store: QdrantClient, name: str) -> models.CollectionInfo:
     with store_errors(name):
         return store.get_collection(name)
+
+
+def _indexed(info: models.CollectionInfo) -> int:
+    """Vectors in the graph. Qdrant counts keywords as well, which are in an index as soon as they are written."""
+    sparse = (info.points_count or 0) * len(info.config.params.sparse_vectors or ())
+    return max((info.indexed_vectors_count or 0) - sparse, 0)
 
 
 def _update(store: QdrantClient, name: str, **changes: Any) -> None:
@@ -126,7 +132,7 @@ def _key(holder: str) -> str:
 def _switched_on(info: models.CollectionInfo) -> IndexSettings:
     """What has to be set to 0 so that nothing more is indexed. A graph that is there stays, and with it its setting."""
     threshold = info.config.optimizer_config.indexing_threshold or None
-    graphs = not info.indexed_vectors_count or info.config.optimizer_config.indexing_threshold is None
+    graphs = not _indexed(info) or info.config.optimizer_config.indexing_threshold is None
     own = {name: params.hnsw_config.m for name, params in _vectors(info).items() if params.hnsw_config is not None}
     return IndexSettings(
         indexing_threshold=threshold,

@@ -16,6 +16,7 @@ from types import MappingProxyType
 from qdrant_client import QdrantClient, models
 
 from gristmill.arguments import identifier, refuse
+from gristmill.store import keywords
 from gristmill.store.bulk import since_of
 from gristmill.store.connection import store_errors
 from gristmill.store.layout import Layout, creating, require_layout
@@ -79,8 +80,10 @@ class Collections:
         Raises:
             SpaceMismatch: it exists with another space.
             CollectionConflict: it exists with another layout.
-            InvalidInput: it exists, but was not made by Gristmill.
+            InvalidInput: it exists, but was not made by Gristmill; or local mode shall keep keywords.
         """
+        if self._local and spec.keyword:
+            raise _no_keywords_here(spec)
         if self._local and layout:
             log.warning("Qdrant's local mode keeps all in memory, as it is: %s say nothing there", ", ".join(layout))
         vectors, more = creating(layout)
@@ -92,6 +95,7 @@ class Collections:
                     vectors_config=models.VectorParams(
                         size=spec.space.dimensions, distance=_DISTANCES[spec.distance], **vectors
                     ),
+                    sparse_vectors_config=keywords.CONFIG if spec.keyword else None,
                     metadata={METADATA_KEY: spec.described()},
                     **more,
                 )
@@ -206,6 +210,15 @@ class Collections:
         self._deleted(spec)
         with store_errors(name):
             self._store.delete_collection(name)
+
+
+def _no_keywords_here(spec: CollectionSpec) -> InvalidInput:
+    return InvalidInput(
+        "keyword: expected False in Qdrant's local mode, where nothing weighs words; a server does: set "
+        "GRISTMILL_QDRANT_URL, or for embedded mode path='http://…' (GRISTMILL_EMBEDDED_PATH)",
+        field="keyword",
+        collection=spec.name,
+    )
 
 
 def _checked(spec: object) -> CollectionSpec:

@@ -84,6 +84,8 @@ def open_store(settings: ClientSettings) -> QdrantClient:
         api_key=key.get_secret_value() if key else None,
         timeout=settings.qdrant_timeout_s,
         check_compatibility=False,
+        # Not only in the cloud: a text whose words the server shall weigh is handed on as it is, and not looked for.
+        cloud_inference=True,
         grpc_options=grpc_options(*place, settings.qdrant_grpc_port),
         transport=Way(*place, address.port),
     )

@@ -18,6 +18,7 @@ from qdrant_client.conversions.conversion import RestToGrpc, grpc_to_payload
 from qdrant_client.qdrant_remote import QdrantRemote
 
 from gristmill.store.connection import speaks_grpc, store_errors
+from gristmill.store.keywords import KEYWORDS, keywords_of
 from gristmill.store.wire import upsert_request
 from gristmill_schemas import CollectionSpec, Document, PointSystem, point_id
 from gristmill_schemas.errors import InvalidInput, NewerFormat
@@ -223,6 +224,7 @@ def upsert(
     collection: str,
     points: Sequence[tuple[str, npt.NDArray[np.float32], dict[str, Any]]],
     update_filter: models.Filter,
+    keywords_from: str | None = None,
 ) -> None:
     """One request, applied when this returns; points that are there and do not match the filter stay as they are.
 
@@ -234,16 +236,25 @@ def upsert(
         collection: physical name.
         points: id, vector float32 (D,), payload.
         update_filter: what a point must match to be replaced. An absent one is inserted.
+        keywords_from: payload key of the text whose words are written beside the vector; None where the collection has none.
     """
     if not speaks_grpc(store):
         batch = [
-            models.PointStruct(id=each, vector=vector.tolist(), payload=payload) for each, vector, payload in points
+            models.PointStruct(id=each, vector=_vectors(vector, payload, keywords_from), payload=payload)
+            for each, vector, payload in points
         ]
         store.upsert(collection, batch, wait=True, update_filter=update_filter)
         return
     remote = cast("QdrantRemote", store._client)
-    request = upsert_request(collection, points, RestToGrpc.convert_filter(update_filter))
+    request = upsert_request(collection, points, RestToGrpc.convert_filter(update_filter), keywords_from)
     _upsert_of_bytes(remote)(request, timeout=remote._timeout)
+
+
+def _vectors(
+    vector: npt.NDArray[np.float32], payload: Mapping[str, Any], keywords_from: str | None
+) -> models.VectorStruct:
+    numbers = vector.tolist()
+    return numbers if keywords_from is None else {"": numbers, KEYWORDS: keywords_of(payload[keywords_from])}
 
 
 def raise_versions(

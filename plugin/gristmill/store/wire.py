@@ -21,6 +21,8 @@ import numpy.typing as npt
 from qdrant_client import grpc
 from qdrant_client.conversions.conversion import payload_to_grpc
 
+from gristmill.store.keywords import keywords_on_the_wire
+
 # Tags: a field's number, and that bytes whose number comes next are its value; but for integers and doubles.
 #: `UpsertPoints.points`; `PointStruct.id` and `.payload`; `PointId.uuid`.
 _POINTS, _ID, _PAYLOAD, _UUID = b"\x1a", b"\x0a", b"\x1a", b"\x12"
@@ -36,6 +38,7 @@ def upsert_request(
     collection: str,
     points: Iterable[tuple[str, npt.NDArray[np.float32], Mapping[str, Any]]],
     update_filter: grpc.Filter,
+    keywords_from: str | None = None,
 ) -> bytes:
     """A serialized `qdrant.UpsertPoints`, to be applied when its answer comes.
 
@@ -43,6 +46,7 @@ def upsert_request(
         collection: physical name.
         points: UUID, unnamed vector float32 (D,), payload.
         update_filter: what a point must match to be replaced.
+        keywords_from: payload key of the text whose words are written beside the vector; None where the collection has none.
 
     Raises:
         google.protobuf.message.Error: a payload is nested more deeply than a message may be.
@@ -50,7 +54,9 @@ def upsert_request(
     pieces = [grpc.UpsertPoints(collection_name=collection, wait=True, update_filter=update_filter).SerializeToString()]
     for point_id, vector, payload in points:
         head = _head(point_id, payload)
-        before = _before_numbers(len(vector))
+        if keywords_from is not None:
+            head += grpc.PointStruct(vectors=keywords_on_the_wire(payload[keywords_from])).SerializeToString()
+        before = _before_numbers(len(vector), keywords_from is not None)
         numbers = vector.astype("<f4", copy=False).tobytes()
         pieces += (_POINTS, _varint(len(head) + len(before) + len(numbers)), head, before, numbers)
     return b"".join(pieces)
@@ -122,10 +128,16 @@ def _serialized(point: grpc.PointStruct) -> bytes:
 
 
 @lru_cache(maxsize=16)
-def _before_numbers(dimensions: int) -> bytes:
-    """What a point's message has before the numbers of its vector, which end it."""
-    dense = grpc.DenseVector(data=[0.0] * dimensions)
-    message = grpc.PointStruct(vectors=grpc.Vectors(vector=grpc.Vector(dense=dense))).SerializeToString()
+def _before_numbers(dimensions: int, beside_others: bool = False) -> bytes:
+    """What a point's message has before the numbers of its vector, which end it.
+
+    Beside others it is the one without a name; vectors by name that follow one another read as one set of them.
+    """
+    vector = grpc.Vector(dense=grpc.DenseVector(data=[0.0] * dimensions))
+    vectors = (
+        grpc.Vectors(vectors=grpc.NamedVectors(vectors={"": vector})) if beside_others else grpc.Vectors(vector=vector)
+    )
+    message = grpc.PointStruct(vectors=vectors).SerializeToString()
     return bytes(message[: len(message) - 4 * dimensions])
 
 

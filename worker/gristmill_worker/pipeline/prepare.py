@@ -262,7 +262,8 @@ def _prepared(
         )
         point = task.point_id(chunk)
         payload = payload_of(spec, document, system)
-        size = task.metadata_bytes + len(payload[spec.text_key].encode())
+        # The text goes a second time where Qdrant shall take its words from it.
+        size = task.metadata_bytes + len(payload[spec.text_key].encode()) * (1 + spec.keyword)
         points.append(Point(point, vector, payload, task.version, chunk, size))
         systems[point] = system
     return Prepared(task, tuple(points), systems, tokens, truncated)

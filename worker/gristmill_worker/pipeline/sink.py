@@ -213,6 +213,7 @@ class Sink:
                     spec.physical,
                     [(point.id, point.vector, point.payload) for point in points],
                     older_than(version),
+                    spec.text_key if spec.keyword else None,
                 ),
             )
         except (StoreRefused, ProtobufError) as error:  # the latter: it does not even fit on the wire
@@ -247,7 +248,12 @@ class Sink:
         """
         vector = np.full(spec.space.dimensions, spec.space.dimensions**-0.5, dtype=np.float32)
         probe = Point(
-            _PROBE_ID, vector, {spec.text_key: "", SYSTEM_KEY: {"probe": True}}, version=0, chunk=0, content_bytes=0
+            _PROBE_ID,
+            vector,
+            {spec.text_key: "probe", SYSTEM_KEY: {"probe": True}},
+            version=0,
+            chunk=0,
+            content_bytes=0,
         )
         if reason := self._upload(spec, [probe], version=0).get(_PROBE_ID):
             raise StoreUnfit(

@@ -1,0 +1,30 @@
+"""Keywords: beside its vector a point has the words of its text, weighed by BM25, which Qdrant's server does itself.
+
+The sparse vector is made from the text in the server, by its multilingual tokenizer, which cuts Chinese into words; how rare
+a word is in the collection is looked up when it is searched for. Qdrant's own default would take every text for English.
+"""
+
+from __future__ import annotations
+
+from qdrant_client import grpc, models
+from qdrant_client.conversions.conversion import payload_to_grpc
+
+#: The sparse vector's name; the unnamed vector stands beside it.
+KEYWORDS = "bm25"
+_MODEL = "qdrant/bm25"
+_OPTIONS = {"tokenizer": "multilingual", "language": "none"}
+_GRPC_OPTIONS = payload_to_grpc(_OPTIONS)
+
+#: What a new collection gets.
+CONFIG = {KEYWORDS: models.SparseVectorParams(modifier=models.Modifier.IDF)}
+
+
+def keywords_of(text: str) -> models.Document:
+    """The words of a document or a query; of a text without any, none, which match nothing."""
+    return models.Document(text=text, model=_MODEL, options=_OPTIONS)
+
+
+def keywords_on_the_wire(text: str) -> grpc.Vectors:
+    """The same as the named vector of a point that is being written."""
+    words = grpc.Vector(document=grpc.Document(text=text, model=_MODEL, options=_GRPC_OPTIONS))
+    return grpc.Vectors(vectors=grpc.NamedVectors(vectors={KEYWORDS: words}))
