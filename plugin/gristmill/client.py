@@ -69,11 +69,13 @@ from gristmill_schemas import (
     Deletion,
     Distance,
     Document,
+    Fusion,
     IndexStatus,
     Instruction,
     Receipt,
     Rejection,
     SearchHit,
+    SearchMode,
     StoredDocument,
     VectorSpace,
 )
@@ -610,6 +612,9 @@ class Client:
         offset: int = 0,
         score_threshold: float | None = None,
         group_by_document: bool = False,
+        mode: SearchMode | str = SearchMode.DENSE,
+        fusion: Fusion | str | None = None,
+        candidates: int | None = None,
     ) -> list[SearchHit]:
         """Search a collection.
 
@@ -622,8 +627,14 @@ class Client:
             tenant: only this tenant's documents.
             limit: most hits.
             offset: hits to pass over first.
-            score_threshold: hits below it are left out.
+            score_threshold: hits below it are left out. Not in a hybrid search, whose scores are made of ranks.
             group_by_document: at most one hit per document, its best chunk.
+            mode: what decides the rank: `dense`, the vector; `keyword`, the words, by BM25, for codes, names and numbers
+                (it needs no model, and an instruction has nothing to do with it); `hybrid`, both lists, fused.
+            fusion: of a hybrid search: by ranks (`rrf`, the default), of which vectors' count twice, or by scores
+                (`dbsf`).
+            candidates: of a hybrid search: best points of each list that are fused; by default four times
+                `limit + offset`, and no fewer than 50.
 
         Returns:
             Hits, best first; an empty list where nothing matches. Where a filter found nothing, the log says once why: a key
@@ -643,6 +654,9 @@ class Client:
             offset=offset,
             score_threshold=score_threshold,
             group_by_document=group_by_document,
+            mode=mode,
+            fusion=fusion,
+            candidates=candidates,
         )
 
     def search_many(
@@ -657,6 +671,9 @@ class Client:
         offset: int = 0,
         score_threshold: float | None = None,
         group_by_document: bool = False,
+        mode: SearchMode | str = SearchMode.DENSE,
+        fusion: Fusion | str | None = None,
+        candidates: int | None = None,
     ) -> list[list[SearchHit]]:
         """Search a collection for several queries at once: one trip to the model and one to Qdrant per 256 of them.
 
@@ -670,6 +687,9 @@ class Client:
             offset: hits to pass over first, per query.
             score_threshold: hits below it are left out.
             group_by_document: at most one hit per document; Qdrant is then asked once per query.
+            mode: as in `search`.
+            fusion: as in `search`.
+            candidates: as in `search`, per query.
 
         Returns:
             One list of hits per query, in their order; an empty list for no queries.
@@ -688,6 +708,9 @@ class Client:
             offset=offset,
             score_threshold=score_threshold,
             group_by_document=group_by_document,
+            mode=mode,
+            fusion=fusion,
+            candidates=candidates,
         )
 
     def embed(

@@ -33,7 +33,7 @@ if typing.TYPE_CHECKING:
     from gristmill_schemas.parcel import Intent, Parcel, Target
     from gristmill_schemas.point import PointSystem, point_id
     from gristmill_schemas.query import QueryRequest
-    from gristmill_schemas.search import SearchHit, StoredDocument
+    from gristmill_schemas.search import Fusion, SearchHit, SearchMode, StoredDocument
     from gristmill_schemas.space import Distance, EncoderInfo, Pooling, Templates, VectorSpace
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "EncoderInfo",
     "FieldIndex",
     "Finding",
+    "Fusion",
     "Gap",
     "IndexState",
     "IndexStatus",
@@ -69,6 +70,7 @@ __all__ = [
     "RefusedMessage",
     "Rejection",
     "SearchHit",
+    "SearchMode",
     "StoredDocument",
     "Target",
     "Templates",

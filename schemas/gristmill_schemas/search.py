@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 from gristmill_schemas.validation import Record
+
+
+class SearchMode(StrEnum):
+    """What decides a hit's rank."""
+
+    DENSE = "dense"  #: the vector: what a text means
+    KEYWORD = "keyword"  #: its words, by BM25: codes, names, numbers
+    HYBRID = "hybrid"  #: both lists, fused
+
+
+class Fusion(StrEnum):
+    """How the two lists of a hybrid search become one."""
+
+    RRF = "rrf"  #: reciprocal rank fusion: by ranks alone
+    DBSF = "dbsf"  #: distribution-based score fusion: by scores, each list's brought to one scale
 
 
 class SearchHit(Record):
@@ -12,8 +28,13 @@ class SearchHit(Record):
 
     #: The document's id, as it was enqueued.
     id: str
-    #: Similarity by the collection's distance; comparable within one search only.
+    #: Comparable within one search only; what it is, `score_kind` says.
     score: float
+    #: What decided its rank.
+    mode: SearchMode = SearchMode.DENSE
+    #: What the score is: similarity by the collection's distance (cosine, dot, euclid), bm25, or what ranks were fused by
+    #: (rrf, dbsf).
+    score_kind: str = "cosine"
     text: str
     metadata: dict[str, Any]
     tenant: str | None = None
@@ -23,7 +44,8 @@ class SearchHit(Record):
     chunks: int = 1
     #: Characters of the document's text that this chunk covers: [start, end).
     span: tuple[int, int]
-    #: The instruction the query was encoded with: its text, or `name@version` of a registered one.
+    #: The instruction the query was encoded with: its text, or `name@version` of a registered one. A search for words
+    #: encodes nothing.
     instruction: str | None = None
     #: Qdrant's point id.
     point_id: str

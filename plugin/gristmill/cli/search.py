@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.padding import Padding
 
-from gristmill import InvalidInput, SearchHit
+from gristmill import Fusion, InvalidInput, SearchHit, SearchMode
 from gristmill.cli.layout import counted
 from gristmill.cli.output import JsonFlag, aside, console, logged_by, notes, print_json, said, say
 from gristmill.startup import open_client
@@ -36,6 +36,8 @@ def search(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Most hits.")] = 5,
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's documents.")] = None,
     group: Annotated[bool, typer.Option("--group", help="At most one hit per document.")] = False,
+    mode: Annotated[SearchMode, typer.Option(help="Rank by vectors, by words (BM25), or by both.")] = SearchMode.DENSE,
+    fusion: Annotated[Fusion | None, typer.Option(help="How --mode hybrid joins both lists; default `rrf`.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Search a collection, with an instruction if you like."""
@@ -49,6 +51,8 @@ def search(
             limit=limit,
             tenant=tenant,
             group_by_document=group,
+            mode=mode,
+            fusion=fusion,
         )
     took_ms = (time.perf_counter() - started) * 1000
     if as_json:
@@ -57,6 +61,7 @@ def search(
             {
                 "query": query,
                 "instruction": instruction,
+                "mode": mode,
                 "milliseconds": round(took_ms, 1),
                 "hits": found,
                 "notes": logged,

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from qdrant_client import QdrantClient, models
 
 from gristmill.arguments import flag, identifier, integer, number, one_or_many, refuse, tenant_name, text
@@ -17,12 +15,13 @@ from gristmill.search.descriptions import Descriptions
 from gristmill.search.filters import Where, compile_filter
 from gristmill.search.instructions import resolve_instruction
 from gristmill.search.query_vectors import QueryEncoder
+from gristmill.search.ranking import Ranking, asked_ranking
 from gristmill.search.unindexed import Unindexed
 from gristmill.search.unmatched import Unmatched
 from gristmill.store.collections import Collections
 from gristmill.store.connection import store_errors
 from gristmill.store.points import Foreign, read_content, read_point, span_of
-from gristmill_schemas import CollectionSpec, PointSystem, SearchHit
+from gristmill_schemas import CollectionSpec, Fusion, PointSystem, SearchHit, SearchMode
 from gristmill_schemas.errors import GristmillError, InvalidInput, SpaceMismatch
 from gristmill_schemas.limits import MAX_QUERY_BYTES, MAX_QUERY_TEXTS
 from gristmill_schemas.point import ETAG_PATH, VERSION_PATH
@@ -73,19 +72,25 @@ class Searcher:
         offset: int = 0,
         score_threshold: float | None = None,
         group_by_document: bool = False,
+        mode: SearchMode | str = SearchMode.DENSE,
+        fusion: Fusion | str | None = None,
+        candidates: int | None = None,
     ) -> list[list[SearchHit]]:
         """See `Client.search_many`."""
         name = identifier("collection", collection)
         many = one_or_many("queries", queries, str, "a query or an iterable of queries")
         asked = [text(f"queries[{position}]", each, MAX_QUERY_BYTES) for position, each in enumerate(many)]
         owner = tenant_name(tenant)
+        hits, before = integer("limit", limit, 1), integer("offset", offset, 0)
+        least = None if score_threshold is None else number("score_threshold", score_threshold)
         how = _How(
             instruction,
             compile_filter(where, owner),
-            integer("limit", limit, 1),
-            integer("offset", offset, 0),
-            None if score_threshold is None else number("score_threshold", score_threshold),
+            hits,
+            before,
+            least,
             flag("group_by_document", group_by_document),
+            asked_ranking(mode, fusion, candidates, hits + before, least),
         )
         if group_by_document and offset:
             raise refuse("offset", "0, since grouped searches start at the best document", offset)
@@ -132,29 +137,45 @@ class Searcher:
         self, spec: CollectionSpec, queries: list[str], how: _How, *, certain: bool = False
     ) -> list[list[SearchHit]]:
         self._tell_of_bulk_load(spec)
+        how.ranking.require_keywords(spec)
         label, sentence = resolve_instruction(spec, how.instruction)
-        template = spec.space.templates.for_query
-        vectors = self._queries.encode(spec.space, [template(query, sentence) for query in queries])
-        points = self._query(spec, how, vectors)
+        vectors = self._encode(spec, queries, sentence) if how.ranking.needs_vectors else [[] for _ in queries]
+        asked = list(zip(queries, vectors, strict=True))
+        points = self._query(spec, how, asked)
         if spec.key not in self._mixed and (foreign := _first_foreign(chain.from_iterable(points))):
             self._mixed.add(spec.key)
             log.warning("collection %r holds points that no search shows; one of them: %s", spec.name, foreign.problem)
-            points = self._query(spec, how, vectors)
-        return [_one_per_document(_hits(spec, each, label, certain), how.grouped) for each in points]
+            points = self._query(spec, how, asked)
+        applied = {
+            "instruction": label if how.ranking.needs_vectors else None,
+            "mode": how.ranking.mode,
+            "score_kind": how.ranking.score_kind(spec),
+        }
+        return [_one_per_document(_hits(spec, each, applied, certain), how.grouped) for each in points]
 
-    def _query(self, spec: CollectionSpec, how: _How, vectors: npt.NDArray[np.float32]) -> list[_Points]:
+    def _encode(self, spec: CollectionSpec, queries: list[str], instruction: str | None) -> list[list[float]]:
+        template = spec.space.templates.for_query
+        vectors: list[list[float]] = self._queries.encode(
+            spec.space, [template(query, instruction) for query in queries]
+        ).tolist()
+        return vectors
+
+    def _query(self, spec: CollectionSpec, how: _How, asked: list[tuple[str, list[float]]]) -> list[_Points]:
         conditions = _ours(how.conditions) if spec.key in self._mixed else how.conditions
         shared: dict[str, Any] = {"limit": how.limit, "score_threshold": how.score_threshold, "with_payload": True}
         # By the name that was asked for: where an alias has moved, the answer is the new collection's.
         with store_errors(spec.name):
             if not how.grouped:
                 shared |= {"filter": conditions, "offset": how.offset}
-                asked = [models.QueryRequest(query=vector.tolist(), **shared) for vector in vectors]
-                return [answer.points for answer in self._store.query_batch_points(spec.name, asked)]
+                requests = [models.QueryRequest(**how.ranking.asked(*each, conditions), **shared) for each in asked]
+                return [answer.points for answer in self._store.query_batch_points(spec.name, requests)]
             # By etag, which is the document's own and not, like its id, one that other tenants may have as well. Qdrant
             # takes no batch of grouped searches.
             shared |= {"query_filter": conditions, "group_by": ETAG_PATH, "group_size": 1}
-            groups = [self._store.query_points_groups(spec.name, query=vector.tolist(), **shared) for vector in vectors]
+            groups = [
+                self._store.query_points_groups(spec.name, **how.ranking.asked(*each, conditions), **shared)
+                for each in asked
+            ]
         return [[point for group in found.groups for point in group.hits] for found in groups]
 
 
@@ -172,6 +193,7 @@ class _How:
     offset: int
     score_threshold: float | None
     grouped: bool
+    ranking: Ranking
 
 
 def _ours(conditions: models.Filter | None) -> models.Filter:
@@ -184,13 +206,13 @@ def _first_foreign(points: Iterable[models.ScoredPoint]) -> Foreign | None:
     return next((read for point in points if isinstance(read := read_point(point), Foreign)), None)
 
 
-def _hits(spec: CollectionSpec, points: _Points, instruction: str | None, certain: bool) -> list[SearchHit]:
+def _hits(spec: CollectionSpec, points: _Points, applied: Mapping[str, Any], certain: bool) -> list[SearchHit]:
     """The points as hits, without those that are not ours.
 
     Args:
         spec: the collection, as it is remembered.
         points: what Qdrant has found.
-        instruction: label of the query's instruction.
+        applied: what the hits say of how they were found.
         certain: `spec` has just been asked for, so a point of another space is a stray one.
 
     Raises:
@@ -204,14 +226,14 @@ def _hits(spec: CollectionSpec, points: _Points, instruction: str | None, certai
             "shows which are",
             collection=spec.name,
         )
-    return [_hit(spec, point, system, instruction) for point, system in fitting]
+    return [_hit(spec, point, system, applied) for point, system in fitting]
 
 
 def _texts_there(spec: CollectionSpec, read: Sequence[tuple[models.ScoredPoint, PointSystem]]) -> bool:
     return all(spec.text_key in (point.payload or {}) for point, _ in read)
 
 
-def _hit(spec: CollectionSpec, point: models.ScoredPoint, system: PointSystem, instruction: str | None) -> SearchHit:
+def _hit(spec: CollectionSpec, point: models.ScoredPoint, system: PointSystem, applied: Mapping[str, Any]) -> SearchHit:
     payload = point.payload or {}
     content, metadata = read_content(spec, payload)
     return SearchHit(
@@ -224,8 +246,8 @@ def _hit(spec: CollectionSpec, point: models.ScoredPoint, system: PointSystem, i
         chunk=system.chunk,
         chunks=system.chunks,
         span=span_of(spec, system, payload),
-        instruction=instruction,
         point_id=str(point.id),
+        **applied,
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from qdrant_client import QdrantClient, models
 
 from gristmill.store.connection import store_errors
+from gristmill.store.keywords import KEYWORDS
 from gristmill_schemas import BulkHolder, BulkLoad, IndexState, IndexStatus
 from gristmill_schemas.collection import IndexSettings
 
@@ -60,11 +61,11 @@ def hold(store: QdrantClient, name: str, holder: BulkHolder, *, again: bool = Fa
         return False
     load, marks = read_bulk(info), {_key(holder.id): holder.model_dump(mode="json")}
     if load is None:
-        load = BulkLoad(since=holder.since, before=_switched_on(info))
+        load = BulkLoad(since=holder.since, before=_switched_on(store, name, info))
         marks[MARK_KEY] = load.model_dump(mode="json", exclude={"holders"})
     _update(store, name, metadata=marks)
     # Also where the mark was there already: whoever made it may have been killed before this, or another have restored it.
-    if on := _common(load.before, _switched_on(info)):
+    if on := _common(load.before, _switched_on(store, name, info)):
         _apply(store, name, _off(on))
     return True
 
@@ -102,7 +103,7 @@ def index_status(store: QdrantClient, name: str, asked: str) -> tuple[IndexStatu
         collection=asked,
         state=IndexState.FAILED if failed else state,
         points=info.points_count or 0,
-        indexed=_indexed(info),
+        indexed=_indexed(store, name, info),
         problem=failed,
         bulk=load,
     )
@@ -114,10 +115,14 @@ def _info(store: QdrantClient, name: str) -> models.CollectionInfo:
         return store.get_collection(name)
 
 
-def _indexed(info: models.CollectionInfo) -> int:
+def _indexed(store: QdrantClient, name: str, info: models.CollectionInfo) -> int:
     """Vectors in the graph. Qdrant counts keywords as well, which are in an index as soon as they are written."""
-    sparse = (info.points_count or 0) * len(info.config.params.sparse_vectors or ())
-    return max((info.indexed_vectors_count or 0) - sparse, 0)
+    both = info.indexed_vectors_count or 0
+    if not both or not info.config.params.sparse_vectors:
+        return both
+    with_words = models.Filter(must=[models.HasVectorCondition(has_vector=KEYWORDS)])
+    with store_errors(name):
+        return max(both - store.count(name, count_filter=with_words, exact=True).count, 0)
 
 
 def _update(store: QdrantClient, name: str, **changes: Any) -> None:
@@ -129,10 +134,10 @@ def _key(holder: str) -> str:
     return f"{MARK_KEY}:{holder}"
 
 
-def _switched_on(info: models.CollectionInfo) -> IndexSettings:
+def _switched_on(store: QdrantClient, name: str, info: models.CollectionInfo) -> IndexSettings:
     """What has to be set to 0 so that nothing more is indexed. A graph that is there stays, and with it its setting."""
     threshold = info.config.optimizer_config.indexing_threshold or None
-    graphs = not _indexed(info) or info.config.optimizer_config.indexing_threshold is None
+    graphs = not _indexed(store, name, info) or info.config.optimizer_config.indexing_threshold is None
     own = {name: params.hnsw_config.m for name, params in _vectors(info).items() if params.hnsw_config is not None}
     return IndexSettings(
         indexing_threshold=threshold,

@@ -37,6 +37,10 @@ def create(
         list[str] | None,
         typer.Option(metavar="FIELD=TYPE", help=f"Index a field of the metadata: {TYPES}. Repeat for more."),
     ] = None,
+    keyword: Annotated[
+        bool | None,
+        typer.Option(help="Keep words beside vectors, for `search --mode hybrid`; default yes, on a server."),
+    ] = None,
     quantization: Annotated[
         str | None, typer.Option(help="Smaller vectors for searching: int8, binary, 1.5bit, 2bit or product.")
     ] = None,
@@ -68,6 +72,7 @@ def create(
             text_key=text_key,
             chunking=given or None,
             instructions=[_instruction(text) for text in instruction] if instruction else None,
+            keyword=keyword,
             quantization=quantization,
             hnsw={name: value for name, value in graph.items() if value is not None} or None,
             on_disk=on_disk,

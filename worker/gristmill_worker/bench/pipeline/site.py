@@ -99,9 +99,12 @@ class Site:
 
     @contextmanager
     def collection(self) -> Iterator[str]:
-        """A collection of ours for the workers' model, payload indexes included, until the block is left."""
+        """A collection of ours for the workers' model, payload indexes included, until the block is left.
+
+        Without keywords, which none of the others writes.
+        """
         with self._deleted_in_the_end() as name:
-            self._client.create_collection(name, self.encoder.digest)
+            self._client.create_collection(name, self.encoder.digest, keyword=False)
             if not self._plan.index:
                 self.store.update_collection(name, hnsw_config=_NO_INDEX)
             yield name
