@@ -10,6 +10,7 @@ from qdrant_client import grpc
 from qdrant_client.conversions.conversion import payload_to_grpc
 from qdrant_client.uploader.grpc_uploader import convert_vector_struct
 
+from gristmill.store.keywords import KEYWORDS, keywords_of
 from gristmill.store.wire import upsert_request
 from gristmill_schemas import point_id
 
@@ -34,6 +35,24 @@ def test_the_bytes_read_as_the_clients_own_message(drawn: list[tuple[int, dict[s
         update_filter=fence,
     )
     assert grpc.UpsertPoints.FromString(upsert_request("docs", written, fence)) == own
+
+
+@given(points, st.text())
+def test_words_beside_the_vector_are_the_clients_own_named_vectors(
+    drawn: list[tuple[int, dict[str, object]]], text: str
+) -> None:
+    written = [
+        (point_id(str(at), None), _vector(size), {**payload, "text": text}) for at, (size, payload) in enumerate(drawn)
+    ]
+    own = [
+        grpc.PointStruct(
+            id=grpc.PointId(uuid=each),
+            vectors=convert_vector_struct({"": vector.tolist(), KEYWORDS: keywords_of(text)}),
+            payload=payload_to_grpc(payload),
+        )
+        for each, vector, payload in written
+    ]
+    assert list(grpc.UpsertPoints.FromString(upsert_request("docs", written, grpc.Filter(), "text")).points) == own
 
 
 @pytest.mark.parametrize("size", [1, 31, 32, 127, 1024, 65_536])
