@@ -31,7 +31,7 @@ TEXTS = [
     "3f9a0c77e1b24d58" * 40,
     "",
 ]
-WINDOW = 50
+WINDOW = 80
 
 
 @pytest.fixture(scope="module")
@@ -265,6 +265,64 @@ def test_the_tokenizer_of_another_model_is_not_believed(
     assert "another model's" in caplog.text
 
 
+#: How servers name the window in which a text does not fit.
+STATED: dict[str, tuple[int, str]] = {
+    "vLLM": (
+        400,
+        f"This model's maximum context length is {WINDOW} tokens. However, you requested 1451 tokens in the input for "
+        "embedding generation. Please reduce the length of the input.",
+    ),
+    "SGLang": (400, f"The input (1451 tokens) is longer than the model's context length ({WINDOW} tokens)."),
+    "TEI": (413, f"Input validation error: `inputs` must have less than {WINDOW} tokens. Given: 1451"),
+    "llama.cpp": (
+        500, f"input (1451 tokens) is too large to process. increase the physical batch size (current batch size: {WINDOW})",
+    ),
+}  # fmt: skip
+
+
+def refuse_longer(server: EmbeddingServer, words: Tokenizer, who: str) -> None:
+    """From now on the server refuses texts beyond the window."""
+    status, said = STATED[who]
+    server.judge = lambda body: (status, {"message": said}) if max(counts(words, body["input"])) > WINDOW else None
+
+
+@pytest.mark.usefixtures("cached")
+@pytest.mark.parametrize("who", STATED)
+def test_a_window_that_a_server_names_is_known_from_the_start(
+    server: EmbeddingServer, words: Tokenizer, who: str
+) -> None:
+    refuse_longer(server, words, who)
+    with closing(open_encoder(server.url)) as encoder:
+        tokenized = encoder.tokenize(TEXTS)
+        assert [each.truncated for each in tokenized] == [count > WINDOW for count in counts(words, TEXTS)]
+        server.requests.clear()
+        encoder.encode(tokenized)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.usefixtures("cached")
+@pytest.mark.parametrize("who", STATED)
+@pytest.mark.parametrize("long_texts", ["chunk", "truncate", "refuse"])
+def test_a_window_that_is_named_later_kills_no_document_that_could_be_stored(
+    server: EmbeddingServer, words: Tokenizer, long_texts: str, who: str
+) -> None:
+    long = " ".join(f"river{number}" for number in range(60))
+    with Client.embedded(model=server.url, threads=1, progress=False) as client:
+        client.create_collection("c", model=server.url, chunking={"long_texts": long_texts})
+        refuse_longer(server, words, who)
+        report = client.enqueue("c", [Document(id="long", text=long), Document(id="short", text="a mill")]).wait(60)
+        assert (report.stored, report.dead) == ((1, 1) if long_texts == "refuse" else (2, 0))
+        assert report.truncated == (1 if long_texts == "truncate" else 0)
+
+
+def test_a_window_that_is_named_says_little_where_lengths_are_estimated(server: EmbeddingServer) -> None:
+    server.judge = lambda body: (
+        (400, {"message": STATED["vLLM"][1]}) if any("river river" in text for text in body["input"]) else None
+    )
+    with closing(open_encoder(f"{server.url}#plain")) as encoder:
+        assert not encoder.tokenize(["mill " * 90])[0].truncated
+
+
 # what the server counts
 
 
@@ -286,7 +344,7 @@ def rows_of(encoder: Encoder, texts: list[str]) -> list[Row]:
 def test_a_server_that_cuts_silently_later_is_found_out_by_what_it_counts(
     server: EmbeddingServer, words: Tokenizer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    texts = ["a mill", "river " * 90, "flour", "grain " * 70, "water"]
+    texts = ["a mill", "river " * 200, "flour", "grain " * 150, "water"]
     with closing(opened_and_cut(server, words)) as encoder:
         rows = rows_of(encoder, texts)
         assert [isinstance(row, EncodingFailed) for row in rows] == [False, True, False, True, False]
@@ -305,7 +363,7 @@ def test_it_is_found_out_without_a_tokenizer_too(server: EmbeddingServer) -> Non
     reads(2**20)
     with closing(open_encoder(f"{server.url}#plain")) as encoder:
         reads(WINDOW)
-        texts = ["a mill", "river " * 90, "flour"]
+        texts = ["a mill", "river " * 200, "flour"]
         assert [isinstance(row, EncodingFailed) for row in rows_of(encoder, texts)] == [False, True, False]
         assert [each.truncated for each in encoder.tokenize(texts)] == [False, True, False]
 
@@ -349,7 +407,7 @@ def test_counts_that_are_none_blame_no_text(server: EmbeddingServer, way: str, n
     server.counted = WAYS[way]
     with closing(open_encoder(f"{server.url}#{name}")) as encoder:
         server.requests.clear()
-        batch = encoder.tokenize([*TEXTS, "river " * 900])
+        batch = encoder.tokenize([*TEXTS, "river " * 2000])
         assert encoder.encode(batch).shape == (len(batch), SIZE)
     assert len(server.requests) == 1
 

@@ -50,6 +50,9 @@ class Counting(Protocol):
     def chunk(self, text: str, size: int, overlap: int) -> Spans:
         """See `Encoder.chunk`."""
 
+    def told(self, window: int) -> None:
+        """The server says how many tokens it takes of a text, and refuses more."""
+
     def least(self, item: TokenizedText) -> int:
         """So many tokens a server that reads all of a text counts in it at least."""
 
@@ -82,6 +85,9 @@ class Estimate:
         if estimate_tokens(text) <= size:
             return [(0, len(text))]
         return counted_chunks(text, estimate_tokens, size, overlap) or [(0, len(text))]
+
+    def told(self, window: int) -> None:
+        """Not heeded: what is estimated to be longer may well be taken."""
 
     def least(self, item: TokenizedText) -> int:
         """A word has one token or more, with few exceptions."""
@@ -124,6 +130,10 @@ class Exact:
     def chunk(self, text: str, size: int, overlap: int) -> Spans:
         """Spans of at most `size` tokens, special ones included."""
         return self._tokenizer.chunk(text, size, overlap, reserved=self._reserved)
+
+    def told(self, window: int) -> None:
+        """What is longer is cut from now on."""
+        self.window = min(window, self.window or window)
 
     def least(self, item: TokenizedText) -> int:
         """What was counted here, but for a little: servers see odd characters in their own ways."""

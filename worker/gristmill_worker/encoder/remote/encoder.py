@@ -21,7 +21,7 @@ from gristmill_worker.encoder.base import REMOTE, BatchLimits, StaleTokens, Toke
 from gristmill_worker.encoder.chunking import Spans
 from gristmill_worker.encoder.remote.api import Api
 from gristmill_worker.encoder.remote.counting import Counting, Estimate
-from gristmill_worker.encoder.remote.refusals import BatchRefused
+from gristmill_worker.encoder.remote.refusals import BatchRefused, TooLong
 from gristmill_worker.encoder.remote.window import silent_window
 
 log = logging.getLogger(__name__)
@@ -72,8 +72,8 @@ class RemoteEncoder:
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         """Count only: the server makes its own tokens.
 
-        What is too long for it, it refuses. Where it cuts silently instead, or the window is known and texts can be counted,
-        a text that is too long counts as truncated, so that its collection's policy decides, and receipts tell.
+        What is too long for it, it refuses. Where it cuts silently instead, or where its window is known and texts can be
+        counted, a text that is too long counts as truncated, so that its collection's policy decides, and receipts tell.
         """
         return self._counting.tokenize(texts)
 
@@ -118,6 +118,11 @@ class RemoteEncoder:
         self._check_window(batch)
         try:
             answer = self._api.embed([item.text for item in batch])
+        except TooLong as error:
+            if error.window:
+                self._counting.told(error.window)
+                self._check_window(batch)
+            raise
         except BatchRefused as error:
             if len(batch) == 1:
                 raise EncodingFailed(str(error)) from error

@@ -126,11 +126,11 @@ def _info(api: Api, overrides: Overrides, dimensions: int) -> EncoderInfo:
 
 def _counting(api: Api, info: EncoderInfo, overrides: Overrides, counted: int | None) -> tuple[Counting, bool]:
     """How lengths are found for this server, and whether what it counts (`counted`, in the probe) are the tokens it read."""
-    silent = probed_window(api, info.max_tokens)
+    window = probed_window(api, info.max_tokens)
     are_tokens = counted is not None and _WORDS <= counted <= 2 * _WORDS
     tokenizer = tokenizer_of(api.name)
     if tokenizer is None:
-        return Estimate(silent), are_tokens
+        return Estimate(window.silent), are_tokens
     here = tokenizer.tokenize([_PROBE])[0].n_tokens
     agreed = counted is not None and agree(counted, here)
     if are_tokens and not agreed:
@@ -142,9 +142,11 @@ def _counting(api: Api, info: EncoderInfo, overrides: Overrides, counted: int | 
             counted,
             here,
         )
-        return Estimate(silent), are_tokens
+        return Estimate(window.silent), are_tokens
     family = family_of(api.name)
-    known = [each for each in (silent, overrides.max_tokens, family and family.max_tokens) if each]
+    known = [
+        each for each in (window.silent, window.stated, overrides.max_tokens, family and family.max_tokens) if each
+    ]
     template = info.templates.document.replace("{text}", "")
     # What the server adds to each text and `tokenizer.json` does not, such as an end of text.
     added = max(0, counted - here) if counted is not None and agreed else 0

@@ -27,6 +27,11 @@ _TOO_LONG: Final = re.compile(
     r"too large to process|exceed_context_size|context_length_exceeded|(input|prompt) (is )?too long",
     re.IGNORECASE,
 )
+#: The window that such a refusal names.
+_WINDOW: Final = re.compile(
+    r"(?:context length(?: is)?|less than|batch size:|maximum allowed length) ?\(?(\d{1,8})(?: tokens|\))",
+    re.IGNORECASE,
+)
 #: The request holds too many texts. Not "input too long", which blames one.
 _TOO_MANY: Final = re.compile(
     r"batch[ _-]?size|(array|list|batch) (is )?too (long|large)|too many (inputs|texts|items|strings)|"
@@ -69,6 +74,18 @@ _ADVICE: Final = {
 _SAYS: Final = ("error", "errors", "message", "msg", "detail", "type", "error_type", "code", "loc")
 
 
+class TooLong(EncodingFailed):
+    """A text is longer than the model's window.
+
+    Attributes:
+        window: tokens, special ones included, that it may have, where the server says so.
+    """
+
+    def __init__(self, message: str, *, window: int | None = None) -> None:
+        self.window = window
+        super().__init__(message)
+
+
 class BatchRefused(EncodingFailed):
     """A request holds too much, and each of its texts may be fine.
 
@@ -98,7 +115,8 @@ def refusal(response: httpx.Response) -> GristmillError:
         if status in _BLAMES_TEXT and _TOO_MUCH.search(words):
             return BatchRefused(reason, counted=False)
         if _TOO_LONG.search(words):
-            return EncodingFailed(reason)
+            stated = _WINDOW.search(words)
+            return TooLong(reason, window=int(stated[1]) if stated else None)
         if status in _BLAMES_TEXT and _TOO_MANY.search(words):
             stated = _STATED.search(words)
             return BatchRefused(reason, counted=True, most=int(stated[1]) if stated else None)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from gristmill_schemas.errors import EncodingFailed, Unavailable
 from gristmill_worker.encoder.remote.api import Api
+from gristmill_worker.encoder.remote.refusals import TooLong
 
 log = logging.getLogger(__name__)
 
@@ -18,17 +20,33 @@ _PROBED_TOKENS: Final = 8_192
 _SAME: Final = 1e-5
 
 
-def probed_window(api: Api, max_tokens: int) -> int | None:
-    """See `silent_window`; at the start, where a server that is away now says nothing about its window."""
+@dataclass(frozen=True, slots=True)
+class Window:
+    """How much of a text a server reads, in tokens, special ones included; None where that is not known."""
+
+    #: Where it passes over the rest without a word, in short English words; see `silent_window`.
+    silent: int | None = None
+    #: Where it refuses a text that is longer, as it should, and says so.
+    stated: int | None = None
+
+
+def probed_window(api: Api, max_tokens: int) -> Window:
+    """What a server makes of a text that is too long, at the start; one that is away now says nothing about its window.
+
+    Raises:
+        OneVector: whatever it is sent, it gives one vector.
+    """
     try:
-        return silent_window(api, min(max_tokens, _PROBED_TOKENS))
+        return Window(silent=silent_window(api, min(max_tokens, _PROBED_TOKENS)))
+    except TooLong as refused:
+        return Window(stated=refused.window)
     except EncodingFailed:
-        return None  # it refuses, as it should
+        return Window()
     except OneVector:
         raise
     except Unavailable as away:
         log.warning("%s: whether it cuts long texts silently could not be found out: %s", api.name, away)
-        return None
+        return Window()
 
 
 class OneVector(Unavailable):
