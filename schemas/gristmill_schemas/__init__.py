@@ -30,7 +30,7 @@ if typing.TYPE_CHECKING:
         ReceiptState,
         Rejection,
     )
-    from gristmill_schemas.parcel import Intent, Parcel, Target
+    from gristmill_schemas.parcel import Intent, Parcel
     from gristmill_schemas.point import PointSystem, point_id
     from gristmill_schemas.query import QueryRequest
     from gristmill_schemas.search import Fusion, SearchHit, SearchMode, StoredDocument
@@ -72,7 +72,6 @@ __all__ = [
     "SearchHit",
     "SearchMode",
     "StoredDocument",
-    "Target",
     "Templates",
     "VectorSpace",
     "point_id",

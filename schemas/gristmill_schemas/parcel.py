@@ -15,7 +15,7 @@ from gristmill_schemas.document import Deletion, Document
 from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.limits import MAX_PARCEL_DOCUMENTS, MAX_PARCEL_INFLATED_BYTES
 from gristmill_schemas.stored import Stored
-from gristmill_schemas.validation import Identifier, Record, Version
+from gristmill_schemas.validation import Identifier, Version
 
 
 class Parcel(Stored):
@@ -64,14 +64,6 @@ class Parcel(Stored):
         ]
 
 
-class Target(Record):
-    """One document that is about to be written."""
-
-    id: str
-    tenant: str | None = None
-    version: int
-
-
 class Intent(Stored):
     """Documents that one claim is about to write. Whoever dies in between leaves it behind (`docs/fence.md`)."""
 
@@ -83,7 +75,8 @@ class Intent(Stored):
     #: Name of the physical collection, and its key (`CollectionSpec.key`).
     collection: str
     key: str
-    targets: tuple[Target, ...]
+    #: Id and tenant of each. Pairs and no records: one of these is written for every parcel, and hardly ever read.
+    documents: tuple[tuple[str, str | None], ...]
 
 
 def pack(parcel: Parcel) -> bytes:

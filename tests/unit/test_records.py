@@ -67,7 +67,7 @@ STORED: list[Stored] = [
     QUERY,
     CollectionSpec(name="c", space=INFO.space()),
     RefusedMessage(reason="r", queue="q", message="m", refused_at=1),
-    Intent(token="t", parcel_id="p", collection="c", key="c", targets=()),
+    Intent(token="t", parcel_id="p", collection="c", key="c", documents=()),
 ]
 kinds = pytest.mark.parametrize("record", STORED, ids=lambda record: record.KIND)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gristmill.ledger import Claim, Ledger, MemoryLedger, RedisLedger
 from gristmill.ledger.reading import Evidence, MemoryEvidence, RedisEvidence
-from gristmill_schemas import Deletion, Intent, Parcel, Target
+from gristmill_schemas import Deletion, Intent, Parcel
 from unit.ledger.parcels import LONG_S, ROOMY, lapse, parcel_of, redis_ledger, verdict_of
 
 
@@ -22,7 +22,7 @@ def intent_of(claim: Claim) -> Intent:
         parcel_id=claim.parcel.id,
         collection="c",
         key="c@1",
-        targets=(Target(id="a", version=1), Target(id="a", tenant="x", version=2)),
+        documents=(("a", None), ("a", "x")),
     )
 
 

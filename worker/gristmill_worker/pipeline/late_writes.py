@@ -61,7 +61,7 @@ class LateWrites:
             for intent in intents:  # deleted, with all that was written to it
                 self._ledger.fulfil(intent.token)
             return
-        names = list({(target.id, target.tenant) for intent in intents for target in intent.targets})
+        names = list({name for intent in intents for name in intent.documents})
         for start in range(0, len(names), PAGE):
             self._undo(spec, names[start : start + PAGE])
 

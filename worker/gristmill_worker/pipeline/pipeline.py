@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gristmill.ledger import Claim, Verdict
-from gristmill_schemas import CollectionSpec, Intent, Outcome, Parcel, PointSystem, Target, VectorSpace, point_id
+from gristmill_schemas import CollectionSpec, Intent, Outcome, Parcel, PointSystem, VectorSpace, point_id
 from gristmill_schemas.errors import CollectionNotFound, GristmillError, InvalidInput, StoreUnfit
 from gristmill_worker.pipeline.commons import Commons
 from gristmill_worker.pipeline.descriptions import Descriptions
@@ -204,13 +204,14 @@ class Pipeline:
 
     def _intend(self, spec: CollectionSpec, prepared: Iterable[Prepared], claim: Claim) -> None:
         """Say what is about to be written, for whoever must look after it if this process dies on the way."""
-        targets = tuple(
-            Target(id=each.task.document.id, tenant=each.task.document.tenant, version=each.task.version)
-            for each in prepared
-        )
-        if targets:
+        documents = tuple((each.task.document.id, each.task.document.tenant) for each in prepared)
+        if documents:
             intent = Intent(
-                token=claim.token, parcel_id=claim.parcel.id, collection=spec.physical, key=spec.key, targets=targets
+                token=claim.token,
+                parcel_id=claim.parcel.id,
+                collection=spec.physical,
+                key=spec.key,
+                documents=documents,
             )
             self._ledger.intend(intent)
 
