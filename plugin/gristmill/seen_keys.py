@@ -37,6 +37,8 @@ class SeenKeys:
         return digest in self._recent or self._in_sorted(digest)
 
     def _in_sorted(self, digest: int) -> bool:
+        if not len(self._sorted):
+            return False
         value = np.uint64(digest)
         at = int(np.searchsorted(self._sorted, value))
         return at < len(self._sorted) and self._sorted[at] == value

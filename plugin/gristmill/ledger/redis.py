@@ -124,7 +124,7 @@ class RedisLedger:
         yield from (parcel.job_id, parcel.id, sequence, parcel.model_digest, len(parcel), body)
         yield from (high_water.documents, high_water.bytes, parcel.collection, parcel.collection_key)
         if self._roster:
-            yield from enrolment(parcel)
+            yield enrolment(parcel)
 
     @_translated
     def close_job(self, job_id: str, rejected: int = 0) -> None:
@@ -287,7 +287,7 @@ class RedisLedger:
     @_translated
     def follow(self, parcel: Parcel, key: str) -> None:
         if self._roster:
-            self._run("follow", parcel.collection_key, key, *enrolment(parcel))
+            self._run("follow", parcel.collection_key, key, enrolment(parcel))
 
     @_translated
     def intend(self, intent: Intent) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gristmill.ledger import Claim, Ledger, MemoryLedger, RedisLedger
 from gristmill.ledger.reading import Evidence, MemoryEvidence, RedisEvidence
-from gristmill_schemas import Deletion, Intent, Parcel
+from gristmill_schemas import Deletion, Document, Intent, Parcel
 from unit.ledger.parcels import LONG_S, ROOMY, lapse, parcel_of, redis_ledger, verdict_of
 
 
@@ -105,6 +105,25 @@ def test_a_roster_follows_its_parcel_to_another_collection_however_often(ledger:
     )
     ledger.follow(deletion, "new@2")
     assert {entry.id for entry in evidence.roster("new@2")} == {"p-1"}
+
+
+def test_a_roster_holds_whatever_a_document_may_be_called_at_whatever_version(ledger: Ledger) -> None:
+    names = [
+        ("a", None),
+        ('q"uo\\te', "x"),
+        ("信用卡", "租户"),
+        ("😀" * 3, None),
+        ("tab\tnew\nline", "a:b"),
+        ("7", "é"),
+    ]
+    documents = tuple(
+        Document(id=name, tenant=tenant, text="t", version=2**53 - 1 - number)
+        for number, (name, tenant) in enumerate(names)
+    )
+    ticket = ledger.open_job("c")
+    ledger.accept(parcel_of(ticket).model_copy(update={"documents": documents}), 0, ROOMY)
+    held = {(each.id, each.tenant, each.version) for each in evidence_of(ledger).roster("c")}
+    assert held == {(each.id, each.tenant, each.version) for each in documents}
 
 
 def test_what_was_accepted_anew_meanwhile_stays_on_the_old_roster(ledger: Ledger) -> None:

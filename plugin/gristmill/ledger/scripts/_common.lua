@@ -208,3 +208,8 @@ local function enrol(collection, bucket, name, version, is_document)
     redis.call('HDEL', key, name)
   end
 end
+
+-- items: bucket, name, version, 1 for a document or 0 for a deletion, in turn.
+local function enrol_each(collection, items)
+  for i = 1, #items, 4 do enrol(collection, items[i], items[i + 1], items[i + 2], items[i + 3] == 1) end
+end

@@ -1,5 +1,5 @@
 -- ARGV: job id, parcel id, sequence, model, items, body, max documents, max bytes, name of the collection, its key,
---       then for the roster, where one is kept, (bucket, name, version, '1' for a document or '0' for a deletion)...
+--       and where a roster is kept, what it is told (enrol_each).
 -- Returns 1 accepted (now or before), 0 full, -1 unknown job.
 local job, now = P .. ':job:' .. ARGV[1], now_us()
 local state = redis.call('HMGET', job, 'next_seq', 'closed')
@@ -20,5 +20,5 @@ store_parcel(ARGV[2], ARGV[1], ARGV[4], ARGV[9], items, ARGV[6], 0, now)
 redis.call('HSET', job, 'next_seq', ARGV[3] + 1, 'model', ARGV[4])
 redis.call('HINCRBY', job, 'accepted', items)
 redis.call('HINCRBY', job, 'open', 1)
-for i = 11, #ARGV, 4 do enrol(ARGV[10], ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3] == '1') end
+if ARGV[11] then enrol_each(ARGV[10], cjson.decode(ARGV[11])) end
 return 1

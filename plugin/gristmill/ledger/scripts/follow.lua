@@ -1,8 +1,7 @@
--- ARGV: key of the collection that a parcel was accepted for, key of the one that it goes to, then
---       (bucket, name, version, '1' for a document or '0' for a deletion)... Moves them from roster to roster.
+-- ARGV: key of the collection that a parcel was accepted for, key of the one that it goes to, what the roster is told
+--       (enrol_each). Moves the parcel's documents from roster to roster.
 also_when_memory_is_full()
-for i = 3, #ARGV, 4 do
-  enrol(ARGV[1], ARGV[i], ARGV[i + 1], ARGV[i + 2], false)
-  enrol(ARGV[2], ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3] == '1')
-end
+local items = cjson.decode(ARGV[3])
+for i = 1, #items, 4 do enrol(ARGV[1], items[i], items[i + 1], items[i + 2], false) end
+enrol_each(ARGV[2], items)
 return 1
