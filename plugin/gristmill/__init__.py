@@ -9,6 +9,7 @@ if typing.TYPE_CHECKING:
     from gristmill.async_client import AsyncClient
     from gristmill.client import Client
     from gristmill.ingest.jobs import Job
+    from gristmill.search.instructions.presets import Preset
     from gristmill.settings import ClientSettings
     from gristmill_schemas import (
         AuditReport,
@@ -109,6 +110,7 @@ __all__ = [
     "NewerFormat",
     "NoWorker",
     "NotInstalled",
+    "Preset",
     "QueueFull",
     "Receipt",
     "ReceiptState",
@@ -133,6 +135,7 @@ _HOMES = (
     "gristmill_schemas.errors",
     "gristmill.settings",
     "gristmill.ingest.jobs",
+    "gristmill.search.instructions.presets",
     "gristmill.client",
     "gristmill.async_client",
 )

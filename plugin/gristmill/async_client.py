@@ -29,6 +29,7 @@ from gristmill.maintenance.dead_letters import DeadLetters, RefusedMessages
 from gristmill.maintenance.index_group import IndexGroup
 from gristmill.models import Models
 from gristmill.options import ClientOptions, EmbeddedOptions, takes
+from gristmill.search.instructions import InstructionGroup
 from gristmill.settings import ClientSettings
 from gristmill_schemas import AuditReport, CollectionSpec, DeadLetter, IndexStatus, JobReport, Rejection, StoredDocument
 
@@ -242,6 +243,18 @@ class AsyncIndexGroup(_Threaded[IndexGroup]):
 
 
 @answers_habits
+class AsyncInstructionGroup(_Threaded[InstructionGroup]):
+    """`client.instructions`, awaited."""
+
+    register = _awaited(InstructionGroup.register)
+    list = _awaited(InstructionGroup.list)
+    show = _awaited(InstructionGroup.show)
+    get = _awaited(InstructionGroup.get)
+    retire = _awaited(InstructionGroup.retire)
+    presets = _awaited(InstructionGroup.presets)
+
+
+@answers_habits
 class AsyncModels(_Threaded[Models]):
     """`client.models`, awaited."""
 
@@ -286,6 +299,7 @@ class AsyncClient(_Threaded[Client]):
         self.collections = AsyncCollectionGroup(self._threads, self._wrapped.collections)
         self.dead = AsyncDeadLetters(self._threads, self._wrapped.dead)
         self.indexes = AsyncIndexGroup(self._threads, self._wrapped.indexes)
+        self.instructions = AsyncInstructionGroup(self._threads, self._wrapped.instructions)
         self.jobs = AsyncJobs(self._threads, self._wrapped.jobs)
         self.models = AsyncModels(self._threads, self._wrapped.models)
         self.refused = AsyncRefusedMessages(self._threads, self._wrapped.refused)

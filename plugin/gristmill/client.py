@@ -5,8 +5,8 @@
 >>> client.enqueue("faq", [Document(id="42", text="…")]).wait().raise_for_failures()
 >>> client.search("faq", "用了优惠券但没减钱", instruction="Given a complaint, find the FAQ entry that solves it")
 
-What reads and writes documents is on the client itself; `client.collections`, `indexes`, `jobs`, `dead`, `refused` and
-`models` each `list`, `get` and do what can be done with one.
+What reads and writes documents is on the client itself; `client.collections`, `indexes`, `instructions`, `jobs`, `dead`,
+`refused` and `models` each `list`, `get` and do what can be done with one.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ from gristmill.models import Models
 from gristmill.options import ClientOptions, EmbeddedOptions, check_names, names_of, takes
 from gristmill.search.embedding import Embedder, Kind
 from gristmill.search.filters import Where, compile_filter
+from gristmill.search.instructions import Cautions, InstructionGroup
 from gristmill.search.searcher import Searcher
 from gristmill.search.unindexed import Unindexed
 from gristmill.search.unmatched import Unmatched
@@ -96,6 +97,7 @@ class Client:
     Attributes:
         collections: Qdrant's collections that Gristmill made: `list`, `get`, `count`, `delete`.
         indexes: over fields of the metadata, which filters use: `create`, `list`, `get`, `drop`.
+        instructions: what searches are for, by name and version: `register`, `list`, `show`, `retire`, `presets`.
         jobs: what was handed over, by any process: `list`, `get`.
         dead: documents that could not be stored: `summary`, `list`, `scroll`, `get`, `replay`, `drop`.
         refused: broker messages that were none of ours: `list`, `get`, `drop`, `unreadable`.
@@ -165,8 +167,12 @@ class Client:
         self.refused = RefusedMessages(parts.evidence)
         self._unmatched = Unmatched(parts.store, self._collections)
         self._unindexed = Unindexed(parts.store, local=parts.local)
-        self._searcher = Searcher(parts.store, self._collections, parts.queries, self._unmatched, self._unindexed)
-        self._embedder = Embedder(self._collections, self.models, parts.queries)
+        cautions = Cautions()
+        self._searcher = Searcher(
+            parts.store, self._collections, parts.queries, self._unmatched, self._unindexed, cautions
+        )
+        self._embedder = Embedder(self._collections, self.models, parts.queries, cautions)
+        self.instructions = InstructionGroup(self._collections, lambda spec: self._searcher.forget(spec.physical))
 
     def __enter__(self) -> Client:
         return self
@@ -236,7 +242,7 @@ class Client:
                 new collection: `cosine` for most.
             text_key: payload key that holds the text; `text` in new collections.
             chunking: policy for long texts.
-            instructions: registered instructions, one or many.
+            instructions: registered instructions, one or many; `client.instructions` says the rest.
             keyword: whether texts can be searched for their words, too (`mode="keyword"`, `"hybrid"`), which Qdrant's server
                 weighs by BM25 in any language, Chinese included. None is yes in a new collection on a server, and no in
                 local mode, which cannot. Fixed at creation.
@@ -253,7 +259,8 @@ class Client:
             bulk: put its index off while much is loaded, which makes that many times cheaper. It is off until
                 `finish_bulk`, or until this client is closed and what is on its way is stored; see `bulk`.
             update: give an existing collection this chunking and these instructions, instead of raising. Chunking is for
-                documents that are written from now on; those that are there, and unchanged, stay as they are.
+                documents that are written from now on; those that are there, and unchanged, stay as they are. An
+                instruction with another text becomes a new version of its name; what is registered stays.
             wait_s: how long to wait for a worker to announce the model.
 
         Returns:
@@ -621,7 +628,8 @@ class Client:
         Args:
             collection: its name.
             query: what is looked for; `search_many` takes a list.
-            instruction: what the search is for: a sentence, or the name of a registered one (`faq`, `faq@2`).
+            instruction: what the search is for: a sentence, the name of a registered one (`faq`, `faq@2`), or a preset
+                (`preset:web`).
                 Goes through the model's own template. None takes the model's default.
             where: `{"lang": "zh", "year": {"gte": 2020}}` or a Qdrant filter.
             tenant: only this tenant's documents.

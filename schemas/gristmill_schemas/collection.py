@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Any, ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from gristmill_schemas.limits import MAX_INSTRUCTION_CHARS
+from gristmill_schemas.limits import MAX_INSTRUCTION_CHARS, MAX_INSTRUCTION_VERSION
 from gristmill_schemas.space import Distance, VectorSpace
 from gristmill_schemas.stored import Stored
 from gristmill_schemas.validation import SYSTEM_KEY, CleanText, Identifier, Record
@@ -39,17 +40,40 @@ class Chunking(Record):
         return value
 
 
-class Instruction(Record):
-    """A registered instruction: say `faq` or `faq@2` instead of the sentence."""
+_NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
-    version: int = Field(default=1, ge=1)
+
+class Instruction(Record):
+    """A registered instruction: say `faq` or `faq@2` instead of the sentence. A version's text never changes."""
+
+    name: str = Field(pattern=_NAME)
+    version: int = Field(default=1, ge=1, le=MAX_INSTRUCTION_VERSION)
     text: CleanText = Field(min_length=1, max_length=MAX_INSTRUCTION_CHARS)
+    #: Seconds since 1970, by the clock of whoever did it.
+    registered_at: float | None = None
+    #: Since when the name alone does not mean this version any more; None while it may.
+    retired_at: float | None = None
 
     @property
     def label(self) -> str:
         """`name@version`, as hits report it."""
         return f"{self.name}@{self.version}"
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _a_name(cls, value: Any) -> Any:
+        if isinstance(value, str) and not re.fullmatch(_NAME, value):
+            raise ValueError(
+                f"expected 1 to 64 of a-z, 0-9, _ and -, the first a letter or a digit, such as faq, got {value[:80]!r}"
+            )
+        return value
+
+    @field_validator("text")
+    @classmethod
+    def _not_blank(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("expected a sentence that says what a search is for, got a blank one")
+        return value
 
 
 class CollectionSpec(Stored):
@@ -70,6 +94,7 @@ class CollectionSpec(Stored):
     chunking: Chunking = Chunking()
     #: Texts can be searched for their words, too.
     keyword: bool = False
+    #: By name and version. Kept beside the description, each under a key of its own, so that no two writers meet.
     instructions: tuple[Instruction, ...] = ()
     #: Since when its index is put off for a bulk load; None where it is not. Kept beside the description, not in it.
     bulk_since: float | None = None
@@ -85,7 +110,7 @@ class CollectionSpec(Stored):
 
     def described(self) -> dict[str, Any]:
         """What is stored with the collection: no name, since a copy under another name would bring the wrong one."""
-        return self.model_dump(mode="json", exclude={"name", "physical", "bulk_since"})
+        return self.model_dump(mode="json", exclude={"name", "physical", "bulk_since", "instructions"})
 
     @field_validator("text_key")
     @classmethod

@@ -20,6 +20,10 @@ MAX_PARCEL_BYTES: Final = 256 * 1024
 MAX_PARCEL_INFLATED_BYTES: Final = 16 * 1024 * 1024
 #: Longest instruction, in characters.
 MAX_INSTRUCTION_CHARS: Final = 2_000
+#: Highest version of an instruction: what Qdrant's JSON and everybody's integers hold.
+MAX_INSTRUCTION_VERSION: Final = 2**31 - 1
+#: Most registered instructions of one collection, all versions counted: every read of its description carries them.
+MAX_INSTRUCTIONS: Final = 500
 #: Longest query, in bytes.
 MAX_QUERY_BYTES: Final = 64 * 1024
 #: Most texts in one query request.

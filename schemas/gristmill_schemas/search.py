@@ -44,9 +44,13 @@ class SearchHit(Record):
     chunks: int = 1
     #: Characters of the document's text that this chunk covers: [start, end).
     span: tuple[int, int]
-    #: The instruction the query was encoded with: its text, or `name@version` of a registered one. A search for words
-    #: encodes nothing.
+    #: The instruction the query was encoded with: its text, or `name@version` of a registered one or a preset. A search
+    #: for words encodes nothing.
     instruction: str | None = None
+    #: Its text; None where there was none.
+    instruction_text: str | None = None
+    #: The model's template that joined it with the query: `{instruction}` and `{text}` stand for the two.
+    template: str | None = None
     #: Qdrant's point id.
     point_id: str
 

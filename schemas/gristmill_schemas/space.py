@@ -56,11 +56,19 @@ class Templates(Record):
 
     def for_query(self, text: str, instruction: str | None = None) -> str:
         """Model input of a query."""
-        return _fill(self.query if instruction is None else self.query_instructed, text, instruction)
+        return _fill(self.of_query(instruction), text, instruction)
+
+    def of_query(self, instruction: str | None = None) -> str:
+        """The template that a query goes into, with its placeholders."""
+        return self.query if instruction is None else self.query_instructed
 
     def for_document(self, text: str, instruction: str | None = None) -> str:
         """Model input of a document."""
-        return _fill(self.document if instruction is None else self.document_instructed, text, instruction)
+        return _fill(self.of_document(instruction), text, instruction)
+
+    def of_document(self, instruction: str | None = None) -> str:
+        """The template that a document goes into, with its placeholders."""
+        return self.document if instruction is None else self.document_instructed
 
 
 def _fill(template: str, text: str, instruction: str | None) -> str:

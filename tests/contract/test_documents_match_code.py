@@ -12,6 +12,7 @@ import pytest
 import gristmill
 from generated_pages import settings_page
 from gristmill.search.filters import compile_filter
+from gristmill.search.instructions import PRESETS
 from gristmill_schemas import Document, JobReport, Outcome
 from gristmill_schemas.export import json_schema
 
@@ -71,13 +72,21 @@ def test_every_filter_in_the_reference_is_one() -> None:
         assert compile_filter(eval(row, {"date": date})) is not None
 
 
+def test_the_page_of_instructions_shows_every_preset() -> None:
+    rows = re.findall(r"^\| `(preset:.*?)` \| (.*?) \|", _read("instructions.md"), re.MULTILINE)
+    assert rows == [(each.reference, each.text) for each in PRESETS]
+
+
 def test_the_readme_is_short_and_leaves_the_rest_to_its_pages() -> None:
     assert len(README.splitlines()) <= 100
 
 
 def _section(title: str) -> str:
-    page = (ROOT / "docs" / "reference.md").read_text("utf-8")
-    return page.split(f"## {title}\n")[1].split("\n## ")[0]
+    return _read("reference.md").split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def _read(page: str) -> str:
+    return (ROOT / "docs" / page).read_text("utf-8")
 
 
 def test_the_readmes_whole_example_runs_and_finds_its_answer(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from gristmill.async_client import (
     AsyncCollectionGroup,
     AsyncDeadLetters,
     AsyncIndexGroup,
+    AsyncInstructionGroup,
     AsyncJob,
     AsyncJobs,
     AsyncModels,
@@ -24,6 +25,7 @@ from gristmill.maintenance.collection_group import CollectionGroup
 from gristmill.maintenance.dead_letters import DeadLetters, RefusedMessages
 from gristmill.maintenance.index_group import IndexGroup
 from gristmill.models import Models
+from gristmill.search.instructions import InstructionGroup
 
 T = TypeVar("T")
 
@@ -31,6 +33,7 @@ PAIRS = [
     (Client, AsyncClient),
     (Job, AsyncJob),
     (DeadLetters, AsyncDeadLetters),
+    (InstructionGroup, AsyncInstructionGroup),
     (Jobs, AsyncJobs),
     (Models, AsyncModels),
     (RefusedMessages, AsyncRefusedMessages),
@@ -59,7 +62,7 @@ async def stream(count: int) -> AsyncIterator[Document]:
 
 
 for_each_pair = pytest.mark.parametrize(("sync", "mirror"), PAIRS, ids=lambda cls: cls.__name__)
-GROUPS = {"collections", "dead", "indexes", "jobs", "models", "refused"}
+GROUPS = {"collections", "dead", "indexes", "instructions", "jobs", "models", "refused"}
 
 
 @for_each_pair

@@ -9,7 +9,7 @@ import pytest
 from qdrant_client import models
 
 import gristmill.search.descriptions
-from gristmill import Client, Document
+from gristmill import Client, Document, Instruction
 from gristmill_schemas import PointSystem, point_id
 
 
@@ -83,9 +83,9 @@ def test_a_description_is_not_remembered_for_ever(
     """Registered instructions are part of it, and no hit shows that they have changed."""
     client.enqueue(collection_name, documents(1)).wait(30)
     assert len(search(client, collection_name)) == 1
-    spec = client.collections.get(collection_name)
-    changed = {**spec.described(), "instructions": [{"name": "faq", "version": 1, "text": "Find the answer"}]}
-    client._parts.store.update_collection(collection_name, metadata={"gristmill": changed})
+    client._parts.collections.register(
+        client.collections.get(collection_name), Instruction(name="faq", text="Find the answer")
+    )
     monkeypatch.setattr(gristmill.search.descriptions, "KEPT_S", 0.0)
     (hit,) = client.search(collection_name, "text", instruction="faq")
     assert hit.instruction == "faq@1"

@@ -274,7 +274,7 @@ def test_settings_of_an_existing_collection_are_not_passed_over(client: Client, 
         ({"distance": "dot"}, "distance is 'cosine', asked for 'dot'"),
         (
             {"instructions": Instruction(name="faq", text="Find it")},
-            r"instructions is \[\], asked for \[faq@1: 'Find it'\]",
+            r"instructions is \[\], asked for \[faq: 'Find it'\]",
         ),
     ):
         with pytest.raises(CollectionConflict, match=told) as conflict:

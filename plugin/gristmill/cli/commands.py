@@ -17,6 +17,7 @@ OWN: Final = {
     "ingest": ("ingest", "Read documents and hand them to the workers."),
     "search": ("search", "Search a collection, with an instruction if you like."),
     "collections": ("collections", "Create, list, show and delete collections."),
+    "instructions": ("collections.instructions", "Sentences that say what searches are for, by name and version."),
     "jobs": ("jobs", "What became of what was handed over."),
     "dead": ("dead", "Documents that could not be stored, and why."),
     "audit": ("audit", "Compare what was accepted with what Qdrant holds."),

@@ -27,7 +27,8 @@ def search(
     name: Annotated[str, typer.Argument(help="The collection.")],
     query: Annotated[str, typer.Argument(help="What is looked for.")],
     instruction: Annotated[
-        str | None, typer.Option("--instruction", "-i", help="What the search is for, or a registered name.")
+        str | None,
+        typer.Option("--instruction", "-i", help="What it is for: a sentence, a registered name, or a preset."),
     ] = None,
     where: Annotated[
         list[str] | None,
@@ -42,7 +43,7 @@ def search(
 ) -> None:
     """Search a collection, with an instruction if you like."""
     started = time.perf_counter()
-    with open_client(aside) as client, logged_by("gristmill.search.unmatched") as logged:
+    with open_client(aside) as client, logged_by("gristmill.search") as logged:
         hits = client.search(
             name,
             query,

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from gristmill.arguments import flag, one_or_many, refuse
 from gristmill.store.collections import Collections
+from gristmill.store.instructions import find_same
 from gristmill_schemas import Chunking, CollectionSpec, Distance, Instruction
 from gristmill_schemas.errors import CollectionConflict, InvalidInput
 from gristmill_schemas.validation import explain
@@ -69,20 +70,32 @@ def settle(
     Raises:
         CollectionConflict: it differs from what is asked for, and must not or cannot be changed.
     """
-    differing = {field: value for field, value in asked.items() if not _same(getattr(there, field), value)}
+    missing = _missing(there, asked.get("instructions", ()))
+    differing = {field: value for field, value in asked.items() if value != getattr(there, field)}
+    differing = {**differing, "instructions": missing} if missing else _without(differing, "instructions")
     fixed = [field for field in differing if field not in CHANGEABLE]
     if not differing:
         return there
     if fixed or not update:
         raise _conflict(name, there, differing, fixed)
-    changed = there.model_copy(update=differing)
-    collections.update(changed)
-    return changed
+    if described := _without(differing, "instructions"):
+        collections.update(there.model_copy(update=described))
+    for each in missing:
+        collections.register(there, each, exactly=_names_its_version(each))
+    return collections.get(name)
 
 
-def _same(one: object, other: object) -> bool:
-    # The order of instructions says nothing.
-    return set(one) == set(other) if isinstance(one, tuple) and isinstance(other, tuple) else one == other
+def _missing(there: CollectionSpec, asked: Iterable[Instruction]) -> tuple[Instruction, ...]:
+    """Those that are not registered. Whatever else is registered says nothing against them."""
+    return tuple(each for each in asked if find_same(there, each, exactly=_names_its_version(each)) is None)
+
+
+def _names_its_version(instruction: Instruction) -> bool:
+    return "version" in instruction.model_fields_set
+
+
+def _without(mapping: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in mapping.items() if key != name}
 
 
 def _conflict(name: str, there: CollectionSpec, differing: Mapping[str, Any], fixed: list[str]) -> CollectionConflict:
@@ -101,9 +114,13 @@ def _conflict(name: str, there: CollectionSpec, differing: Mapping[str, Any], fi
     )
 
 
+def _called(instruction: Instruction) -> str:
+    return instruction.label if _names_its_version(instruction) else instruction.name
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, Chunking):
         return f"{value.long_texts} of {value.size} tokens with {value.overlap} of overlap"
     if isinstance(value, tuple):
-        return "[" + ", ".join(f"{item.label}: {item.text[:60]!r}" for item in value) + "]"
+        return "[" + ", ".join(f"{_called(item)}: {item.text[:60]!r}" for item in value) + "]"
     return repr(str(value))

@@ -35,6 +35,7 @@ class Descriptions:
         return spec
 
     def forget(self, name: str) -> None:
-        """Forget what was said of this name."""
+        """Forget what was said of this name, and of what means a collection of this name."""
         with self._lock:
-            self._known.pop(name, None)
+            for each in [each for each, (_, spec) in self._known.items() if name in (each, spec.physical)]:
+                del self._known[each]

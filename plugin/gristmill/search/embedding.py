@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from gristmill.arguments import one_or_many, refuse, text
 from gristmill.models import Models
-from gristmill.search.instructions import resolve_instruction
+from gristmill.search.instructions import Cautions, resolve_instruction
 from gristmill.search.query_vectors import QueryEncoder, in_requests
 from gristmill.store.collections import Collections
 from gristmill_schemas import CollectionSpec, VectorSpace
@@ -30,10 +30,11 @@ _REQUEST_BYTES = 32 * 1024
 class Embedder:
     """Embeds texts outside of any search."""
 
-    def __init__(self, collections: Collections, models: Models, queries: QueryEncoder) -> None:
+    def __init__(self, collections: Collections, models: Models, queries: QueryEncoder, cautions: Cautions) -> None:
         self._collections = collections
         self._models = models
         self._queries = queries
+        self._cautions = cautions
 
     def embed(
         self,
@@ -55,9 +56,16 @@ class Embedder:
             for position, each in enumerate(one_or_many("texts", texts, str, "a text or an iterable of texts"))
         ]
         space, spec = self._space(collection, model)
-        _, sentence = resolve_instruction(spec, instruction)
-        template = space.templates.for_query if kind == "query" else space.templates.for_document
-        model_input = [template(each, sentence) for each in wanted]
+        applied = resolve_instruction(spec, instruction)
+        templates = space.templates
+        template, of = (
+            (templates.for_query, templates.of_query)
+            if kind == "query"
+            else (templates.for_document, templates.of_document)
+        )
+        where = f"collection {spec.name!r}" if spec else f"model {space.model!r}"
+        self._cautions.tell(where, space, applied, of(applied.text))
+        model_input = [template(each, applied.text) for each in wanted]
         parts = [self._queries.encode(space, part) for part in in_requests(model_input, _REQUEST_BYTES)]
         vectors = np.concatenate(parts) if parts else np.empty((0, space.dimensions), dtype=np.float32)
         return vectors[0] if isinstance(texts, str) else vectors

@@ -13,7 +13,7 @@ from qdrant_client import QdrantClient, models
 from gristmill.arguments import flag, identifier, integer, number, one_or_many, refuse, tenant_name, text
 from gristmill.search.descriptions import Descriptions
 from gristmill.search.filters import Where, compile_filter
-from gristmill.search.instructions import resolve_instruction
+from gristmill.search.instructions import Applied, Cautions, resolve_instruction
 from gristmill.search.query_vectors import QueryEncoder
 from gristmill.search.ranking import Ranking, asked_ranking
 from gristmill.search.unindexed import Unindexed
@@ -41,10 +41,12 @@ class Searcher:
         queries: QueryEncoder,
         unmatched: Unmatched,
         unindexed: Unindexed,
+        cautions: Cautions,
     ) -> None:
         self._store = store
         self._unmatched = unmatched
         self._unindexed = unindexed
+        self._cautions = cautions
         self._queries = queries
         self._descriptions = Descriptions(collections)
         #: Keys of the collections that hold points which are not ours; searches there ask for ours alone.
@@ -138,26 +140,25 @@ class Searcher:
     ) -> list[list[SearchHit]]:
         self._tell_of_bulk_load(spec)
         how.ranking.require_keywords(spec)
-        label, sentence = resolve_instruction(spec, how.instruction)
-        vectors = self._encode(spec, queries, sentence) if how.ranking.needs_vectors else [[] for _ in queries]
+        applied = resolve_instruction(spec, how.instruction)
+        vectors = self._encode(spec, queries, applied) if how.ranking.needs_vectors else [[] for _ in queries]
         asked = list(zip(queries, vectors, strict=True))
         points = self._query(spec, how, asked)
         if spec.key not in self._mixed and (foreign := _first_foreign(chain.from_iterable(points))):
             self._mixed.add(spec.key)
             log.warning("collection %r holds points that no search shows; one of them: %s", spec.name, foreign.problem)
             points = self._query(spec, how, asked)
-        applied = {
-            "instruction": label if how.ranking.needs_vectors else None,
-            "mode": how.ranking.mode,
-            "score_kind": how.ranking.score_kind(spec),
-        }
-        return [_one_per_document(_hits(spec, each, applied, certain), how.grouped) for each in points]
+        told = {"mode": how.ranking.mode, "score_kind": how.ranking.score_kind(spec)}
+        if how.ranking.needs_vectors:
+            told |= {"instruction": applied.label, "instruction_text": applied.text}
+            told |= {"template": spec.space.templates.of_query(applied.text)}
+        return [_one_per_document(_hits(spec, each, told, certain), how.grouped) for each in points]
 
-    def _encode(self, spec: CollectionSpec, queries: list[str], instruction: str | None) -> list[list[float]]:
-        template = spec.space.templates.for_query
-        vectors: list[list[float]] = self._queries.encode(
-            spec.space, [template(query, instruction) for query in queries]
-        ).tolist()
+    def _encode(self, spec: CollectionSpec, queries: list[str], applied: Applied) -> list[list[float]]:
+        templates = spec.space.templates
+        self._cautions.tell(f"collection {spec.name!r}", spec.space, applied, templates.of_query(applied.text))
+        model_input = [templates.for_query(query, applied.text) for query in queries]
+        vectors: list[list[float]] = self._queries.encode(spec.space, model_input).tolist()
         return vectors
 
     def _query(self, spec: CollectionSpec, how: _How, asked: list[tuple[str, list[float]]]) -> list[_Points]:

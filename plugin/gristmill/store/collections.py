@@ -10,7 +10,7 @@ from __future__ import annotations
 import builtins
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import MappingProxyType
 
 from qdrant_client import QdrantClient, models
@@ -19,8 +19,9 @@ from gristmill.arguments import identifier, refuse
 from gristmill.store import keywords
 from gristmill.store.bulk import since_of
 from gristmill.store.connection import store_errors
+from gristmill.store.instructions import dated, read_instructions, register, retire, stored
 from gristmill.store.layout import Layout, creating, require_layout
-from gristmill_schemas import CollectionSpec, Distance, VectorSpace
+from gristmill_schemas import CollectionSpec, Distance, Instruction, VectorSpace
 from gristmill_schemas.errors import CollectionNotFound, InvalidInput, NewerFormat, SpaceMismatch, StoreRefused
 from gristmill_schemas.point import CHUNK_PATH, ETAG_PATH, ID_PATH, JOB_PATH, TENANT_PATH, VERSION_PATH
 
@@ -87,7 +88,8 @@ class Collections:
         if self._local and layout:
             log.warning("Qdrant's local mode keeps all in memory, as it is: %s say nothing there", ", ".join(layout))
         vectors, more = creating(layout)
-        spec = _checked(spec).model_copy(update={"incarnation": uuid.uuid4().hex[:16]})
+        registered = tuple(map(dated, _checked(spec).instructions))
+        spec = spec.model_copy(update={"incarnation": uuid.uuid4().hex[:16], "instructions": registered})
         try:
             with store_errors(spec.name):
                 self._store.create_collection(
@@ -96,7 +98,7 @@ class Collections:
                         size=spec.space.dimensions, distance=_DISTANCES[spec.distance], **vectors
                     ),
                     sparse_vectors_config=keywords.CONFIG if spec.keyword else None,
-                    metadata={METADATA_KEY: spec.described()},
+                    metadata={METADATA_KEY: spec.described(), **stored(spec.instructions)},
                     **more,
                 )
         except StoreRefused as refused:
@@ -146,16 +148,17 @@ class Collections:
     def _describe(self, name: str, physical: str) -> CollectionSpec:
         with store_errors(name):
             info = self._store.get_collection(physical)
-        record = (info.config.metadata or {}).get(METADATA_KEY)
+        metadata = info.config.metadata or {}
+        record = metadata.get(METADATA_KEY)
         if record is None:
             raise InvalidInput(
                 f"collection {name!r} exists in Qdrant but was not made by Gristmill, so nothing is known about its "
                 "vectors; choose another name",
                 collection=name,
             )
-        named = {"name": name, "physical": physical, "bulk_since": since_of(info.config.metadata or {})}
+        named = {"name": name, "physical": physical, "bulk_since": since_of(metadata)}
         try:
-            return CollectionSpec.read({**record, **named})
+            return CollectionSpec.read({**record, **named, "instructions": read_instructions(metadata, name)})
         except InvalidInput as error:
             raise InvalidInput(f"collection {name!r}: its {error}", collection=name) from error
 
@@ -184,6 +187,19 @@ class Collections:
         """Replace a collection's description. What decides about vectors must be the same: see `ingest.agreement`."""
         with store_errors(_checked(spec).name):
             self._store.update_collection(spec.physical, metadata={METADATA_KEY: spec.described()})
+
+    def register(self, spec: CollectionSpec, wanted: Instruction, *, exactly: bool = False) -> Instruction:
+        """Register an instruction as a new version of its name, or with `exactly` under its own: see `store.instructions`.
+
+        Raises:
+            CollectionConflict: the version has another text, or too many register under this name at the same time.
+            InvalidInput: the collection has as many as it can have.
+        """
+        return register(self._store, spec, wanted, exactly=exactly)
+
+    def retire(self, spec: CollectionSpec, chosen: Iterable[Instruction]) -> builtins.list[Instruction]:
+        """Retire registered instructions."""
+        return retire(self._store, spec, chosen)
 
     def count(self, name: str) -> int:
         """Points in the collection, counted exactly."""

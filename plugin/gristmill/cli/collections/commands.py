@@ -160,7 +160,8 @@ def _properties(spec: CollectionSpec) -> Iterator[tuple[str, object]]:
 
 
 def _told(instruction: Instruction) -> tuple[str, object]:
-    return f"instruction {instruction.label}", instruction.text
+    retired = ", retired" if instruction.retired_at else ""
+    return f"instruction {instruction.label}{retired}", instruction.text
 
 
 @commands.command()
