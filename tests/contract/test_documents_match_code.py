@@ -73,7 +73,7 @@ def test_every_filter_in_the_reference_is_one() -> None:
 
 
 def test_the_page_of_instructions_shows_every_preset() -> None:
-    rows = re.findall(r"^\| `(preset:.*?)` \| (.*?) \|", _read("instructions.md"), re.MULTILINE)
+    rows = re.findall(r"^\| `(preset:[a-z:]+)` \| (.*?) \|", _read("instructions.md"), re.MULTILINE)
     assert rows == [(each.reference, each.text) for each in PRESETS]
 
 
