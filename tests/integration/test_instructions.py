@@ -173,7 +173,7 @@ def test_an_instruction_that_is_created_with_another_text_becomes_a_new_version(
     client: Client, collection_name: str
 ) -> None:
     def create(text: str, **how: Any) -> list[str]:
-        made = client.create_collection(collection_name, instructions={"name": "faq", "text": text}, **how)
+        made = client.create_collection(collection_name, instructions=[{"name": "faq", "text": text}], **how)
         assert made == client.collections.get(collection_name)
         return [f"{each.label} {each.text}" for each in made.instructions]
 
