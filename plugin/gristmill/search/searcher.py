@@ -148,7 +148,7 @@ class Searcher:
             self._mixed.add(spec.key)
             log.warning("collection %r holds points that no search shows; one of them: %s", spec.name, foreign.problem)
             points = self._query(spec, how, asked)
-        told = {"mode": how.ranking.mode, "score_kind": how.ranking.score_kind(spec)}
+        told: dict[str, Any] = {"mode": how.ranking.mode, "score_kind": how.ranking.score_kind(spec)}
         if how.ranking.needs_vectors:
             told |= {"instruction": applied.label, "instruction_text": applied.text}
             told |= {"template": spec.space.templates.of_query(applied.text)}
