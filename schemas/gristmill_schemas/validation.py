@@ -93,8 +93,8 @@ _SHORT.maxstring, _SHORT.maxother = 80, 400
 
 def clean_identifier(value: Any) -> str:
     """Return `value` as an id: a clean string that is not blank and not too long; integers and UUIDs become strings."""
-    text = clean_text(_id_text(value))
-    if not text.strip():
+    text = clean_text(value if type(value) is str else _id_text(value))
+    if not text or text.isspace():
         raise ValueError("expected a non-empty id, got an empty one")
     if len(text) > MAX_ID_CHARS:
         raise ValueError(f"expected at most {MAX_ID_CHARS} characters, got {len(text)}")

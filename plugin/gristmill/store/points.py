@@ -182,19 +182,18 @@ def _holds(point: grpc.RetrievedPoint, system: PointSystem | None) -> bool:
     """Whether a point has this very record, by all its fields that two writes of one document may differ in."""
     if system is None:
         return False
-    held = point.payload[SYSTEM_KEY].struct_value.fields
+    held = point.payload[SYSTEM_KEY].struct_value.fields  # one that is absent reads as empty, as everywhere in protobuf
     return (
-        held.get("version", _NOTHING).integer_value == system.version
-        and held.get("etag", _NOTHING).string_value == system.etag
-        and held.get("space", _NOTHING).string_value == system.space
-        and held.get("job", _NOTHING).string_value == system.job
-        and held.get("tokens", _NOTHING).integer_value == system.tokens
-        and (held.get("chunks", _NOTHING).integer_value or 1) == system.chunks
+        held["version"].integer_value == system.version
+        and held["etag"].string_value == system.etag
+        and held["space"].string_value == system.space
+        and held["job"].string_value == system.job
+        and held["tokens"].integer_value == system.tokens
+        and (held["chunks"].integer_value or 1) == system.chunks
         and "format" not in held
     )
 
 
-_NOTHING = grpc.Value()
 #: What `_holds` compares, and what tells whether a document is unchanged: a third of a record, and of the cost of its way.
 _COMPARED = [f"{SYSTEM_KEY}.{name}" for name in ("version", "etag", "space", "job", "tokens", "chunks", "format")]
 _DECIDING = [f"{SYSTEM_KEY}.{name}" for name in ("version", "etag", "space", "chunks", "format")]
