@@ -9,6 +9,7 @@ if typing.TYPE_CHECKING:
     from gristmill.async_client import AsyncClient
     from gristmill.client import Client
     from gristmill.ingest.jobs import Job
+    from gristmill.search.filters import Conditions, Operators, Where
     from gristmill.search.instructions.presets import Preset
     from gristmill.settings import ClientSettings
     from gristmill_schemas import (
@@ -83,6 +84,7 @@ __all__ = [
     "CollectionConflict",
     "CollectionNotFound",
     "CollectionSpec",
+    "Conditions",
     "DeadGroup",
     "DeadLetter",
     "DeadSummary",
@@ -110,6 +112,7 @@ __all__ = [
     "NewerFormat",
     "NoWorker",
     "NotInstalled",
+    "Operators",
     "Preset",
     "QueueFull",
     "Receipt",
@@ -126,6 +129,7 @@ __all__ = [
     "Unavailable",
     "VectorSpace",
     "WaitTimeout",
+    "Where",
     "__version__",
 ]
 
@@ -135,6 +139,7 @@ _HOMES = (
     "gristmill_schemas.errors",
     "gristmill.settings",
     "gristmill.ingest.jobs",
+    "gristmill.search.filters",
     "gristmill.search.instructions.presets",
     "gristmill.client",
     "gristmill.async_client",

@@ -514,7 +514,7 @@ class Client:
 
         Args:
             collection: an existing collection.
-            where: `{"lang": "zh", "year": {"gte": 2020}}` or a Qdrant filter.
+            where: `{"lang": "zh", "year": {"gte": 2020}}`; all of it in `search`.
             tenant: only this tenant's documents.
             job: only documents that this job, by its id, was the last to write.
 
@@ -591,7 +591,7 @@ class Client:
 
         Args:
             collection: an existing collection.
-            where: `{"lang": "zh", "year": {"gte": 2020}}` or a Qdrant filter; None counts all.
+            where: `{"lang": "zh", "year": {"gte": 2020}}`; all of it in `search`. None counts all.
             tenant: only this tenant's documents.
 
         Raises:
@@ -631,7 +631,11 @@ class Client:
             instruction: what the search is for: a sentence, the name of a registered one (`faq`, `faq@2`), or a preset
                 (`preset:web`).
                 Goes through the model's own template. None takes the model's default.
-            where: `{"lang": "zh", "year": {"gte": 2020}}` or a Qdrant filter.
+            where: what metadata must be like: `{"lang": "zh", "tag": ["a", "b"], "year": {"gte": 2020}}`, or Qdrant's own
+                models. Per key a value, a list of which any may match, None where nothing shall be there, or operators:
+                `gt gte lt lte` of numbers or dates, `not any all`, `nested` of objects in a list, `missing null empty`,
+                `count`, `text text_any phrase`, `radius box polygon`. `any`, `all` and `not` as keys join whole filters.
+                `docs/filters.md` has the table.
             tenant: only this tenant's documents.
             limit: most hits.
             offset: hits to pass over first.

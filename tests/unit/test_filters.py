@@ -1,12 +1,14 @@
 """Plain mappings become Qdrant filters, and a wrong one says which key and what was expected."""
 
+import datetime
 from typing import Any
 
 import pytest
 from qdrant_client import QdrantClient, models
 
+from gristmill import Conditions, InvalidInput, Operators
+from gristmill.cli.search import parse_where
 from gristmill.search.filters import compile_filter
-from gristmill_schemas.errors import InvalidInput
 
 POINTS: list[dict[str, Any]] = [
     {"n": 0, "lang": "zh", "tags": ["a", "b"], "seen": True, "at": "2024-01-01", "nested": {"k": 1}, "x": 0.5},
@@ -212,3 +214,35 @@ def test_an_empty_filter_of_qdrants_is_no_condition() -> None:
 def test_a_key_that_no_filter_can_name_is_refused() -> None:
     with pytest.raises(InvalidInput, match="expected a key that Qdrant can name, got one with double quotes"):
         compile_filter({'say "hi" now': 1})
+
+
+def test_a_filter_that_is_written_out_is_checked_by_type_checkers() -> None:
+    where: Conditions = {
+        "lang": ["zh", "en"],
+        "year": {"gte": 2020, "not": {"any": [2021, {"gt": datetime.date(2024, 2, 29)}]}},
+        "any": [{"tag": {"all": ["a", "b"]}}, {"shop": {"radius": {"lat": 52.5, "lon": 13.4, "meters": 500}}}],
+        "authors": {"nested": {"name": "Li", "age": {"lt": 50}}},
+    }
+    assert compile_filter(where) is not None
+    operators: Operators = {"grater": 1}  # type: ignore[typeddict-unknown-key]  # the mistake under test
+    with pytest.raises(InvalidInput, match="instead of 'grater' say"):
+        compile_filter({"year": operators})
+
+
+@pytest.mark.parametrize(
+    ("written", "where"),
+    [
+        (['{"any": [{"lang": "zh"}, {"n": 1}]}'], {"all": [{"any": [{"lang": "zh"}, {"n": 1}]}]}),
+        (['{"lang": "zh"}', "seen=x", "n>=1"], {"all": [{"lang": "zh"}, {"seen": "x", "n": {"gte": 1}}]}),
+        (['any=[{"lang": "zh"}]', 'tags={"all": ["a"]}'], {"any": [{"lang": "zh"}], "tags": {"all": ["a"]}}),
+        (["n>=1", "n<3"], {"n": {"gte": 1, "lt": 3}}),
+        ([], None),
+    ],
+)
+def test_the_command_line_takes_conditions_and_whole_filters(written: list[str], where: Any) -> None:
+    assert parse_where(written) == where
+
+
+def test_a_filter_that_is_no_json_is_shown_with_where_it_breaks() -> None:
+    with pytest.raises(InvalidInput, match=r"where: expected a filter as JSON, got '\{\"a\": zh\}': Expecting value"):
+        parse_where(['{"a": zh}'])

@@ -18,6 +18,7 @@ from gristmill import Fusion, InvalidInput, SearchHit, SearchMode
 from gristmill.cli.layout import counted
 from gristmill.cli.output import JsonFlag, aside, console, logged_by, notes, print_json, said, say
 from gristmill.startup import open_client
+from gristmill_schemas.validation import shown
 
 app = typer.Typer()
 
@@ -32,7 +33,7 @@ def search(
     ] = None,
     where: Annotated[
         list[str] | None,
-        typer.Option("--where", "-w", help="key=value, key!=value, 'key>=value' …; value may be JSON; repeatable."),
+        typer.Option("--where", "-w", help="key=value, key!=value, 'key>=value' …, or a filter as JSON; repeatable."),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Most hits.")] = 5,
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's documents.")] = None,
@@ -80,25 +81,40 @@ _BOUNDS = {">": "gt", ">=": "gte", "<": "lt", "<=": "lte"}
 
 
 def parse_where(conditions: Sequence[str]) -> dict[str, Any] | None:
-    """`key=value`, `key!=value`, `key>=value` and the like into one filter; all of them must hold."""
+    """`key=value`, `key!=value`, `key>=value`, whole filters as JSON, into one filter; all of them must hold."""
     where: dict[str, Any] = {}
+    whole = [_filter(condition) for condition in conditions if condition.lstrip().startswith("{")]
     for condition in conditions:
-        found = _CONDITION.fullmatch(condition)
-        if found is None:
-            raise InvalidInput(f"where: expected key=value, key!=value or key>=value, got {condition!r}", field="where")
-        key, sign, value = found["key"].strip(), found["sign"], found["value"]
-        told = {_BOUNDS[sign]: parse_value(value)} if sign in _BOUNDS else _any_of(value)
-        if sign == "!=":
-            told = {"not": told}
-        if key in where and not (
-            sign in _BOUNDS and isinstance(where[key], dict) and told.keys().isdisjoint(where[key])
-        ):
-            hint = "; several values of which any may match are a list: key='[1, 2]'"
-            raise InvalidInput(
-                f"where.{key}: expected each condition once, got it a second time{hint}", field=f"where.{key}"
-            )
-        where[key] = {**where[key], **told} if key in where else told
-    return where or None
+        if not condition.lstrip().startswith("{"):
+            _add(where, condition)
+    return {"all": [*whole, *([where] if where else [])]} if whole else where or None
+
+
+def _filter(condition: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(condition, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(
+            f"where: expected a filter as JSON, got {shown(condition, 200)}: {error}", field="where"
+        ) from None
+    return found
+
+
+def _add(where: dict[str, Any], condition: str) -> None:
+    """One `key=value` and the like, beside those before it."""
+    found = _CONDITION.fullmatch(condition)
+    if found is None:
+        raise InvalidInput(f"where: expected key=value, key!=value or key>=value, got {condition!r}", field="where")
+    key, sign, value = found["key"].strip(), found["sign"], found["value"]
+    told = {_BOUNDS[sign]: parse_value(value)} if sign in _BOUNDS else _any_of(value)
+    if sign == "!=":
+        told = {"not": told}
+    if key in where and not (sign in _BOUNDS and isinstance(where[key], dict) and told.keys().isdisjoint(where[key])):
+        hint = "; several values of which any may match are a list: key='[1, 2]'"
+        raise InvalidInput(
+            f"where.{key}: expected each condition once, got it a second time{hint}", field=f"where.{key}"
+        )
+    where[key] = {**where[key], **told} if key in where else told
 
 
 def parse_value(value: str) -> Any:

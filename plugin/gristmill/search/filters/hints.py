@@ -43,11 +43,16 @@ def meant(path: str, name: object, known: Collection[str]) -> str:
     if not isinstance(name, str):
         return ""
     plain_name = name.strip().lstrip("$").lower()
-    close = difflib.get_close_matches(plain_name, known, n=1, cutoff=0.7)
-    own = f"{plain_name!r}" if plain_name in known else None
-    if what := own or _ELSEWHERE.get(plain_name) or (f"{close[0]!r}" if close else None):
+    nested = f"a nested key is written with a dot, as in {{{shown(f'{path}.{name}')}: …}}"
+    if what := _said_here(plain_name, known):
         return f"; instead of {shown(name)} say {what}"
-    return f"; {shown(name)} is no operator, and a nested key is written with a dot, as in {{{shown(f'{path}.{name}')}: …}}"
+    for close in difflib.get_close_matches(plain_name, [*known, *_ELSEWHERE], n=1, cutoff=0.7):
+        return f"; instead of {shown(name)} say {_said_here(close, known)}; {nested}"
+    return f"; {shown(name)} is no operator, and {nested}"
+
+
+def _said_here(name: str, known: Collection[str]) -> str | None:
+    return f"{name!r}" if name in known else _ELSEWHERE.get(name)
 
 
 def joined(name: str, value: Any) -> str:
