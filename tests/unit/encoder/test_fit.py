@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from families import static, write_modules
+from families import model2vec, static, write_modules
 from gristmill_schemas.errors import InvalidInput, ModelUnavailable
 from gristmill_worker.encoder import open_encoder
 from gristmill_worker.encoder.model.recipe import read_info
@@ -269,7 +269,24 @@ def said(file: str, **values: Any) -> Callable[[Path], None]:
     return change
 
 
-BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:9f86d0\nsize 471\n"
+
+
+def lfs(name: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_text(LFS)
+
+
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no window": (said("sentence_bert_config.json", max_seq_length=0), "max_seq_length: .*, got 0; set it"),
+    "a negative window": (said("sentence_bert_config.json", max_seq_length=-5), "max_seq_length: .*, got -5; set it"),
+    "a window without room for text": (
+        said("sentence_bert_config.json", max_seq_length=2), "2 tokens leaves no room .* 2 special ones; set"),
+    "a prompt with a placeholder": (
+        said("config_sentence_transformers.json", prompts={"query": "find {text}: "}), "prompts: query: .*take them out"),
+    "weights that Git LFS did not fetch": (lfs("model.safetensors"), r"no whole safetensors .*git lfs pull"),
+    "a tokenizer that Git LFS did not fetch": (lfs("tokenizer.json"), r"tokenizer\.json: expected readable.*git lfs pull"),
+    "a page instead of settings": (lambda f: (f / "config.json").write_text("<html>"), "readable JSON: .*; fetch it again"),
+    "no settings of pooling": (lambda f: shutil.rmtree(f / "1_Pooling"), r"1_Pooling holds no config\.json.*fetch it again"),
     "no tokenizer": (without_tokenizer, "expected a tokenizer"),
     "a tokenizer of another model": (with_more_words, r"vectors for 400 tokens, and the tokenizer 2 more \('grain', 'mill'"),
     "a tokenizer without a model": (without_words, "its tokenizer cannot be loaded"),
@@ -448,6 +465,15 @@ def test_a_dense_of_zeros_is_refused(model_root: Path, tmp_path: Path) -> None:
     save_file(zeros, folder / "2_Dense" / "model.safetensors")
     with pytest.raises(ModelUnavailable, match="6 different texts the same vector"):
         opened(folder)
+
+
+def test_static_embeddings_of_which_rows_are_missing_are_refused(tmp_path: Path) -> None:
+    model2vec(tmp_path / "m")
+    path = tmp_path / "m" / "model.safetensors"
+    stored = load_file(path)
+    save_file({**stored, "embeddings": stored["embeddings"][:60].clone()}, path)
+    with pytest.raises(ModelUnavailable, match=r"mapping names row 63 of 60 embeddings.*fetch the folder again"):
+        opened(tmp_path / "m")
 
 
 def test_static_embeddings_of_zeros_are_refused(tmp_path: Path) -> None:

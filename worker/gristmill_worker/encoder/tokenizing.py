@@ -76,7 +76,14 @@ class Tokenizer:
             _lower(backend)
         if recipe.end:
             _append(backend, recipe)
-        return cls(backend, window, keeps_end=tokenizer.truncation_side == "left", prompts=not recipe.include_prompt)
+        whole = cls(backend, window, keeps_end=tokenizer.truncation_side == "left", prompts=not recipe.include_prompt)
+        if window <= whole.n_special:
+            raise ModelUnavailable(
+                f"{folder}: a window of {window} tokens leaves no room for a text beside the model's {whole.n_special} "
+                "special ones; set max_seq_length in sentence_bert_config.json, model_max_length in tokenizer_config.json, "
+                "or max_tokens to more"
+            )
+        return whole
 
     @classmethod
     def read(cls, file: Path, max_tokens: int) -> Tokenizer:

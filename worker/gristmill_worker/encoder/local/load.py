@@ -223,7 +223,13 @@ def load_table(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> torc
     stored = weights_of(recipe.transformer)
     table = stored["embedding.weight"] if "embedding.weight" in stored else stored["embeddings"]
     if "mapping" in stored:
-        table = table[stored["mapping"].long()]
+        rows = stored["mapping"].long()
+        if len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(table):
+            raise ModelUnavailable(
+                f"{recipe.transformer}: model.safetensors: mapping names row {int(rows.max())} of {len(table)} embeddings: "
+                "these are parts of two models; fetch the folder again"
+            )
+        table = table[rows]
     if "weights" in stored:
         table = table.float() * stored["weights"].float()[:, None]
     return torch.nn.EmbeddingBag.from_pretrained(table.to(dtype), mode="mean").to(device)

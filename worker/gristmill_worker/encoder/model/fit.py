@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gristmill_schemas.errors import ModelUnavailable
+from gristmill_worker.encoder.model.modules import how_to_fetch
 
 #: Keys that a message names.
 _SHOWN: Final = 3
@@ -112,7 +113,8 @@ def check_numbers(folder: Path, config: Mapping[str, Any], files: Collection[Pat
                 kinds = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118  # no mapping
         except (SafetensorError, OSError) as error:
             raise ModelUnavailable(
-                f"{path}: this is no whole safetensors file ({error}; it holds {path.stat().st_size} bytes); fetch it again"
+                f"{path}: this is no whole safetensors file ({error}; it holds {path.stat().st_size} bytes)"
+                + how_to_fetch(path)
             ) from error
         odd = sorted(name for name, kind in kinds.items() if name.endswith("weight") and kind not in _FLOATS)
         if odd and not config.get("quantization_config"):

@@ -6,6 +6,7 @@ with a way out: a step left out or guessed would give vectors that look right an
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -164,7 +165,9 @@ def read_json(path: Path, *, required: bool = False) -> dict[str, Any]:
     """
     if not path.is_file():
         if required:
-            raise ModelUnavailable(f"{path.parent} holds no {path.name}: expected a Hugging Face model folder")
+            raise ModelUnavailable(
+                f"{path.parent} holds no {path.name}: expected a Hugging Face model folder, whole; fetch it again"
+            )
         return {}
     value = _json(path)
     if not isinstance(value, dict):
@@ -176,7 +179,15 @@ def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelUnavailable(f"{path}: expected readable JSON: {error}") from error
+        raise ModelUnavailable(f"{path}: expected readable JSON: {error}{how_to_fetch(path)}") from error
+
+
+def how_to_fetch(path: Path) -> str:
+    """What to do about a file that is not what its name says: of Git LFS there may be only the note in its place."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        if file.read(40).startswith(b"version https://git-lfs"):
+            return "; this is only Git LFS's note in the file's place: run `git lfs pull` in that folder"
+    return "; fetch it again"
 
 
 def read_modules(folder: Path) -> Modules:
@@ -277,7 +288,11 @@ def _input(folder: Path) -> dict[str, Any]:
     if "message" in (said.get("modality_config") or {}):
         raise ModelUnavailable(f"{path}: modality_config: this model wants texts in a chat template; {WAY_OUT}")
     limit = said.get("max_seq_length")
-    return {"max_tokens": int(limit) if limit else None, "lower_case": bool(said.get("do_lower_case"))}
+    if limit is not None and int(limit) < 1:
+        raise ModelUnavailable(
+            f"{path}: max_seq_length: expected the longest text in tokens, or null, got {limit}; set it"
+        )
+    return {"max_tokens": None if limit is None else int(limit), "lower_case": bool(said.get("do_lower_case"))}
 
 
 def _check_unused(path: Path, settings: Mapping[str, Any], known: frozenset[str]) -> None:
