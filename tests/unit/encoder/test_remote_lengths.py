@@ -302,17 +302,32 @@ def test_a_window_that_a_server_names_is_known_from_the_start(
 
 @pytest.mark.usefixtures("cached")
 @pytest.mark.parametrize("who", STATED)
+def test_a_window_that_is_named_later_is_known_from_then_on(
+    server: EmbeddingServer, words: Tokenizer, who: str
+) -> None:
+    texts = ["a mill", "river " * 200, "flour"]
+    with closing(open_encoder(server.url)) as encoder:
+        refuse_longer(server, words, who)
+        rows = rows_of(encoder, texts)
+        assert [type(row).__name__ for row in rows] == ["ndarray", "StaleTokens", "ndarray"]
+        assert [each.truncated for each in encoder.tokenize(texts)] == [False, True, False]
+        assert not any(isinstance(row, Exception) for row in rows_of(encoder, texts))
+
+
+@pytest.mark.usefixtures("cached")
 @pytest.mark.parametrize("long_texts", ["chunk", "truncate", "refuse"])
 def test_a_window_that_is_named_later_kills_no_document_that_could_be_stored(
-    server: EmbeddingServer, words: Tokenizer, long_texts: str, who: str
+    server: EmbeddingServer, words: Tokenizer, long_texts: str
 ) -> None:
     long = " ".join(f"river{number}" for number in range(60))
     with Client.embedded(model=server.url, threads=1, progress=False) as client:
         client.create_collection("c", model=server.url, chunking={"long_texts": long_texts})
-        refuse_longer(server, words, who)
+        refuse_longer(server, words, "vLLM")
         report = client.enqueue("c", [Document(id="long", text=long), Document(id="short", text="a mill")]).wait(60)
         assert (report.stored, report.dead) == ((1, 1) if long_texts == "refuse" else (2, 0))
         assert report.truncated == (1 if long_texts == "truncate" else 0)
+        with pytest.raises(EncodingFailed, match=f"expected at most {WINDOW} tokens"):
+            client.search("c", long)
 
 
 def test_a_window_that_is_named_says_little_where_lengths_are_estimated(server: EmbeddingServer) -> None:

@@ -34,7 +34,7 @@ class TokenizedText:
     text: str
     #: Token ids with the model's special tokens, int32, shape (T,). Empty for remote encoders without a tokenizer.
     ids: npt.NDArray[np.int32]
-    #: Cost of this text in tokens: len(ids), or an estimate where there are no ids.
+    #: Cost of this text in tokens: those that are read, so of a truncated one the window.
     n_tokens: int
     #: Whether tokens beyond the model's window were cut off.
     truncated: bool = False

@@ -136,7 +136,7 @@ class Engine:
         for position, text in enumerate(tokenized):
             if text.truncated:
                 raise EncodingFailed(
-                    f"text {position}: expected at most {info.max_tokens} tokens, its template included, which is the "
+                    f"text {position}: expected at most {text.n_tokens} tokens, its template included, which is the "
                     f"window of {info.model}; got more: shorten it",
                     model=info.model,
                 )

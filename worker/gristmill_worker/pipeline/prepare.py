@@ -156,8 +156,8 @@ class Preparer:
             if fits or policy.long_texts is LongTexts.TRUNCATE:
                 cuts.append(_Cut(task, [text], [(0, len(task.document.text))]))
             elif limit is None:
-                window = spec.space.max_tokens
-                failed.append((task, TextTooLong(f"text: expected at most {window} tokens, got more; it was refused")))
+                too_long = TextTooLong(f"text: expected at most {text.n_tokens} tokens, got more; it was refused")
+                failed.append((task, too_long))
             else:
                 try:
                     cuts.append(self._chunk(spec, task, limit))

@@ -77,7 +77,8 @@ class Estimate:
 
     def _record(self, text: str) -> TokenizedText:
         count = estimate_tokens(text)
-        return TokenizedText(text, _NO_IDS, count, truncated=self.window is not None and count > self.window)
+        read = min(count, self.window or count)
+        return TokenizedText(text, _NO_IDS, read, truncated=count > read)
 
     def chunk(self, text: str, size: int, overlap: int) -> Spans:
         """Spans of at most `size` estimated tokens."""
