@@ -7,6 +7,7 @@ a word is in the collection is looked up when it is searched for. Qdrant's own d
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from unicodedata import normalize
 
 from qdrant_client import grpc, models
@@ -32,10 +33,22 @@ def keywords_of(text: str) -> models.Document:
     return models.Document(text=_words(text), model=_MODEL, options=_OPTIONS)
 
 
-def keywords_on_the_wire(text: str) -> grpc.Vectors:
-    """The same as the named vector of a point that is being written."""
-    words = grpc.Vector(document=grpc.Document(text=_words(text), model=_MODEL, options=_GRPC_OPTIONS))
-    return grpc.Vectors(vectors=grpc.NamedVectors(vectors={KEYWORDS: words}))
+def keywords_on_the_wire(text: str) -> bytes:
+    """The same as bytes which, in the message of a point that is written, add its words to its vectors by name."""
+    words = _words(text).encode()
+    before, after = _around(len(words))
+    return b"".join((before, words, after))
+
+
+@lru_cache(maxsize=8192)
+def _around(size: int) -> tuple[bytes, bytes]:
+    """What the message has before and after a text of so many bytes."""
+    rest = grpc.Document(model=_MODEL, options=_GRPC_OPTIONS)  # by their numbers, fields after the text
+    words = grpc.Vector(document=grpc.Document(text="x" * size, model=_MODEL, options=_GRPC_OPTIONS))
+    vectors = grpc.Vectors(vectors=grpc.NamedVectors(vectors={KEYWORDS: words}))
+    message = grpc.PointStruct(vectors=vectors).SerializeToString()
+    end = len(message) - rest.ByteSize()
+    return bytes(message[: end - size]), bytes(message[end:])
 
 
 def _words(text: str) -> str:

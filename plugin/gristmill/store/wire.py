@@ -55,7 +55,7 @@ def upsert_request(
     for point_id, vector, payload in points:
         head = _head(point_id, payload)
         if keywords_from is not None:
-            head += grpc.PointStruct(vectors=keywords_on_the_wire(payload[keywords_from])).SerializeToString()
+            head += keywords_on_the_wire(payload[keywords_from])
         before = _before_numbers(len(vector), keywords_from is not None)
         numbers = vector.astype("<f4", copy=False).tobytes()
         pieces += (_POINTS, _varint(len(head) + len(before) + len(numbers)), head, before, numbers)
