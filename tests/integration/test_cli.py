@@ -151,6 +151,35 @@ def test_collections_are_created_listed_shown_and_deleted(run: Run, embedded: Pa
     assert run("collections", "show", "faq")[0] == 1
 
 
+def test_instructions_are_registered_listed_shown_and_retired(run: Run, embedded: Path) -> None:
+    run("collections", "create", "faq", "--json")
+    made = as_json(run("instructions", "register", "faq", "complaint", "Find the answer", "--json")[1])
+    assert (made["collection"], made["label"], made["text"]) == ("faq", "complaint@1", "Find the answer")
+    code, out, _ = run("instructions", "register", "faq", "complaint", "Find the entry")
+    assert (code, "complaint@2 is registered" in out) == (0, True)
+    listed = as_json(run("instructions", "list", "faq", "--json")[1])["instructions"]
+    assert [each["label"] for each in listed] == ["complaint@1", "complaint@2"]
+    shown = as_json(run("instructions", "show", "faq", "complaint", "--json")[1])
+    assert (shown["label"], shown["template"]) == ("complaint@2", "{instruction}\n{text}")
+    retired = as_json(run("instructions", "retire", "faq", "complaint@2", "--json")[1])["retired"]
+    assert [each["label"] for each in retired] == ["complaint@2"]
+    code, out, _ = run("collections", "show", "faq")
+    assert "instruction complaint@2, retired" in out
+    code, out, _ = run("instructions", "show", "faq", "complaint@3", "--json")
+    assert (code, as_json(out)["error"]) == (2, "InvalidInput")
+    answer = as_json(run("search", "faq", "question", "-i", "complaint", "--json")[1])
+    assert answer["notes"] == [
+        "collection 'faq': hash:64 was not trained to follow instructions: one is put before the text all the same, and may "
+        "make hits worse; leave it out, or measure that it helps"
+    ]
+
+
+def test_presets_are_listed_without_any_server(run: Run) -> None:
+    presets = as_json(run("instructions", "presets", "--json")[1])["presets"]
+    assert {each["language"] for each in presets} == {"en", "zh"}
+    assert "preset:faq:zh" in run("instructions", "presets")[1]
+
+
 def test_the_schema_is_printed_as_json(run: Run) -> None:
     code, out, _ = run("schema")
     assert code == 0

@@ -3,14 +3,19 @@
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gristmill import AsyncClient, Client, CollectionConflict, CollectionNotFound, Document, Instruction, InvalidInput
 from gristmill.store import instructions
 from gristmill_schemas.limits import MAX_INSTRUCTION_CHARS
-from places import PLACES, place_of
+from gristmill_worker.encoder.open import open_encoder
+from models import tiny_qwen3
+from places import PLACES, place_of, ways_to
+from services import QdrantServer
 
 FREE = "Find what was said about the text"
 
@@ -256,6 +261,14 @@ def test_whoever_registers_at_the_same_time_gets_a_version_of_their_own(
     assert len({each.version for each in made}) == len(texts)
 
 
+def test_a_version_that_another_client_has_registered_is_found_at_once(
+    several: list[Client], collection_name: str
+) -> None:
+    assert several[0].search(collection_name, "question") == []
+    several[1].instructions.register(collection_name, "faq", "Find the answer")
+    assert several[0].search(collection_name, "question", instruction="faq@1") == []
+
+
 def test_a_version_that_somebody_was_killed_at_is_passed_over(client: Client, collection_name: str) -> None:
     left = {"gristmill_instruction:faq@1?0123abcd": {"since": 1.0}}
     client._parts.store.update_collection(collection_name, metadata=left)
@@ -287,6 +300,32 @@ def test_a_model_that_follows_none_is_told_of_once(client: Client, name: str, ca
     assert "hash:16 was not trained to follow instructions" in told
     assert name in told
     assert caplog.records[0].levelno == logging.WARNING
+
+
+@pytest.mark.parametrize("model", ["tiny", pytest.param("demo", marks=pytest.mark.model)])
+def test_what_the_encoder_reads_is_the_template_filled_by_hand(
+    tmp_path: Path, qdrant_server: QdrantServer, collection_name: str, model: str
+) -> None:
+    """By an encoder of its own, which knows nothing of instructions."""
+    folder = str(tiny_qwen3(tmp_path)) if model == "tiny" else model
+    place: dict[str, Any] = {"path": qdrant_server.url, **ways_to(qdrant_server)}
+    encoder = open_encoder(folder, device="cpu", dtype="float32", budget_tokens=1024)
+    query, document = "用了优惠券但没减钱", "优惠券在最后一步抵扣。"
+    with Client.embedded(**place, model=folder, dtype="float32", budget_tokens=1024) as client:
+        client.create_collection(collection_name)
+        client.enqueue(collection_name, Document(id="a", text=document)).wait(60).raise_for_failures()
+        client.instructions.register(collection_name, "complaint", "给定客户的投诉，找出解决办法")
+        asked: list[str | None] = ["complaint", "complaint@1", "preset:faq", "preset:faq:zh", FREE, None]
+        hits = [client.search(collection_name, query, instruction=each)[0] for each in asked]
+        vectors = [client.embed(query, collection=collection_name, instruction=each) for each in asked]
+    for hit, vector in zip(hits, vectors, strict=True):
+        assert hit.template is not None
+        by_hand = hit.template.replace("{instruction}", hit.instruction_text or "").replace("{text}", query)
+        stored = encoder.info.templates.document.replace("{text}", document)
+        expected, there = encoder.encode(encoder.tokenize([by_hand, stored]))
+        np.testing.assert_allclose(vector, expected, atol=1e-5)
+        np.testing.assert_allclose(hit.score, expected @ there, atol=1e-4)
+    assert len({round(hit.score, 6) for hit in hits}) == len(asked) - 1, "each another, but for the two names of one"
 
 
 async def _use(client: AsyncClient, name: str) -> list[str]:

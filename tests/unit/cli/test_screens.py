@@ -27,11 +27,13 @@ from gristmill import (
 )
 from gristmill.cli.audit import show_audit, show_receipt
 from gristmill.cli.collections.commands import show_collection, show_collections
+from gristmill.cli.collections.instructions import show_instruction, show_instructions, show_presets
 from gristmill.cli.dead import show_letter, show_letters, show_refused, show_summary
 from gristmill.cli.doctor import Check, show_checks, show_settings
 from gristmill.cli.jobs import show_jobs
 from gristmill.cli.reports import print_report
 from gristmill.cli.search import show_hits
+from gristmill.search.instructions import PRESETS
 from gristmill_schemas import CollectionSpec, Pooling
 
 NOW = 1_780_000_000.0
@@ -67,6 +69,11 @@ SPEC = CollectionSpec(
     ).space(),
     instructions=(Instruction(name="faq", text="Given a customer's complaint, find the FAQ entry that solves it"),),
 )  # fmt: skip
+INSTRUCTIONS = [
+    Instruction(name="faq", text="Find the answer", registered_at=NOW - 90_000, retired_at=NOW - 60),
+    Instruction(name="faq", version=2, text="Given a customer's complaint, find the FAQ entry that solves it " * 3),
+    Instruction(name="zh-complaint", text="给定客户的投诉，找出能够解决该问题的常见问题条目", registered_at=NOW),
+]
 LETTERS = [
     DeadLetter(
         id=f"9d{number}7e0aa51c42f6", job_id=MIXED.job_id, collection=collection, model_digest="ab" * 32,
@@ -142,6 +149,10 @@ SCREENS: dict[str, Callable[[], None]] = {
     "collections": lambda: show_collections([(SPEC, 1_234_567), (SPEC.model_copy(update={"name": ENGLISH}), 1)]),
     "no collections": lambda: show_collections([]),
     "a collection": lambda: show_collection(SPEC, 1_234_567),
+    "instructions": lambda: show_instructions(CHINESE, INSTRUCTIONS),
+    "no instructions": lambda: show_instructions(CHINESE, []),
+    "an instruction": lambda: show_instruction(INSTRUCTIONS[1], SPEC),
+    "presets": lambda: show_presets(PRESETS[2:6]),
     "dead letters": lambda: show_letters(LETTERS, NOW),
     "a dead letter": lambda: show_letter(LETTERS[1]),
     "no dead letters": lambda: show_letters([], NOW),

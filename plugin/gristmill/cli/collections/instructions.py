@@ -35,10 +35,8 @@ def list_(collection: Collection, as_json: JsonFlag = False) -> None:
 def show_instructions(collection: str, instructions: Sequence[Instruction]) -> None:
     """Registered instructions for people."""
     if not instructions:
-        say(
-            f"no instructions yet: `gristmill instructions register {said(collection)} NAME TEXT` registers one, `gristmill "
-            "instructions presets` shows those that ship"
-        )
+        say(f"no instructions yet: `gristmill instructions register {said(collection)} NAME TEXT`")
+        say("those that ship: `gristmill instructions presets`")
         return
     told = [(each.label, _state(each), each.text) for each in instructions]
     listing(["instruction", "state", "text"], told, prose=True)
