@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from filter_reference import matches
-from gristmill import Client, Document
+from gristmill import Client, Document, InvalidInput
 
 _runs = itertools.count()
 
@@ -161,6 +161,23 @@ def test_a_filter_finds_what_the_reference_finds(
         expected = {each.id for each in documents if matches(where, each.metadata)}
         found = client.search(indexed, "t", where={"all": [{"run": run}, written(where)]}, limit=100)
         assert {hit.id for hit in found} == expected, written(where)
+
+
+def test_the_deepest_filter_that_is_taken_is_answered(client: Client, collection_name: str) -> None:
+    client.enqueue(collection_name, Document(id="a", text="t", metadata={"l": [{"n": 1}]})).wait(
+        30
+    ).raise_for_failures()
+    conditions: Any = 1
+    for _ in range(14):
+        conditions = {"not": conditions}
+    where: Any = {"l": {"nested": {"n": conditions}}}
+    assert client.count(collection_name, where) == 1
+    nested: Any = {"n": 1}
+    for _ in range(15):
+        nested = {"l": {"nested": nested}}
+    assert client.count(collection_name, nested) == 0
+    with pytest.raises(InvalidInput, match="expected at most 16 levels"):
+        client.count(collection_name, {"not": nested})
 
 
 @pytest.fixture

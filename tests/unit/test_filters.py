@@ -4,11 +4,16 @@ import datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from qdrant_client import QdrantClient, models
 
 from gristmill import Conditions, InvalidInput, Operators
 from gristmill.cli.search import parse_where
 from gristmill.search.filters import compile_filter
+from gristmill.search.filters.fields import uses
+from gristmill.search.filters.grammar import OPERATORS
+from gristmill.store.paths import parts_of
 
 POINTS: list[dict[str, Any]] = [
     {"n": 0, "lang": "zh", "tags": ["a", "b"], "seen": True, "at": "2024-01-01", "nested": {"k": 1}, "x": 0.5},
@@ -204,6 +209,25 @@ def test_a_key_of_our_own_is_out_of_reach(key: str) -> None:
     for where in ({key: 1}, {"any": [{"a": 1}, {key: {"not": 1}}]}, {"not": {key: None}}):
         with pytest.raises(InvalidInput, match="expected a key of the metadata, got '_gristmill', which is"):
             compile_filter(where)
+
+
+names = st.text('_gristml."[]0 a', max_size=14) | st.sampled_from(
+    ["_gristmill", '"_gristmill"', "a", "all", "any", "not"]
+)
+anything = st.recursive(
+    st.none() | st.integers() | names,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(names | st.sampled_from(OPERATORS), inner, max_size=2),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(names, anything, max_size=2))
+def test_no_mapping_reaches_a_key_of_our_own(where: dict[str, Any]) -> None:
+    try:
+        compiled = compile_filter(where)
+    except InvalidInput:
+        return
+    assert [use.field for use in uses(compiled) if parts_of(use.field)[:1] == ["_gristmill"]] == []
 
 
 def test_an_empty_filter_of_qdrants_is_no_condition() -> None:

@@ -1,6 +1,5 @@
 """Plain mappings into Qdrant filters: `{"lang": "zh", "year": {"gte": 2020}, "tag": ["a", "b"]}`.
 
-
     filter     {key: condition, …}  all of these · a condition or Filter of qdrant_client.models
                with "all": [filter, …] · "any": [filter, …] · "not": filter or [filter, …]  among the keys
     condition  value · [value, …] any of these · None nothing there · {operator: …, …} all of these
