@@ -59,7 +59,8 @@ class Reconciler:
         # Messages on their way, from a producer or to a claim, are missing at one look, but not the same at two.
         sent = min(lacks, self._lacked_before, _MOST_AT_ONCE)
         if sent:
-            log.warning("parcels are due that no message speaks of: sending %d", sent)
+            # No warning: messages in hand may well be good for all of them, and who joins in late wants some of its own.
+            log.info("parcels are due and few messages wait: sending %d more", sent)
             self._dispatcher.publish(self._model_digest, sent)
         self._lacked_before = lacks - sent
         self._ledger.forget_expired()
