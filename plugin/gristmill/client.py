@@ -254,7 +254,7 @@ class Client:
             on_disk: vectors stay on disk, and come into memory as they are needed.
             on_disk_payload: texts and metadata likewise.
             shards: parts of a collection on a cluster.
-            replicas: copies of each part, on as many machines; `docs/servers.md` says what is not safe then.
+            replicas: copies of each part, on as many machines; `docs/servers.md` says what that costs.
             write_consistency: copies that must have a write before it counts; at most `replicas`.
             bulk: put its index off while much is loaded, which makes that many times cheaper. It is off until
                 `finish_bulk`, or until this client is closed and what is on its way is stored; see `bulk`.

@@ -98,6 +98,8 @@ class CollectionSpec(Stored):
     instructions: tuple[Instruction, ...] = ()
     #: Since when its index is put off for a bulk load; None where it is not. Kept beside the description, not in it.
     bulk_since: float | None = None
+    #: Copies that Qdrant keeps of each point. Qdrant's own setting, not part of the description.
+    replicas: int = Field(default=1, ge=1)
 
     @property
     def key(self) -> str:
@@ -110,7 +112,8 @@ class CollectionSpec(Stored):
 
     def described(self) -> dict[str, Any]:
         """What is stored with the collection: no name, since a copy under another name would bring the wrong one."""
-        return self.model_dump(mode="json", exclude={"name", "physical", "bulk_since", "instructions"})
+        beside = {"name", "physical", "bulk_since", "replicas", "instructions"}
+        return self.model_dump(mode="json", exclude=beside)
 
     @field_validator("text_key")
     @classmethod

@@ -16,7 +16,7 @@ from gristmill import Client, Document
 from gristmill.settings import ClientSettings, load_settings
 from gristmill.store.connection import open_store
 from gristmill.store.points import upsert
-from gristmill_schemas import Deletion, JobReport
+from gristmill_schemas import CollectionSpec, Deletion, JobReport
 from gristmill_worker.encoder.hash_encoder import HashEncoder
 from gristmill_worker.pipeline.sink import older_than
 from interleaving import CHUNK_WORDS, Stage
@@ -66,7 +66,8 @@ def test_vectors_keep_every_bit_on_their_way_through_json(qdrant_server: QdrantS
         closing(qdrant_server.client()) as grpc,
     ):
         rest.create_collection(collection_name, plain)
-        upsert(rest, collection_name, points, older_than(1))
+        spec = CollectionSpec(name=collection_name, space=HashEncoder(32).info.space())
+        upsert(rest, spec, points, older_than(1))
         held = grpc.retrieve(collection_name, [point[0] for point in points], with_vectors=True)
     read = {point.id: np.array(point.vector, dtype=np.float32).tobytes() for point in held}
     assert read == {point: row.tobytes() for point, row, _ in points}

@@ -1,11 +1,15 @@
 """A real Qdrant server without Docker: the binary that `make services` fetches, or the one that QDRANT_BIN names."""
 
+from __future__ import annotations
+
 import contextlib
+import json
 import os
 import shutil
 import urllib.request
 import warnings
 from pathlib import Path
+from typing import Literal
 
 from qdrant_client import QdrantClient
 
@@ -31,6 +35,7 @@ class QdrantServer(Server):
         api_key: Key that every request must carry; None asks for none.
         read_only_key: A second key that may only read.
         settings: Further settings by their environment name, say `{"QDRANT__STORAGE__ON_DISK_PAYLOAD": "true"}`.
+        cluster: Be a node of a cluster: True begins one, a node of it joins it.
     """
 
     name = "qdrant"
@@ -42,6 +47,7 @@ class QdrantServer(Server):
         api_key: str | None = None,
         read_only_key: str | None = None,
         settings: dict[str, str] | None = None,
+        cluster: Literal[True] | QdrantServer | None = None,
     ) -> None:
         super().__init__(data_dir)
         self.program = find_qdrant()
@@ -50,11 +56,24 @@ class QdrantServer(Server):
         self.api_key = api_key
         self.read_only_key = read_only_key
         self._settings = settings or {}
+        self._cluster = cluster
+        self._peer_port = free_port()
 
     @property
     def url(self) -> str:
         """URL of the REST interface; gRPC is on `grpc_port`."""
         return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def peer_url(self) -> str:
+        """Where the other nodes of its cluster find it."""
+        return f"http://127.0.0.1:{self._peer_port}"
+
+    def peer_ids(self) -> list[int]:
+        """The nodes of its cluster, itself first. Of those with a copy of a shard, the highest leads."""
+        with urllib.request.urlopen(f"{self.url}/cluster", timeout=5) as answer:
+            cluster = json.load(answer)["result"]
+        return [cluster["peer_id"], *(int(each) for each in cluster["peers"] if int(each) != cluster["peer_id"])]
 
     def client(self, *, api_key: str | None = None, timeout_s: int = 30, prefer_grpc: bool = True) -> QdrantClient:
         """Return a client with the server's key or another one; the caller closes it."""
@@ -87,8 +106,12 @@ class QdrantServer(Server):
             shutil.rmtree(self.data_dir / folder, ignore_errors=True)
 
     def command(self) -> list[str]:
-        """Return the program; everything else is in its environment."""
-        return [self.program, "--disable-telemetry"]
+        """Return the program and its place in a cluster; everything else is in its environment."""
+        alone = [self.program, "--disable-telemetry"]
+        if self._cluster is None:
+            return alone
+        joining = ["--bootstrap", self._cluster.peer_url] if isinstance(self._cluster, QdrantServer) else []
+        return [*alone, "--uri", self.peer_url, *joining]
 
     def environment(self) -> dict[str, str]:
         """Return this process's environment, less any Qdrant settings in it, with the server's own."""
@@ -102,6 +125,8 @@ class QdrantServer(Server):
             "QDRANT__STORAGE__SNAPSHOTS_PATH": str(self.data_dir / "snapshots"),
             "QDRANT__TELEMETRY_DISABLED": "true",
         }
+        if self._cluster is not None:
+            own |= {"QDRANT__CLUSTER__ENABLED": "true", "QDRANT__CLUSTER__P2P__PORT": str(self._peer_port)}
         return inherited | own | self._keys() | self._settings
 
     def is_ready(self) -> bool:

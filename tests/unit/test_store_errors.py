@@ -15,11 +15,14 @@ from qdrant_client import QdrantClient, models
 from gristmill.settings import ClientSettings, load_settings
 from gristmill.store.connection import open_store, require_server, store_errors
 from gristmill.store.points import look_up
+from gristmill_schemas import CollectionSpec
 from gristmill_schemas.errors import CollectionNotFound, GristmillError, RequestTooLarge, StoreRefused, StoreUnavailable
+from gristmill_worker.encoder.hash_encoder import HashEncoder
 from services import free_port
 from services.model_server import Answer
 from services.proxy import Proxy
 
+SPEC = CollectionSpec(name="c", space=HashEncoder(4).info.space())
 PAGE = b"<html>\n<head><title>404 Not Found</title></head>\n<body>nginx</body></html>"
 Ask = Callable[[Answer], GristmillError]
 
@@ -46,7 +49,7 @@ def ask() -> Iterator[Ask]:
         def call(answer: Answer) -> GristmillError:
             proxy.fault = lambda method, path: answer
             with pytest.raises(GristmillError) as caught:
-                look_up(store, "c", ["6f0b8a2e-0000-4000-8000-000000000000"])
+                look_up(store, SPEC, ["6f0b8a2e-0000-4000-8000-000000000000"])
             return caught.value
 
         yield call
@@ -91,6 +94,25 @@ def test_what_a_proxy_or_another_server_says_is_waited_out_and_says_nothing_abou
 @pytest.mark.parametrize("status", [401, 403, 407, 429, 500, 502, 503, 504, 520])
 def test_a_page_instead_of_an_answer_is_waited_out(ask: Ask, status: int) -> None:
     assert isinstance(ask(page(status)), StoreUnavailable)
+
+
+@pytest.mark.parametrize(
+    ("said", "suspect"),
+    [
+        (
+            "Service internal error: Failed to apply update with Strong ordering via leader peer 7: Connection refused",
+            False,
+        ),
+        ("Service internal error: The replica set for shard 0 on peer 7 does not have enough active replicas", False),
+        ("Service internal error: The replica set for shard 0 on peer 7 has no active replica", False),
+        ("Service internal error: 1 of 2 read operations failed:\n  timeout", False),
+        ("Service internal error: index out of bounds", True),
+    ],
+)
+def test_no_request_is_suspected_where_nodes_of_the_cluster_are_away(ask: Ask, said: str, suspect: bool) -> None:
+    error = ask(own(said, 500))
+    assert isinstance(error, StoreUnavailable)
+    assert error.may_be_the_request is suspect
 
 
 def test_a_missing_key_is_called_by_its_setting(ask: Ask) -> None:

@@ -26,7 +26,7 @@ def find_receipt(
     key = point_id(document_id, tenant)
     # First, since what is pending now may be stored a moment later, but never the other way round.
     parcel = _pending(ledger, evidence, spec, key, document_id, tenant)
-    seen = look_up(store, spec.physical, [key]).get(key)
+    seen = look_up(store, spec, [key]).get(key)
     held = seen.system if seen else None
     letters = evidence.letters_of(spec.key, document_id, tenant)
     letter = max(letters, key=lambda each: each.version, default=None)

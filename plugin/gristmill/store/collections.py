@@ -101,6 +101,7 @@ class Collections:
                     metadata={METADATA_KEY: spec.described(), **stored(spec.instructions)},
                     **more,
                 )
+            spec = self._describe(spec.name, spec.name)
         except StoreRefused as refused:
             try:
                 existing = self.get(spec.name)
@@ -156,9 +157,14 @@ class Collections:
                 "vectors; choose another name",
                 collection=name,
             )
-        named = {"name": name, "physical": physical, "bulk_since": since_of(metadata)}
+        seen = {
+            "name": name,
+            "physical": physical,
+            "bulk_since": since_of(metadata),
+            "replicas": info.config.params.replication_factor or 1,
+        }
         try:
-            return CollectionSpec.read({**record, **named, "instructions": read_instructions(metadata, name)})
+            return CollectionSpec.read({**record, **seen, "instructions": read_instructions(metadata, name)})
         except InvalidInput as error:
             raise InvalidInput(f"collection {name!r}: its {error}", collection=name) from error
 

@@ -61,6 +61,11 @@ _TOO_MANY_POINTS = "request larger than rate limiter capacity"
 _TOO_MANY_BYTES = re.compile(
     r"JSON payload .* larger than allowed|message (length too large|larger than max)|status: 413"
 )
+#: By which a cluster says that nodes of its own are away: it would have said so to any other request, too.
+_NODES_AWAY = re.compile(
+    r"active replica|`Active` replica|ordering via leader peer|no leader could be selected|read operations failed"
+    r"|Consistency of this update is not guaranteed"
+)
 _NO_SUCH_COLLECTION = re.compile(r"(Not found: )?Collection .* (not found|doesn't exist)", re.DOTALL)
 
 
@@ -178,7 +183,8 @@ def _from_grpc(error: grpc.RpcError, collection: str | None) -> Exception:
     if _TOO_MANY_BYTES.search(details):
         return RequestTooLarge(f"Qdrant refused: {_gist(details)} ({code.name})", collection=collection)
     if code in _TRANSIENT_GRPC and _TOO_MANY_POINTS not in details:
-        return StoreUnavailable(_grpc_away(f"{code.name}: {details}"), may_be_the_request=code in _INTERNAL_GRPC)
+        suspect = code in _INTERNAL_GRPC and not _NODES_AWAY.search(details)
+        return StoreUnavailable(_grpc_away(f"{code.name}: {details}"), may_be_the_request=suspect)
     return StoreRefused(f"Qdrant refused: {details} ({code.name})", collection=collection)
 
 
@@ -193,7 +199,8 @@ def _from_http(error: UnexpectedResponse, collection: str | None) -> Exception:
         return _not_found(collection, said)
     if status in _TRANSIENT_HTTP and _TOO_MANY_POINTS not in said:
         wait_s = retry_after_s(error.headers)
-        return StoreUnavailable(_away(f"HTTP {status}: {said}"), wait_s, may_be_the_request=status == 500)
+        suspect = status == 500 and not _NODES_AWAY.search(said)
+        return StoreUnavailable(_away(f"HTTP {status}: {said}"), wait_s, may_be_the_request=suspect)
     return StoreRefused(f"Qdrant refused: {said} (HTTP {status})", collection=collection)
 
 

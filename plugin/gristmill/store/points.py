@@ -18,6 +18,7 @@ from qdrant_client.conversions.conversion import RestToGrpc, grpc_to_payload
 from qdrant_client.qdrant_remote import QdrantRemote
 
 from gristmill.store.connection import speaks_grpc, store_errors
+from gristmill.store.copies import consistency, grpc_consistency, grpc_ordering, ordering
 from gristmill.store.keywords import KEYWORDS, keywords_of
 from gristmill.store.wire import upsert_request
 from gristmill_schemas import CollectionSpec, Document, PointSystem, point_id
@@ -109,7 +110,7 @@ def scroll(store: QdrantClient, collection: str, where: models.Filter | None = N
 
 
 def read_systems(
-    store: QdrantClient, collection: str, ids: Sequence[str], expected: Mapping[str, PointSystem] | None = None
+    store: QdrantClient, spec: CollectionSpec, ids: Sequence[str], expected: Mapping[str, PointSystem] | None = None
 ) -> dict[str, PointSystem | Foreign]:
     """Our part of the payload of the given points, by id; absent points are absent. No vectors, no texts: cheap.
 
@@ -117,33 +118,39 @@ def read_systems(
 
     Args:
         store: server or local mode.
-        collection: physical name.
+        spec: the collection.
         ids: of the points.
         expected: what points most likely hold, by id. Where one does, that is what is returned, instead of a copy which
             costs several times as much as the comparison.
     """
     if not speaks_grpc(store):
-        points = store.retrieve(collection, ids=list(ids), with_payload=[SYSTEM_KEY], with_vectors=False)
+        points = store.retrieve(
+            spec.physical,
+            ids=list(ids),
+            with_payload=[SYSTEM_KEY],
+            with_vectors=False,
+            consistency=consistency(spec),
+        )
         return {str(point.id): read_system(point.payload) for point in points}
     found: dict[str, PointSystem | Foreign] = {}
     if expected:
-        there = _get(store, collection, ids, _COMPARED)
+        there = _get(store, spec, ids, _COMPARED)
         found = {each.id.uuid: expected[each.id.uuid] for each in there if _holds(each, expected.get(each.id.uuid))}
         ids = [each.id.uuid for each in there if each.id.uuid not in found]
     if ids:
-        whole = _get(store, collection, ids, [SYSTEM_KEY])
+        whole = _get(store, spec, ids, [SYSTEM_KEY])
         found |= {each.id.uuid: read_system(grpc_to_payload(each.payload)) for each in whole}
     return found
 
 
 def read_unchanged(
-    store: QdrantClient, collection: str, wanted: Mapping[str, tuple[str, int]], space: str
+    store: QdrantClient, spec: CollectionSpec, wanted: Mapping[str, tuple[str, int]], space: str
 ) -> tuple[dict[str, int], list[str]]:
     """Which documents are there as they are wanted, only older: the question whose answer is mostly all, or mostly none.
 
     Args:
         store: server or local mode.
-        collection: physical name.
+        spec: the collection.
         wanted: etag and version of documents, by the ids of their first points.
         space: fingerprint that their points should have.
 
@@ -155,7 +162,7 @@ def read_unchanged(
         return {}, list(wanted)
     versions: dict[str, int] = {}
     others: list[str] = []
-    for point in _get(store, collection, list(wanted), _DECIDING):
+    for point in _get(store, spec, list(wanted), _DECIDING):
         (etag, newer), held = wanted[point.id.uuid], point.payload[SYSTEM_KEY].struct_value.fields
         version = held["version"].integer_value
         same = held["etag"].string_value == etag and held["space"].string_value == space
@@ -166,13 +173,16 @@ def read_unchanged(
     return versions, others
 
 
-def _get(store: QdrantClient, collection: str, ids: Sequence[str], fields: Sequence[str]) -> list[grpc.RetrievedPoint]:
+def _get(
+    store: QdrantClient, spec: CollectionSpec, ids: Sequence[str], fields: Sequence[str]
+) -> list[grpc.RetrievedPoint]:
     """Points with some fields of their payload, as they come over the wire."""
     request = grpc.GetPoints(
-        collection_name=collection,
+        collection_name=spec.physical,
         ids=[grpc.PointId(uuid=each) for each in ids],
         with_payload=grpc.WithPayloadSelector(include=grpc.PayloadIncludeSelector(fields=fields)),
         with_vectors=grpc.WithVectorsSelector(enable=False),
+        read_consistency=grpc_consistency(spec),
     )
     remote = cast("QdrantRemote", store._client)
     return list(remote.grpc_points.Get(request, timeout=remote._timeout).result)
@@ -199,13 +209,17 @@ _COMPARED = [f"{SYSTEM_KEY}.{name}" for name in ("version", "etag", "space", "jo
 _DECIDING = [f"{SYSTEM_KEY}.{name}" for name in ("version", "etag", "space", "chunks", "format")]
 
 
-def look_up(store: QdrantClient, collection: str, ids: Sequence[str]) -> dict[str, Seen]:
+def look_up(store: QdrantClient, spec: CollectionSpec, ids: Sequence[str]) -> dict[str, Seen]:
     """The given points; absent ones are absent."""
     found: dict[str, Seen] = {}
     for start in range(0, len(ids), PAGE):
-        with store_errors(collection):
+        with store_errors(spec.physical):
             points = store.retrieve(
-                collection, ids=list(ids[start : start + PAGE]), with_payload=[SYSTEM_KEY], with_vectors=False
+                spec.physical,
+                ids=list(ids[start : start + PAGE]),
+                with_payload=[SYSTEM_KEY],
+                with_vectors=False,
+                consistency=consistency(spec),
             )
         found |= {str(point.id): _seen(point) for point in points}
     return found
@@ -220,10 +234,9 @@ def _seen(point: models.Record) -> Seen:
 
 def upsert(
     store: QdrantClient,
-    collection: str,
+    spec: CollectionSpec,
     points: Sequence[tuple[str, npt.NDArray[np.float32], dict[str, Any]]],
     update_filter: models.Filter,
-    keywords_from: str | None = None,
 ) -> None:
     """One request, applied when this returns; points that are there and do not match the filter stay as they are.
 
@@ -232,20 +245,21 @@ def upsert(
 
     Args:
         store: server or local mode.
-        collection: physical name.
+        spec: the collection.
         points: id, vector float32 (D,), payload.
         update_filter: what a point must match to be replaced. An absent one is inserted.
-        keywords_from: payload key of the text whose words are written beside the vector; None where the collection has none.
     """
+    keywords_from = spec.text_key if spec.keyword else None
     if not speaks_grpc(store):
         batch = [
             models.PointStruct(id=each, vector=_vectors(vector, payload, keywords_from), payload=payload)
             for each, vector, payload in points
         ]
-        store.upsert(collection, batch, wait=True, update_filter=update_filter)
+        store.upsert(spec.physical, batch, wait=True, update_filter=update_filter, ordering=ordering(spec))
         return
     remote = cast("QdrantRemote", store._client)
-    request = upsert_request(collection, points, RestToGrpc.convert_filter(update_filter), keywords_from)
+    fence = RestToGrpc.convert_filter(update_filter)
+    request = upsert_request(spec.physical, points, fence, keywords_from, grpc_ordering(spec))
     _upsert_of_bytes(remote)(request, timeout=remote._timeout)
 
 
@@ -257,7 +271,7 @@ def _vectors(
 
 
 def raise_versions(
-    store: QdrantClient, collection: str, ids: Sequence[str], etags: Sequence[str], version: int
+    store: QdrantClient, spec: CollectionSpec, ids: Sequence[str], etags: Sequence[str], version: int
 ) -> None:
     """One request: give points that are older than `version` this version, if they still hold one of these contents.
 
@@ -265,7 +279,7 @@ def raise_versions(
     """
     if not speaks_grpc(store):
         store.set_payload(
-            collection,
+            spec.physical,
             payload={"version": version},
             key=SYSTEM_KEY,
             points=models.Filter(
@@ -276,6 +290,7 @@ def raise_versions(
                 ]
             ),
             wait=True,
+            ordering=ordering(spec),
         )
         return
     chosen = grpc.Filter(
@@ -290,14 +305,20 @@ def raise_versions(
         ]
     )
     request = grpc.SetPayloadPoints(
-        collection_name=collection,
+        collection_name=spec.physical,
         wait=True,
+        ordering=grpc_ordering(spec),
         payload={"version": grpc.Value(integer_value=version)},
         key=SYSTEM_KEY,
         points_selector=grpc.PointsSelector(filter=chosen),
     )
     remote = cast("QdrantRemote", store._client)
     remote.grpc_points.SetPayload(request, timeout=remote._timeout)
+
+
+def change(store: QdrantClient, spec: CollectionSpec, operations: Sequence[models.UpdateOperation]) -> None:
+    """One request of several changes, applied one after the other when this returns."""
+    store.batch_update_points(spec.physical, list(operations), wait=True, ordering=ordering(spec))
 
 
 def _upsert_of_bytes(remote: QdrantRemote) -> Callable[..., grpc.PointsOperationResponse]:

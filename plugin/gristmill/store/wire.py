@@ -39,6 +39,7 @@ def upsert_request(
     points: Iterable[tuple[str, npt.NDArray[np.float32], Mapping[str, Any]]],
     update_filter: grpc.Filter,
     keywords_from: str | None = None,
+    ordering: grpc.WriteOrdering | None = None,
 ) -> bytes:
     """A serialized `qdrant.UpsertPoints`, to be applied when its answer comes.
 
@@ -47,11 +48,15 @@ def upsert_request(
         points: UUID, unnamed vector float32 (D,), payload.
         update_filter: what a point must match to be replaced.
         keywords_from: payload key of the text whose words are written beside the vector; None where the collection has none.
+        ordering: see `copies`.
 
     Raises:
         google.protobuf.message.Error: a payload is nested more deeply than a message may be.
     """
-    pieces = [grpc.UpsertPoints(collection_name=collection, wait=True, update_filter=update_filter).SerializeToString()]
+    before_points = grpc.UpsertPoints(
+        collection_name=collection, wait=True, update_filter=update_filter, ordering=ordering
+    )
+    pieces = [before_points.SerializeToString()]
     for point_id, vector, payload in points:
         head = _head(point_id, payload)
         if keywords_from is not None:

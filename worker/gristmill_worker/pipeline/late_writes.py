@@ -18,7 +18,7 @@ from qdrant_client import QdrantClient, models
 from gristmill.ledger import Ledger
 from gristmill.store.collections import Collections
 from gristmill.store.connection import store_errors
-from gristmill.store.points import PAGE, scroll
+from gristmill.store.points import PAGE, change, scroll
 from gristmill_schemas import CollectionSpec, Intent, PointSystem, point_id
 from gristmill_schemas.errors import CollectionNotFound
 from gristmill_worker.pipeline.sink import deleting_leftovers, deleting_through, documents
@@ -81,7 +81,7 @@ class LateWrites:
         if operations := [*deleting_through(revived), *deleting_leftovers(winners)]:
             log.warning("undoing late writes in %r: %d deleted, %d newer", spec.name, len(revived), len(winners))
             with store_errors(spec.name):
-                self._store.batch_update_points(spec.physical, operations, wait=True)
+                change(self._store, spec, operations)
 
     def _held(self, spec: CollectionSpec, names: Sequence[tuple[str, str | None]]) -> dict[str, list[PointSystem]]:
         """What is there of these documents, by the point id of chunk 0; each in the order of its chunks."""

@@ -22,6 +22,7 @@ from qdrant_client import QdrantClient, models
 from gristmill.store.connection import store_errors
 from gristmill.store.points import (
     Foreign,
+    change,
     number_bytes,
     payload_of,
     raise_versions,
@@ -131,7 +132,7 @@ class Sink:
         found: dict[str, _Found] = {}
         for start in range(0, len(ids), _READ_POINTS):
             page = list(ids[start : start + _READ_POINTS])
-            found |= self._ask(spec, functools.partial(read_systems, self._store, spec.physical, page, expected))
+            found |= self._ask(spec, functools.partial(read_systems, self._store, spec, page, expected))
         for system in found.values():
             if isinstance(system, Foreign) and system.newer is not None:
                 raise system.newer
@@ -182,7 +183,7 @@ class Sink:
         if not wanted:
             return {}, []
         space = spec.space.fingerprint
-        versions, there = self._ask(spec, functools.partial(read_unchanged, self._store, spec.physical, wanted, space))
+        versions, there = self._ask(spec, functools.partial(read_unchanged, self._store, spec, wanted, space))
         same = (task for task in tasks if task.key in versions)
         return {task.key: Unchanged.of(task, versions[task.key], space) for task in same}, there
 
@@ -210,10 +211,9 @@ class Sink:
                 spec,
                 lambda: upsert(
                     self._store,
-                    spec.physical,
+                    spec,
                     [(point.id, point.vector, point.payload) for point in points],
-                    older_than(version),
-                    spec.text_key if spec.keyword else None,
+                    _writable(spec, points, version),
                 ),
             )
         except (StoreRefused, ProtobufError) as error:  # the latter: it does not even fit on the wire
@@ -250,7 +250,7 @@ class Sink:
         probe = Point(
             _PROBE_ID,
             vector,
-            {spec.text_key: "probe", SYSTEM_KEY: {"probe": True}},
+            {spec.text_key: "probe", SYSTEM_KEY: {"etag": "probe"}},
             version=0,
             chunk=0,
             content_bytes=0,
@@ -260,7 +260,8 @@ class Sink:
                 f"Qdrant refuses even a plain point in collection {spec.name!r} ({reason}): were its vectors or its "
                 "strict mode changed? Restore them; until then its documents wait"
             )
-        self._ask(spec, lambda: self._store.delete(spec.physical, [_PROBE_ID], wait=True))
+        probes = models.PointIdsList(points=[_PROBE_ID])
+        self._update(spec, [models.DeleteOperation(delete=probes)])
 
     def touch(self, spec: CollectionSpec, unchanged: Sequence[tuple[Task, PointSystem | Unchanged]]) -> None:
         """Move the version of unchanged documents up, if they are still as they were looked at."""
@@ -268,7 +269,7 @@ class Sink:
             for part in slices(group, lambda pair: pair[1].chunks * _NAME_BYTES, self._request_bytes):
                 ids = [task.point_id(chunk) for task, held in part for chunk in range(held.chunks)]
                 etags = [held.etag for _, held in part]
-                self._ask(spec, functools.partial(raise_versions, self._store, spec.physical, ids, etags, version))
+                self._ask(spec, functools.partial(raise_versions, self._store, spec, ids, etags, version))
 
     def replace_metadata(self, spec: CollectionSpec, task: Task, before: PointSystem) -> None:
         """Give a document's points new metadata, if its text is still as it was looked at. Vectors stay."""
@@ -317,7 +318,7 @@ class Sink:
     def _apply(self, spec: CollectionSpec, operations: Sequence[models.UpdateOperation]) -> None:
         """One request; one that is too large is halved, down to a single operation."""
         try:
-            self._ask(spec, lambda: self._store.batch_update_points(spec.physical, list(operations), wait=True))
+            self._ask(spec, lambda: change(self._store, spec, operations))
         except RequestTooLarge:
             if len(operations) == 1:
                 raise
@@ -375,6 +376,23 @@ def slices(
         size += cost
     if start < len(items):
         yield items[start:]
+
+
+def _writable(spec: CollectionSpec, points: Sequence[Point], version: int) -> models.Filter:
+    """The fence of a write; where there are several copies, those that have it already take it once more.
+
+    A node that died midway leaves some copies with the write and some without. Written again it would reach the latter only,
+    with another time of storing, and copies that differ count as no copy at all (`store.copies`).
+    """
+    if spec.replicas == 1:
+        return older_than(version)
+    same = models.Filter(
+        must=[
+            models.FieldCondition(key=VERSION_PATH, range=models.Range(gte=version, lte=version)),
+            models.FieldCondition(key=ETAG_PATH, match=models.MatchAny(any=sorted({point.etag for point in points}))),
+        ]
+    )
+    return models.Filter(should=[older_than(version), same])
 
 
 def older_than(version: int) -> models.Filter:

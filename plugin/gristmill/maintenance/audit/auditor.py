@@ -93,7 +93,7 @@ class Auditor:
 
     def _scanned(self, page: Sequence[Seen]) -> Iterator[Subject]:
         """What the points themselves say should be there: all chunks of every chunk 0, a chunk 0 for every chunk."""
-        first = look_up(self._store, self._spec.physical, _keys(page))
+        first = look_up(self._store, self._spec, _keys(page))
         for seen in page:
             self._counts["points"] += 1
             system = seen.system
@@ -118,9 +118,9 @@ class Auditor:
                 self._progress(self._counts["expected"])
 
     def _inspect(self, subjects: Sequence[Subject]) -> list[Problem]:
-        points = look_up(self._store, self._spec.physical, [subject.key for subject in subjects])
+        points = look_up(self._store, self._spec, [subject.key for subject in subjects])
         more = [each for seen in points.values() if seen.system for each in chunk_ids(seen.system)[1:]]
-        points |= look_up(self._store, self._spec.physical, more)
+        points |= look_up(self._store, self._spec, more)
         judged = (judge(subject, points, self._spec.space.fingerprint) for subject in subjects)
         return [problem for problem in judged if problem is not None]
 
@@ -202,7 +202,7 @@ class Auditor:
         if not (suspects := find(seen)):
             return
         pending = self._pending({point_id(system.id, system.tenant) for system in suspects.values()})
-        again = find(look_up(self._store, self._spec.physical, list(suspects)).values())
+        again = find(look_up(self._store, self._spec, list(suspects)).values())
         still = {each: it for each, it in again.items() if point_id(it.id, it.tenant) not in pending}
         if self._repairer is not None:
             self._repairer.delete_points(still)
@@ -220,7 +220,7 @@ class Auditor:
 
     def _leftovers(self, points: Iterable[Seen]) -> dict[str, PointSystem]:
         chunks = {seen.id: seen.system for seen in points if seen.system and seen.system.chunk}
-        first = look_up(self._store, self._spec.physical, list({point_id(it.id, it.tenant) for it in chunks.values()}))
+        first = look_up(self._store, self._spec, list({point_id(it.id, it.tenant) for it in chunks.values()}))
         zeros = {key: zero.system for key, zero in first.items() if zero.system is not None}
         return {
             each: it

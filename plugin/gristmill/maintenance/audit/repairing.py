@@ -17,7 +17,8 @@ from qdrant_client import QdrantClient, models
 
 from gristmill.maintenance.audit.judging import Problem, chunk_ids
 from gristmill.store.connection import store_errors
-from gristmill.store.points import Foreign, read_content, read_system, span_of
+from gristmill.store.copies import consistency
+from gristmill.store.points import Foreign, change, read_content, read_system, span_of
 from gristmill_schemas import CollectionSpec, Document, PointSystem, point_id
 from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.point import ETAG_PATH, VERSION_PATH, etag_of
@@ -44,7 +45,9 @@ class Repairer:
     def _recover(self, held: PointSystem) -> Document | None:
         """Put a document together from the texts of its chunks; None unless the result is the text that was hashed."""
         with store_errors(self._spec.physical):
-            points = self._store.retrieve(self._spec.physical, ids=chunk_ids(held), with_payload=True)
+            points = self._store.retrieve(
+                self._spec.physical, ids=chunk_ids(held), with_payload=True, consistency=consistency(self._spec)
+            )
         text = ""
         metadata: dict[str, Any] = {}
         for (start, end), payload in sorted(self._parts(points), key=lambda part: part[0]):
@@ -97,7 +100,7 @@ class Repairer:
     def _apply(self, operations: list[models.UpdateOperation]) -> None:
         if operations:
             with store_errors(self._spec.physical):
-                self._store.batch_update_points(self._spec.physical, operations, wait=True)
+                change(self._store, self._spec, operations)
 
 
 def _still(ids: Sequence[str], *conditions: models.Condition) -> models.Filter:
