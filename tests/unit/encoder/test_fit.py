@@ -211,6 +211,13 @@ def test_code_that_transformers_has_taken_over_need_not_run(tmp_path: Path) -> N
     assert (info.dimensions, info.max_tokens) == (768, 8192)
 
 
+def test_a_tokenizers_own_code_is_not_taken_over_with_the_models(tmp_path: Path) -> None:
+    write_json(tmp_path / "config.json", NOMIC)
+    write_json(tmp_path / "tokenizer_config.json", {"auto_map": {"AutoTokenizer": [None, "tokens.OwnTokenizer"]}})
+    with pytest.raises(ModelUnavailable, match=r"it needs code of its own .*OwnTokenizer"):
+        read_info(tmp_path, model="nomic-ai/nomic-embed-text-v1.5")
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -30,7 +30,7 @@ def check_code(folder: Path, model: str, *, allowed: bool) -> bool:
     Raises:
         ModelUnavailable: it needs code that may not run, or that is not in the folder.
     """
-    named = [] if is_taken_over(read_json(folder / "config.json")) else _named(folder)
+    named = _named(folder)
     for name in named:
         if not allowed:
             raise ModelUnavailable(
@@ -57,10 +57,11 @@ def check_pinned(model: str, revision: str | None) -> None:
 
 
 def _named(folder: Path) -> list[str]:
-    """Classes that the folder's files name for configuration, model and tokenizer, each once."""
+    """Classes that the folder's files name for configuration, model and tokenizer, each once, without those taken over."""
     found: dict[str, None] = {}
-    for file in ("config.json", "tokenizer_config.json"):
-        said = read_json(folder / file).get("auto_map") or {}
+    config = read_json(folder / "config.json")
+    for each in ({} if is_taken_over(config) else config, read_json(folder / "tokenizer_config.json")):
+        said = each.get("auto_map") or {}
         # Older tokenizers list their classes, slow and fast, without saying of what.
         entries = {"AutoTokenizer": said} if isinstance(said, list) else dict(said)
         for kind in _TAKES_PART:
