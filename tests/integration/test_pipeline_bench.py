@@ -71,7 +71,7 @@ def ingest(names: Sequence[str], count: int) -> list[str]:
     ids = [str(number) for number in range(count)]
     with Client.embedded(os.environ[variable("qdrant_url")], model="hash:8") as mill:
         for name in names:
-            mill.create_collection(name)
+            mill.create_collection(name, keyword=False)  # as the benchmark does
         mill.enqueue(names[0], [document(each) for each in ids]).wait().raise_for_failures()
     return ids
 
