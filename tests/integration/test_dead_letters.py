@@ -71,7 +71,9 @@ class Mill:
         self.grave.error = error
         start = len(self.client.dead.list(collection, limit=100_000))
         documents = (Document(id=f"{collection}-{start + n}", text=text) for n in range(count))
-        return self.client.enqueue(collection, documents)
+        job = self.client.enqueue(collection, documents)
+        self.grave.publish(MODEL.digest)  # for what came after its message, as the reconciler does
+        return job
 
     def count(self, **chosen: Any) -> int:
         return len(self.client.dead.list(limit=100_000, **chosen))
