@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -97,8 +98,13 @@ def meaningless(client: Client, collection: str, encoder: Encoder) -> int:
     found, _ = client._parts.store.scroll(collection, limit=1_000_000, with_payload=["text"], with_vectors=True)
     texts = [str((point.payload or {})["text"]) for point in found]
     wanted = encoder.encode(encoder.tokenize(texts))
-    stored = np.asarray([point.vector for point in found], dtype=np.float32)
+    stored = np.asarray([_unnamed(point.vector) for point in found], dtype=np.float32)
     return int((np.sum(wanted * stored, axis=1) < _SAME_VECTOR).sum())
+
+
+def _unnamed(vector: Any) -> Any:
+    """The vector made by the model, beside which a point may have its words by name."""
+    return vector[""] if isinstance(vector, dict) else vector
 
 
 def judge(client: Client, collection: str, expected: Mapping[str, str | None], bad: Collection[str] = ()) -> Verdict:
