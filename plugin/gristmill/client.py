@@ -53,6 +53,7 @@ from gristmill.options import ClientOptions, EmbeddedOptions, check_names, names
 from gristmill.search.embedding import Embedder, Kind
 from gristmill.search.filters import Where, compile_filter
 from gristmill.search.instructions import Cautions, InstructionGroup
+from gristmill.search.options import DEFAULTS, SearchOptions
 from gristmill.search.searcher import Searcher
 from gristmill.search.unindexed import Unindexed
 from gristmill.search.unmatched import Unmatched
@@ -70,13 +71,11 @@ from gristmill_schemas import (
     Deletion,
     Distance,
     Document,
-    Fusion,
     IndexStatus,
     Instruction,
     Receipt,
     Rejection,
     SearchHit,
-    SearchMode,
     StoredDocument,
     VectorSpace,
 )
@@ -607,22 +606,8 @@ class Client:
             self._unmatched.tell(name, where, owner)
         return found
 
-    def search(
-        self,
-        collection: str,
-        query: str,
-        *,
-        instruction: str | None = None,
-        where: Where | None = None,
-        tenant: str | None = None,
-        limit: int = 10,
-        offset: int = 0,
-        score_threshold: float | None = None,
-        group_by_document: bool = False,
-        mode: SearchMode | str = SearchMode.DENSE,
-        fusion: Fusion | str | None = None,
-        candidates: int | None = None,
-    ) -> list[SearchHit]:
+    @takes(SearchOptions, DEFAULTS)
+    def search(self, collection: str, query: str, **options: Unpack[SearchOptions]) -> list[SearchHit]:
         """Search a collection.
 
         Args:
@@ -656,52 +641,19 @@ class Client:
             InvalidInput: an argument is wrong; the message names it. A single word as instruction is taken for a name.
             CollectionNotFound, NoWorker, WaitTimeout, EncodingFailed, StoreUnavailable, StoreRefused, BrokerUnavailable.
         """
-        return self._searcher.search(
-            collection,
-            query,
-            instruction=instruction,
-            where=where,
-            tenant=tenant,
-            limit=limit,
-            offset=offset,
-            score_threshold=score_threshold,
-            group_by_document=group_by_document,
-            mode=mode,
-            fusion=fusion,
-            candidates=candidates,
-        )
+        return self._searcher.search(collection, query, **options)
 
+    @takes(SearchOptions, DEFAULTS)
     def search_many(
-        self,
-        collection: str,
-        queries: Iterable[str],
-        *,
-        instruction: str | None = None,
-        where: Where | None = None,
-        tenant: str | None = None,
-        limit: int = 10,
-        offset: int = 0,
-        score_threshold: float | None = None,
-        group_by_document: bool = False,
-        mode: SearchMode | str = SearchMode.DENSE,
-        fusion: Fusion | str | None = None,
-        candidates: int | None = None,
+        self, collection: str, queries: Iterable[str], **options: Unpack[SearchOptions]
     ) -> list[list[SearchHit]]:
         """Search a collection for several queries at once: one trip to the model and one to Qdrant per 256 of them.
 
         Args:
             collection: its name.
             queries: what is looked for.
-            instruction: as in `search`; the same for all, as everything below.
-            where: as in `search`.
-            tenant: as in `search`.
-            limit: most hits per query.
-            offset: hits to pass over first, per query.
-            score_threshold: hits below it are left out.
-            group_by_document: at most one hit per document; Qdrant is then asked once per query.
-            mode: as in `search`.
-            fusion: as in `search`.
-            candidates: as in `search`, per query.
+            options: as in `search`, the same for all; what counts hits counts them per query. Grouped by document, Qdrant is
+                asked once per query.
 
         Returns:
             One list of hits per query, in their order; an empty list for no queries.
@@ -710,20 +662,7 @@ class Client:
             InvalidInput: an argument is wrong; the message names it.
             CollectionNotFound, NoWorker, WaitTimeout, EncodingFailed, StoreUnavailable, StoreRefused, BrokerUnavailable.
         """
-        return self._searcher.search_many(
-            collection,
-            queries,
-            instruction=instruction,
-            where=where,
-            tenant=tenant,
-            limit=limit,
-            offset=offset,
-            score_threshold=score_threshold,
-            group_by_document=group_by_document,
-            mode=mode,
-            fusion=fusion,
-            candidates=candidates,
-        )
+        return self._searcher.search_many(collection, queries, **options)
 
     def embed(
         self,

@@ -10,6 +10,7 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, TypedDict, TypeVar, get_type_hints
 
 from pydantic import SecretStr
@@ -91,15 +92,15 @@ _ELSEWHERE = {
 }
 
 
-def takes(options: type[Any]) -> Callable[[F], F]:
-    """Make a function's `**options` visible name by name in `help()` and `inspect.signature`."""
+def takes(options: type[Any], defaults: Mapping[str, Any] = MappingProxyType({})) -> Callable[[F], F]:
+    """Make a function's `**options` visible name by name in `help()` and `inspect.signature`; the usual default is None."""
 
     def reveal(function: F) -> F:
         plain = inspect.signature(function)
         own = [each for each in plain.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
         known = {each.name for each in own}
         more = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(name), annotation=kind)
             for name, kind in get_type_hints(options).items()
             if name not in known
         ]

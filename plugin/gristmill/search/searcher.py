@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, Unpack
 
 from qdrant_client import QdrantClient, models
 
-from gristmill.arguments import flag, identifier, integer, number, one_or_many, refuse, tenant_name, text
+from gristmill.arguments import identifier, one_or_many, text
 from gristmill.search.descriptions import Descriptions
-from gristmill.search.filters import Where, compile_filter
 from gristmill.search.instructions import Applied, Cautions, resolve_instruction
+from gristmill.search.options import How, SearchOptions, checked
 from gristmill.search.query_vectors import QueryEncoder
-from gristmill.search.ranking import Ranking, asked_ranking
 from gristmill.search.unindexed import Unindexed
 from gristmill.search.unmatched import Unmatched
 from gristmill.store.collections import Collections
 from gristmill.store.connection import store_errors
 from gristmill.store.points import Foreign, read_content, read_point, span_of
-from gristmill_schemas import CollectionSpec, Fusion, PointSystem, SearchHit, SearchMode
+from gristmill_schemas import CollectionSpec, PointSystem, SearchHit
 from gristmill_schemas.errors import GristmillError, InvalidInput, SpaceMismatch
 from gristmill_schemas.limits import MAX_QUERY_BYTES, MAX_QUERY_TEXTS
 from gristmill_schemas.point import ETAG_PATH, VERSION_PATH
@@ -54,60 +52,34 @@ class Searcher:
         #: Bulk loads that were told of.
         self._loads: set[tuple[str, float]] = set()
 
-    def search(self, collection: str, query: str, **how: Any) -> list[SearchHit]:
+    def search(self, collection: str, query: str, **options: Unpack[SearchOptions]) -> list[SearchHit]:
         """See `Client.search`."""
         if not isinstance(query, str):
             hint = "; `search_many` takes a list of queries" if isinstance(query, Iterable) else ""
             raise InvalidInput(f"query: expected one text, got {type(query).__name__}{hint}", field="query")
         text("query", query, MAX_QUERY_BYTES)
-        return self.search_many(collection, [query], **how)[0]
+        return self.search_many(collection, [query], **options)[0]
 
     def search_many(
-        self,
-        collection: str,
-        queries: Iterable[str],
-        *,
-        instruction: str | None = None,
-        where: Where | None = None,
-        tenant: str | None = None,
-        limit: int = 10,
-        offset: int = 0,
-        score_threshold: float | None = None,
-        group_by_document: bool = False,
-        mode: SearchMode | str = SearchMode.DENSE,
-        fusion: Fusion | str | None = None,
-        candidates: int | None = None,
+        self, collection: str, queries: Iterable[str], **options: Unpack[SearchOptions]
     ) -> list[list[SearchHit]]:
         """See `Client.search_many`."""
         name = identifier("collection", collection)
         many = one_or_many("queries", queries, str, "a query or an iterable of queries")
         asked = [text(f"queries[{position}]", each, MAX_QUERY_BYTES) for position, each in enumerate(many)]
-        owner = tenant_name(tenant)
-        hits, before = integer("limit", limit, 1), integer("offset", offset, 0)
-        least = None if score_threshold is None else number("score_threshold", score_threshold)
-        how = _How(
-            instruction,
-            compile_filter(where, owner),
-            hits,
-            before,
-            least,
-            flag("group_by_document", group_by_document),
-            asked_ranking(mode, fusion, candidates, hits + before, least),
-        )
-        if group_by_document and offset:
-            raise refuse("offset", "0, since grouped searches start at the best document", offset)
+        how = checked(**options)
         parts = [asked[start : start + MAX_QUERY_TEXTS] for start in range(0, len(asked), MAX_QUERY_TEXTS)]
         with self._unindexed.watch(name, how.conditions):
             found = [hits for part in parts for hits in self._healed(name, part, how)]
         if how.conditions and not all(found):
-            self._unmatched.tell(name, where, owner)
+            self._unmatched.tell(name, how.where, how.tenant)
         return found
 
     def forget(self, collection: str) -> None:
         """Forget what is remembered of a collection: it has been changed."""
         self._descriptions.forget(collection)
 
-    def _healed(self, collection: str, queries: list[str], how: _How) -> list[list[SearchHit]]:
+    def _healed(self, collection: str, queries: list[str], how: How) -> list[list[SearchHit]]:
         """Search by what is remembered of the collection; where that finds nothing or fails, by what is true now.
 
         A collection may be made anew and an alias may move while a client is open.
@@ -136,7 +108,7 @@ class Searcher:
             log.warning("collection %r is in a bulk load: searches are right, and slow until it ends", spec.name)
 
     def _search(
-        self, spec: CollectionSpec, queries: list[str], how: _How, *, certain: bool = False
+        self, spec: CollectionSpec, queries: list[str], how: How, *, certain: bool = False
     ) -> list[list[SearchHit]]:
         self._tell_of_bulk_load(spec)
         how.ranking.require_keywords(spec)
@@ -161,7 +133,7 @@ class Searcher:
         vectors: list[list[float]] = self._queries.encode(spec.space, model_input).tolist()
         return vectors
 
-    def _query(self, spec: CollectionSpec, how: _How, asked: list[tuple[str, list[float]]]) -> list[_Points]:
+    def _query(self, spec: CollectionSpec, how: How, asked: list[tuple[str, list[float]]]) -> list[_Points]:
         conditions = _ours(how.conditions) if spec.key in self._mixed else how.conditions
         shared: dict[str, Any] = {"limit": how.limit, "score_threshold": how.score_threshold, "with_payload": True}
         # By the name that was asked for: where an alias has moved, the answer is the new collection's.
@@ -182,19 +154,6 @@ class Searcher:
 
 class OutOfDate(SpaceMismatch):
     """What was found is not of the collection that was remembered."""
-
-
-@dataclass(frozen=True, slots=True)
-class _How:
-    """What all queries of one call share, checked."""
-
-    instruction: str | None
-    conditions: models.Filter | None
-    limit: int
-    offset: int
-    score_threshold: float | None
-    grouped: bool
-    ranking: Ranking
 
 
 def _ours(conditions: models.Filter | None) -> models.Filter:
