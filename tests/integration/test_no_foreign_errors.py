@@ -106,6 +106,7 @@ def entered(call: Callable[..., Any]) -> Callable[..., Any]:
             answer = call(*args, **named)
             return stack.enter_context(answer) if isinstance(answer, contextlib.AbstractContextManager) else answer
 
+    done.__signature__ = inspect.signature(call)  # type: ignore[attr-defined]  # a bound method's, without `self`
     return done
 
 
