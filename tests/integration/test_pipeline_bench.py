@@ -20,11 +20,13 @@ from gristmill import Client, ClientSettings
 from gristmill.settings import load_settings, variable
 from gristmill.store.connection import open_store
 from gristmill_schemas import point_id
+from gristmill_schemas.errors import CollectionNotFound
 from gristmill_worker.bench.pipeline.documents import PointsFile
 from gristmill_worker.bench.pipeline.inspection import Inspection, inspect
 from gristmill_worker.bench.pipeline.peers import peer
+from gristmill_worker.bench.pipeline.processes import running_side
 from gristmill_worker.bench.pipeline.sides import raw
-from services import QdrantServer
+from services import QdrantServer, free_port
 from services.processes import family_of, lives
 from waiting import eventually
 
@@ -98,6 +100,51 @@ def test_it_measures_every_side_and_leaves_nothing(environment: dict[str, str], 
     assert report.items() >= {**wanted, "stored": 300, "lost": 0, "duplicates": 0}.items()
     assert all(report[key] > 0 for key in FIXED if key not in ("encoder", "lost", "duplicates"))
     assert left(store) == []
+
+
+def told(environment: dict[str, str], *options: str) -> dict[str, Any]:
+    """What a benchmark that fails says, as one object."""
+    out, err = (running := bench(environment, "--encoder", "hash:8", *options, "--json")).communicate()
+    assert running.returncode in (1, 2), err
+    assert "starting" not in err
+    said: dict[str, Any] = json.loads(out)
+    return said
+
+
+def test_a_server_that_is_away_is_named_before_any_worker_starts(
+    environment: dict[str, str], store: QdrantClient
+) -> None:
+    no_redis = told({**environment, variable("redis_url"): f"redis://127.0.0.1:{free_port()}/0"})
+    assert no_redis["error"] == "BrokerUnavailable"
+    assert "GRISTMILL_REDIS_URL" in no_redis["message"]
+    no_qdrant = told({**environment, variable("qdrant_grpc_port"): str(free_port())})
+    assert no_qdrant["error"] == "StoreUnavailable"
+    assert "GRISTMILL_QDRANT" in no_qdrant["message"]
+    assert left(store) == []
+
+
+def test_embedded_mode_is_refused_since_it_has_no_servers(environment: dict[str, str]) -> None:
+    said = told({**environment, variable("embedded_path"): ":memory:"})
+    assert said["error"] == "InvalidInput"
+    assert "unset GRISTMILL_EMBEDDED_PATH" in said["message"]
+
+
+def test_both_sides_are_indexed_to_the_last_vector_however_few_there_are(environment: dict[str, str]) -> None:
+    options = ["--encoder", "hash:64", "--documents", "128", "--rounds", "1", "--index", "--json"]
+    out, err = (running := bench(environment, *options)).communicate()
+    assert running.returncode == 0, err
+    report = json.loads(out)
+    assert (report["indexed"], report["raw_indexed"]) == (128, 128)
+    assert min(report["green_s"], report["raw_green_s"]) > 0
+
+
+def test_a_side_says_what_failed_there_as_what_it_was(environment: dict[str, str], tmp_path: Path) -> None:
+    texts = tmp_path / "documents.jsonl"
+    texts.write_text(json.dumps(document("1")))
+    with running_side("producer", environment, documents=str(texts)) as side:
+        side.answer()
+        with pytest.raises(CollectionNotFound, match="the producer side failed: collection 'nowhere'"):
+            side.ask(collection="nowhere")
 
 
 def test_a_lost_document_and_a_doubled_one_are_counted(store: QdrantClient, collection_name: str) -> None:

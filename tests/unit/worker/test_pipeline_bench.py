@@ -77,9 +77,32 @@ def test_ratios_are_of_rates_of_the_same_round() -> None:
     assert (figures["stored"], figures["lost"], figures["duplicates"]) == (98, 2, 1)
     assert figures["worker_cpu_ms_per_document"] == 20.0
     assert figures["qdrant_cpu_ms_per_document"] is None
+    assert figures["indexed"] is None
     assert figures["rss_mb"] == 30.0
+
+
+def test_every_median_has_its_spread_and_what_was_indexed_is_said() -> None:
+    rounds = Rounds(
+        dimensions=8,
+        ours=Passes(passes(1.0, 2.0), passes(1.0, 1.0)),
+        raw=Passes(passes(1.0, 1.0)),
+        peers={"langchain": Passes(passes(1.0, 3.0), passes(1.0, 1.0), points=[100, 100])},
+        held=[Inspection(100, 0, 0)],
+        encoder=[200.0, 50.0],
+        rss_mb=[10.0],
+    )
+    figures = report(Plan("hash:8", 100, rounds=2, index=True), rounds)
+    one_value = {"documents", "dimensions", "workers", "rounds", "stored", "lost", "duplicates", "rss_mb"}
+    counts = {"indexed", "raw_indexed", "points"}
+    for each in (figures, *figures["peers"]):
+        numbers = {key for key, value in each.items() if isinstance(value, int | float)}
+        assert set(each["spread"]) == numbers - one_value - counts
+        assert each["indexed"] == 99
+    assert figures["spread"]["ceiling_fraction"] == [0.5, 1.0]
+    assert figures["raw_indexed"] == 99
+    assert figures["peers"][0]["spread"]["green_s"] == [1.0, 3.0]
 
 
 def passes(*seconds: float) -> list[Pass]:
     cpu_s = {"side": 1.0, "worker": 2.0, "redis": 0.5, "qdrant": None}
-    return [Pass(100, each, each, cpu_s) for each in seconds]
+    return [Pass(100, each, each, 99, cpu_s) for each in seconds]

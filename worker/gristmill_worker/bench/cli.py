@@ -111,7 +111,7 @@ def bench_pipeline(
         workers=workers,
         torch_threads=torch_threads,
         rounds=rounds,
-        peers=tuple(each.strip() for each in peers.split(",") if each.strip()),
+        peers=tuple(dict.fromkeys(each.strip() for each in peers.split(",") if each.strip())),
         index=index,
     )
     figures = report(plan, measure(plan, aside))

@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 
-from gristmill.ledger.connection import connect
+from gristmill.ledger.connection import broker_errors, connect
 from gristmill.settings import ClientSettings
 
 #: CPU seconds so far, or None where they cannot be seen.
@@ -58,7 +58,8 @@ def redis_clock(settings: ClientSettings) -> CpuClock:
     client = connect(settings)
 
     def read() -> float | None:
-        said: dict[str, Any] = client.info("cpu")
+        with broker_errors(settings.redis_url):
+            said: dict[str, Any] = client.info("cpu")
         return float(said["used_cpu_user"]) + float(said["used_cpu_sys"])
 
     return read

@@ -6,6 +6,7 @@ are not split, since each is one point already.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -169,13 +170,20 @@ def require(names: Sequence[str], encoder: str) -> None:
         if name not in PEERS:
             raise InvalidInput(f"peers: expected some of {', '.join(PEERS)}, got {name!r}", field="peers")
         with brought_by("bench", f"measuring {name}"):
-            for module in _MODULES[name.partition("-")[0]]:
+            for module in _modules(name):
                 if importlib.util.find_spec(module) is None:
                     raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
+def _modules(name: str) -> tuple[str, ...]:
+    return _MODULES[name.partition("-")[0]]
+
+
 def peer(name: str, points: str) -> Handler:
     """One of `PEERS` as a side: opened for a collection, which is not measured, then loading into it once and again."""
+    with brought_by("bench", f"measuring {name}"):
+        for module in _modules(name):
+            importlib.import_module(module)
     documents = _Documents(points)
     store = open_store(load_settings(ClientSettings))
     loads: dict[str, _Load] = {}

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gristmill_schemas import errors
 from gristmill_schemas.errors import GristmillError
 
 #: Between SIGTERM and SIGKILL.
@@ -54,7 +55,7 @@ class Side:
         """Wait for the answer.
 
         Raises:
-            GristmillError: the side failed, or its process ended.
+            GristmillError: the side failed, as what it was there; or its process ended.
         """
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
@@ -62,7 +63,7 @@ class Side:
             raise GristmillError(f"the {self._name} side ended with {self._process.wait()}; what it said stands above")
         told = json.loads(line)
         if error := told.get("error"):
-            raise GristmillError(f"the {self._name} side failed: {error}")
+            raise getattr(errors, told["kind"], GristmillError)(f"the {self._name} side failed: {error}")
         return Answer(told["seconds"], told["cpu_s"], told["said"])
 
     def ask(self, **request: Any) -> Answer:
@@ -99,7 +100,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 @contextlib.contextmanager
 def running_side(name: str, environment: Mapping[str, str], /, **options: Any) -> Iterator[Side]:
-    """A side, once it has made its preparations.
+    """A side, which makes its preparations; its first answer says that they are made.
 
     Args:
         name: one of `sides.SIDES`.
@@ -108,9 +109,7 @@ def running_side(name: str, environment: Mapping[str, str], /, **options: Any) -
     """
     command = [sys.executable, "-m", "gristmill_worker.bench.pipeline.sides", name, json.dumps(options)]
     with running(command, environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        side = Side(name, process)
-        side.answer()
-        yield side
+        yield Side(name, process)
 
 
 def serve(prepare: Callable[[], Handler]) -> None:
@@ -137,6 +136,8 @@ def _told(work: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
     seconds, cpu_s = time.perf_counter(), time.process_time()
     try:
         said = work()
+    except GristmillError as error:
+        return {"error": str(error), "kind": type(error).__name__}
     except Exception as error:  # noqa: BLE001  # whatever it is, whoever asked says it
-        return {"error": f"{type(error).__name__}: {error}"}
+        return {"error": f"{type(error).__name__}: {error}", "kind": ""}
     return {"seconds": time.perf_counter() - seconds, "cpu_s": time.process_time() - cpu_s, "said": said}

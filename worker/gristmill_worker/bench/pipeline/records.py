@@ -34,6 +34,8 @@ class Pass:
     seconds: float
     #: Until Qdrant had built its indexes, too.
     green_s: float
+    #: Vectors in an index by then.
+    indexed: int
     #: CPU seconds by party (side, worker, qdrant, redis) until then; None where they cannot be seen.
     cpu_s: Mapping[str, float | None]
 

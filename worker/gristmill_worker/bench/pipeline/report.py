@@ -1,93 +1,125 @@
-"""From rounds to figures: medians, with the lowest and the highest of the rounds beside each rate."""
+"""From rounds to figures: medians, with the lowest and the highest of the rounds beside each."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, Final
 
 from gristmill_worker.bench.pipeline.records import Pass, Passes, Plan, Rounds
+
+#: What each round gave, or nothing where it cannot be seen.
+_Series = Mapping[str, Sequence[float]]
+
+#: The keys that come first, in the order in which they are read.
+_FIRST: Final = (
+    *("encoder", "documents", "dimensions", "workers"),
+    *("documents_per_s", "unchanged_documents_per_s", "raw_points_per_s", "ceiling_fraction"),
+    *(f"{party}_cpu_ms_per_document" for party in ("worker", "producer", "qdrant", "redis")),
+    *("encoder_documents_per_s", "efficiency", "stored", "lost", "duplicates", "rss_mb", "rounds"),
+)
 
 
 def report(plan: Plan, rounds: Rounds) -> dict[str, Any]:
     """The keys of `gristmill bench pipeline --json`. Ratios are medians of each round's own."""
-    ours, raw = rounds.ours, rounds.raw
-    new, unchanged, points = _rates(ours.new), _rates(ours.unchanged), _rates(raw.new)
-    return {
+    series = {**_ours(rounds, index=plan.index), **_raw(rounds.raw, index=plan.index)}
+    figures = {
         "encoder": plan.encoder,
         "documents": plan.documents,
         "dimensions": rounds.dimensions,
         "workers": plan.workers,
-        "documents_per_s": _middle(new),
-        "unchanged_documents_per_s": _middle(unchanged),
-        "raw_points_per_s": _middle(points),
-        "ceiling_fraction": _ratio(new, points),
-        "worker_cpu_ms_per_document": _cpu_ms(ours.new, "worker"),
-        "producer_cpu_ms_per_document": _cpu_ms(ours.new, "side"),
-        "qdrant_cpu_ms_per_document": _cpu_ms(ours.new, "qdrant"),
-        "redis_cpu_ms_per_document": _cpu_ms(ours.new, "redis"),
-        "encoder_documents_per_s": _middle(rounds.encoder),
-        "efficiency": _ratio(new, rounds.encoder),
+        "torch_threads": plan.torch_threads,
+        "rounds": plan.rounds,
         "stored": min(each.stored for each in rounds.held),
         "lost": sum(each.lost for each in rounds.held),
         "duplicates": sum(each.duplicates for each in rounds.held),
         "rss_mb": round(max(rounds.rss_mb), 1),
-        "rounds": plan.rounds,
-        "spread": {
-            "documents_per_s": _spread(new),
-            "unchanged_documents_per_s": _spread(unchanged),
-            "raw_points_per_s": _spread(points),
-            "encoder_documents_per_s": _spread(rounds.encoder),
-        },
-        "worker_cpu_ms_per_unchanged_document": _cpu_ms(ours.unchanged, "worker"),
-        "producer_cpu_ms_per_unchanged_document": _cpu_ms(ours.unchanged, "side"),
-        "qdrant_cpu_ms_per_unchanged_document": _cpu_ms(ours.unchanged, "qdrant"),
-        "redis_cpu_ms_per_unchanged_document": _cpu_ms(ours.unchanged, "redis"),
-        "raw_client_cpu_ms_per_point": _cpu_ms(raw.new, "side"),
-        "raw_qdrant_cpu_ms_per_point": _cpu_ms(raw.new, "qdrant"),
-        "green_s": _green_s(ours.new) if plan.index else None,
-        "raw_green_s": _green_s(raw.new) if plan.index else None,
-        "torch_threads": plan.torch_threads,
-        "peers": [_peer(name, passes, index=plan.index) for name, passes in rounds.peers.items()],
+        **_medians(series),
+        "indexed": _indexed(rounds.ours, index=plan.index),
+        "raw_indexed": _indexed(rounds.raw, index=plan.index),
+    }
+    first = {key: figures.pop(key) for key in _FIRST}
+    peers = [_peer(name, passes, index=plan.index) for name, passes in rounds.peers.items()]
+    return {**first, "spread": _spreads(series), **figures, "peers": peers}
+
+
+def _ours(rounds: Rounds, *, index: bool) -> _Series:
+    new, raw = _rates(rounds.ours.new), _rates(rounds.raw.new)
+    return {
+        **_side(rounds.ours, {"worker": "worker", "side": "producer", "qdrant": "qdrant", "redis": "redis"}),
+        "ceiling_fraction": _ratios(new, raw),
+        "encoder_documents_per_s": rounds.encoder,
+        "efficiency": _ratios(new, rounds.encoder),
+        "green_s": _green_s(rounds.ours, index=index),
+    }
+
+
+def _raw(passes: Passes, *, index: bool) -> _Series:
+    return {
+        "raw_points_per_s": _rates(passes.new),
+        "raw_client_cpu_ms_per_point": _cpu_ms(passes.new, "side"),
+        "raw_qdrant_cpu_ms_per_point": _cpu_ms(passes.new, "qdrant"),
+        "raw_green_s": _green_s(passes, index=index),
     }
 
 
 def _peer(name: str, passes: Passes, *, index: bool) -> dict[str, Any]:
-    new, unchanged = _rates(passes.new), _rates(passes.unchanged)
+    series = {
+        **{key.removeprefix("client_"): values for key, values in _side(passes, _OF_A_PEER).items()},
+        "green_s": _green_s(passes, index=index),
+    }
     return {
         "name": name,
-        "documents_per_s": _middle(new),
-        "unchanged_documents_per_s": _middle(unchanged),
         "points": max(passes.points),
-        "cpu_ms_per_document": _cpu_ms(passes.new, "side"),
-        "cpu_ms_per_unchanged_document": _cpu_ms(passes.unchanged, "side"),
-        "qdrant_cpu_ms_per_document": _cpu_ms(passes.new, "qdrant"),
-        "qdrant_cpu_ms_per_unchanged_document": _cpu_ms(passes.unchanged, "qdrant"),
-        "green_s": _green_s(passes.new) if index else None,
-        "spread": {"documents_per_s": _spread(new), "unchanged_documents_per_s": _spread(unchanged)},
+        **_medians(series),
+        "indexed": _indexed(passes, index=index),
+        "spread": _spreads(series),
     }
+
+
+_OF_A_PEER: Final = {"side": "client", "qdrant": "qdrant"}
+
+
+def _side(passes: Passes, parties: Mapping[str, str]) -> _Series:
+    """Rates of both passes, and what each party (by our name of it, and the one that is shown) spent in them."""
+    both = (("", passes.new), ("unchanged_", passes.unchanged))
+    rates = {f"{kind}documents_per_s": _rates(these) for kind, these in both}
+    spent = {
+        f"{shown}_cpu_ms_per_{kind}document": _cpu_ms(these, party)
+        for kind, these in both
+        for party, shown in parties.items()
+    }
+    return {**rates, **spent}
 
 
 def _rates(passes: Sequence[Pass]) -> list[float]:
     return [each.rate for each in passes]
 
 
-def _middle(rates: Sequence[float]) -> float:
-    return round(median(rates), 1)
+def _ratios(these: Sequence[float], those: Sequence[float]) -> list[float]:
+    return [one / other for one, other in zip(these, those, strict=True)]
 
 
-def _spread(rates: Sequence[float]) -> list[float]:
-    return [round(min(rates), 1), round(max(rates), 1)]
+def _cpu_ms(passes: Sequence[Pass], party: str) -> list[float]:
+    return [1e3 * seconds / each.documents for each in passes if (seconds := each.cpu_s[party]) is not None]
 
 
-def _ratio(these: Sequence[float], those: Sequence[float]) -> float:
-    return round(median(one / other for one, other in zip(these, those, strict=True)), 3)
+def _green_s(passes: Passes, *, index: bool) -> list[float]:
+    return [each.green_s for each in passes.new] if index else []
 
 
-def _cpu_ms(passes: Sequence[Pass], party: str) -> float | None:
-    spent = [(seconds, each.documents) for each in passes if (seconds := each.cpu_s[party]) is not None]
-    return round(median(1e3 * seconds / documents for seconds, documents in spent), 4) if spent else None
+def _indexed(passes: Passes, *, index: bool) -> int | None:
+    """The fewest of all rounds."""
+    return min(each.indexed for each in passes.new) if index else None
 
 
-def _green_s(passes: Sequence[Pass]) -> float:
-    return round(median(each.green_s for each in passes), 2)
+def _medians(series: _Series) -> dict[str, float | None]:
+    return {key: _short(median(values)) if values else None for key, values in series.items()}
+
+
+def _spreads(series: _Series) -> dict[str, list[float]]:
+    return {key: [_short(min(values)), _short(max(values))] for key, values in series.items() if values}
+
+
+def _short(value: float) -> float:
+    return round(value, 1 if value >= 100 else 4)

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from gristmill.settings import load_settings
+from gristmill.store.connection import store_errors
 from gristmill_worker.bench.pipeline.documents import PointsFile, make_documents, write_documents
 from gristmill_worker.bench.pipeline.inspection import inspect
 from gristmill_worker.bench.pipeline.peers import require
@@ -25,8 +26,9 @@ from gristmill_worker.encoder.open import open_encoder
 from gristmill_worker.process.supervisor import prepare
 from gristmill_worker.settings import WorkerSettings
 
-#: Documents that go all the way once before anything is measured.
-_WARM_UP = 256
+#: Documents that go all the way once before anything is measured; with a model, which is warm when its worker is ready, so
+#: many for each worker.
+_WARM_UP, _WARM_UP_OF_A_MODEL = 256, 64
 
 
 def measure(plan: Plan, note: Note) -> Rounds:
@@ -80,17 +82,17 @@ class _Bench:
         self._site = Site(plan, note, closing)
         self._rounds = Rounds(dimensions=self._site.encoder.dimensions)
         self._producer = self._site.side("producer", documents=str(texts))
-        self._encoders = [
-            self._site.side("encoder", documents=str(texts), model=plan.encoder, share=share, shares=plan.workers)
-            for share in range(plan.workers)
-        ]
+        share = {"documents": str(texts), "model": plan.encoder, "shares": plan.workers}
+        self._encoders = self._site.sides("encoder", [{**share, "share": number} for number in range(plan.workers)])
         self._raw: Side | None = None
         self._peers: dict[str, Side] = {}
 
     def run(self) -> Rounds:
         """All rounds."""
+        costs_nothing = self._plan.encoder.startswith("hash:")
+        self._note("warming up")
         with self._site.collection() as name:
-            self._enqueue(name, _WARM_UP)
+            self._enqueue(name, _WARM_UP if costs_nothing else _WARM_UP_OF_A_MODEL * self._plan.workers)
         for number in range(1, self._plan.rounds + 1):
             self._round(f"round {number} of {self._plan.rounds}")
         return self._rounds
@@ -141,7 +143,8 @@ class _Bench:
                 load = functools.partial(side.ask, collection=name, load=True)
                 into.append(self._site.measured(name, self._plan.documents, lambda: _spent(load())))  # noqa: B023
                 self._note(f"{title}: {into[-1].rate:,.0f} documents/s, {kind}, {peer}")
-            passes.points.append(self._site.store.count(name, exact=True).count)
+            with store_errors(name):
+                passes.points.append(self._site.store.count(name, exact=True).count)
 
     def _encode(self) -> float:
         """Texts per second, by as many encoders side by side as there are workers."""

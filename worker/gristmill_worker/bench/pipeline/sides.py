@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gristmill import Client, ClientSettings
 from gristmill.settings import load_settings
+from gristmill.store.connection import open_store, store_errors
 from gristmill_worker.bench.pipeline.documents import PointsFile, read_documents
 from gristmill_worker.bench.pipeline.peers import peer
 from gristmill_worker.bench.pipeline.processes import Handler, serve
@@ -30,22 +31,21 @@ def producer(documents: str) -> Handler:
 
 def raw(points: str) -> Handler:
     """Qdrant's own client with the same points, and nothing else: the ceiling."""
-    from gristmill.store.connection import open_store
-
     ids, payloads, vectors = PointsFile(Path(points)).read()
     store = open_store(load_settings(ClientSettings))
     share = -(-len(ids) // _RAW_THREADS)
 
     def upload(collection: str, start: int) -> None:
-        store.upload_collection(
-            collection,
-            vectors=vectors[start : start + share],
-            payload=payloads[start : start + share],
-            ids=ids[start : start + share],
-            batch_size=_RAW_BATCH,
-            wait=True,
-            max_retries=0,
-        )
+        with store_errors(collection):
+            store.upload_collection(
+                collection,
+                vectors=vectors[start : start + share],
+                payload=payloads[start : start + share],
+                ids=ids[start : start + share],
+                batch_size=_RAW_BATCH,
+                wait=True,
+                max_retries=0,
+            )
 
     def load(collection: str) -> dict[str, int]:
         with ThreadPoolExecutor(_RAW_THREADS) as pool:

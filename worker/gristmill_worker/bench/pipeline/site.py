@@ -6,7 +6,7 @@ import itertools
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -14,10 +14,13 @@ from qdrant_client import models
 
 from gristmill import Client, ClientSettings, JobReport
 from gristmill.backends import open_parts
-from gristmill.ledger.connection import connect
+from gristmill.ledger.connection import broker_errors, connect
 from gristmill.models import engines
 from gristmill.settings import load_settings, variable
-from gristmill_schemas.errors import GristmillError
+from gristmill.store.bulk import index_status
+from gristmill.store.connection import require_server, store_errors
+from gristmill_schemas import IndexState
+from gristmill_schemas.errors import GristmillError, InvalidInput
 from gristmill_worker.bench.pipeline.meters import (
     CpuClock,
     largest_rss_mb,
@@ -33,6 +36,9 @@ from gristmill_worker.process.supervisor import supervised_worker
 _READY_S, _GREEN_S = 600.0, 3_600.0
 _LOOK_S = 0.02
 _NO_INDEX = models.HnswConfigDiff(m=0)
+#: Qdrant leaves parts smaller than its threshold, 10 to 20 MB of vectors, without an index. After the writes it is lowered
+#: to 1 kB: whatever was written is indexed then, on every side, and however few the documents are.
+_INDEX_ALL = models.OptimizersConfigDiff(indexing_threshold=1)
 #: Told what is being done.
 Note = Callable[[str], None]
 #: Does the work of a pass; gives its seconds, and the CPU seconds of whoever did it.
@@ -43,14 +49,27 @@ class Site:
     """On running servers, under a key prefix of its own. Leaves no process, no collection and no key behind."""
 
     def __init__(self, plan: Plan, note: Note, closing: ExitStack) -> None:
-        """Start the workers; returns when all are ready. Everything ends with `closing`."""
+        """Start the workers; returns when all are ready. Everything ends with `closing`.
+
+        Raises:
+            BrokerUnavailable, StoreUnavailable: Redis or Qdrant is away.
+            InvalidInput: embedded mode is set.
+        """
         self._plan, self._note, self._closing = plan, note, closing
         self._settings = load_settings(ClientSettings, key_prefix=f"bench-{uuid.uuid4().hex[:8]}")
+        if self._settings.embedded_path is not None:
+            raise InvalidInput(
+                "embedded_path: expected none for `gristmill bench pipeline`, which measures servers, got "
+                f"{self._settings.embedded_path!r}; unset {variable('embedded_path')}",
+                field="embedded_path",
+            )
         self._numbers = itertools.count()
         self._client = closing.enter_context(Client(self._settings))
         parts = open_parts(self._settings, {})
         closing.callback(parts.close)
         self.store, self._ledger = parts.store, parts.ledger
+        self._ledger.now()
+        require_server(self.store)
         closing.callback(self._forget)
         self._workers = self._start_workers()
         self._pids = [each.pid for each in self._workers]
@@ -92,8 +111,16 @@ class Site:
 
     def side(self, name: str, /, **options: Any) -> Side:
         """A side, prepared; see `sides`."""
-        self._note(f"preparing: {name}")
-        return self._closing.enter_context(running_side(name, self._environment, **options))
+        (side,) = self.sides(name, [options])
+        return side
+
+    def sides(self, name: str, /, each: Sequence[Mapping[str, Any]]) -> list[Side]:
+        """One for each of these options, prepared side by side: what takes long there is to load a model."""
+        self._note(f"preparing: {name}{'s' * (len(each) > 1)}")
+        sides = [self._closing.enter_context(running_side(name, self._environment, **options)) for options in each]
+        for side in sides:
+            side.answer()
+        return sides
 
     # collections
 
@@ -106,7 +133,8 @@ class Site:
         with self._deleted_in_the_end() as name:
             self._client.create_collection(name, self.encoder.digest, keyword=False)
             if not self._plan.index:
-                self.store.update_collection(name, hnsw_config=_NO_INDEX)
+                with store_errors(name):
+                    self.store.update_collection(name, hnsw_config=_NO_INDEX)
             yield name
 
     @contextmanager
@@ -114,7 +142,9 @@ class Site:
         """One as other tools make it, without payload indexes."""
         with self._deleted_in_the_end() as name:
             size = models.VectorParams(size=self.encoder.dimensions, distance=models.Distance.COSINE)
-            self.store.create_collection(name, vectors_config=size, hnsw_config=None if self._plan.index else _NO_INDEX)
+            hnsw = None if self._plan.index else _NO_INDEX
+            with store_errors(name):
+                self.store.create_collection(name, vectors_config=size, hnsw_config=hnsw)
             yield name
 
     @contextmanager
@@ -123,32 +153,53 @@ class Site:
         try:
             yield name
         finally:
-            self.store.delete_collection(name)
+            with self._noted(f"collection {name!r} could not be deleted"), store_errors(name):
+                self.store.delete_collection(name)
 
     def _forget(self) -> None:
+        prefix, url = self._settings.key_prefix, self._settings.redis_url
         client = connect(self._settings)
-        for key in client.scan_iter(f"*{self._settings.key_prefix}*", count=1000):
-            client.delete(key)
+        with self._noted(f"the keys that begin with {prefix!r} could not be deleted"), broker_errors(url):
+            for key in client.scan_iter(f"*{prefix}*", count=1000):
+                client.delete(key)
         client.close()
+
+    @contextmanager
+    def _noted(self, what: str) -> Iterator[None]:
+        """What fails while something is cleared away must not hide why that is so."""
+        try:
+            yield
+        except GristmillError as error:
+            self._note(f"{what}: {error}")
 
     # passes
 
     def measured(self, collection: str, documents: int, work: Work) -> Pass:
-        """Do the work, wait for Qdrant's indexes, and see what each party spent."""
+        """Do the work, wait for Qdrant's indexes, and see what each party spent.
+
+        With indexes Qdrant is then made to index what it left out, so that all sides wait for the same.
+        """
         before = {name: clock() for name, clock in self._clocks.items()}
         began = time.perf_counter()
         seconds, side_s = work()
-        self._await_green(collection)
+        if self._plan.index:
+            with store_errors(collection):
+                self.store.update_collection(collection, optimizers_config=_INDEX_ALL)
+        indexed = self._await_green(collection)
         green_s = time.perf_counter() - began
         spent = {name: _difference(clock(), before[name]) for name, clock in self._clocks.items()}
-        return Pass(documents, seconds, green_s, {"side": side_s, **spent})
+        return Pass(documents, seconds, green_s, indexed, {"side": side_s, **spent})
 
-    def _await_green(self, collection: str) -> None:
+    def _await_green(self, collection: str) -> int:
+        """Returns the vectors that are in the index then."""
         until = time.monotonic() + _GREEN_S
-        while self.store.get_collection(collection).status != models.CollectionStatus.GREEN:
+        while (status := index_status(self.store, collection, collection)[0]).state is not IndexState.READY:
+            if status.state is IndexState.FAILED:
+                raise GristmillError(f"Qdrant could not build the index: {status.problem}")
             if time.monotonic() > until:
                 raise GristmillError(f"Qdrant was not green within {_GREEN_S:.0f} s")
             time.sleep(_LOOK_S)
+        return status.indexed
 
     def finish(self, job_id: str) -> JobReport:
         """Wait for a job while the workers live."""

@@ -24,7 +24,7 @@ def show(figures: Mapping[str, Any]) -> None:
             "ceiling fraction": f"{figures['ceiling_fraction']} of the raw upload",
             "efficiency": f"{figures['efficiency']} of the encoder alone",
             **_until_green(figures),
-            **{f"points by {each['name']}": each["points"] for each in figures["peers"]},
+            **{f"points by {each['name']}": f"{each['points']:,}" for each in figures["peers"]},
         }
     )
 
@@ -46,10 +46,17 @@ def _rate(figures: Mapping[str, Any], key: str) -> list[float]:
     return [figures[key], *figures["spread"][key]]
 
 
-def _until_green(figures: Mapping[str, Any]) -> dict[str, str]:
-    sides = {"gristmill": figures["green_s"], "raw": figures["raw_green_s"]}
-    sides |= {each["name"]: each["green_s"] for each in figures["peers"]}
-    return {f"until green, {name}": f"{seconds} s" for name, seconds in sides.items() if seconds is not None}
+def _until_green(figures: Mapping[str, Any]) -> dict[str, str | None]:
+    """None where nothing was to be indexed."""
+    sides = {
+        "gristmill": (figures["green_s"], figures["indexed"]),
+        "raw": (figures["raw_green_s"], figures["raw_indexed"]),
+    }
+    sides |= {each["name"]: (each["green_s"], each["indexed"]) for each in figures["peers"]}
+    return {
+        f"until green, {name}": None if seconds is None else f"{seconds} s, {indexed:,} vectors indexed"
+        for name, (seconds, indexed) in sides.items()
+    }
 
 
 def _number(value: object) -> object:
