@@ -11,6 +11,7 @@ if typing.TYPE_CHECKING:
     from gristmill.ingest.jobs import Job
     from gristmill.search.filters import Conditions, Operators, Where
     from gristmill.search.instructions.presets import Preset
+    from gristmill.search.remembered_vectors import QueryCacheInfo
     from gristmill.settings import ClientSettings
     from gristmill_schemas import (
         AuditReport,
@@ -114,6 +115,7 @@ __all__ = [
     "NotInstalled",
     "Operators",
     "Preset",
+    "QueryCacheInfo",
     "QueueFull",
     "Receipt",
     "ReceiptState",
@@ -141,6 +143,7 @@ _HOMES = (
     "gristmill.ingest.jobs",
     "gristmill.search.filters",
     "gristmill.search.instructions.presets",
+    "gristmill.search.remembered_vectors",
     "gristmill.client",
     "gristmill.async_client",
 )

@@ -323,6 +323,7 @@ class AsyncClient(_Threaded[Client]):
     create_collection = _awaited(Client.create_collection)
     delete_where = _awaited_job(Client.delete_where)
     embed = _awaited(Client.embed)
+    query_cache_info = _awaited(Client.query_cache_info)
     receipt = _awaited(Client.receipt)
     search = _awaited(Client.search)
     search_many = _awaited(Client.search_many)

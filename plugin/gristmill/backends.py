@@ -16,7 +16,8 @@ from gristmill.ingest.broker import CeleryDispatcher, Dispatcher
 from gristmill.ledger import HighWater, Ledger, RedisLedger
 from gristmill.ledger.connection import connect
 from gristmill.ledger.reading import Evidence, RedisEvidence
-from gristmill.search.query_vectors import QueryEncoder, WorkerQueryEncoder
+from gristmill.search.query_vectors import WorkerQueryEncoder
+from gristmill.search.remembered_vectors import RememberedVectors
 from gristmill.settings import ClientSettings
 from gristmill.store.collections import Collections
 from gristmill.store.connection import open_store
@@ -33,7 +34,7 @@ class Parts:
     ledger: Ledger
     dispatcher: Dispatcher
     store: QdrantClient
-    queries: QueryEncoder
+    queries: RememberedVectors
     evidence: Evidence
     #: Qdrant's local mode instead of a server.
     local: bool = False
@@ -115,7 +116,7 @@ def open_parts(settings: ClientSettings, overrides: Mapping[str, Any], progress:
     closing.callback(dispatcher.close)
     store = open_store(settings)
     closing.callback(store.close)
-    queries = WorkerQueryEncoder(settings, client, ledger)
+    queries = RememberedVectors(WorkerQueryEncoder(settings, client, ledger), settings.query_cache_bytes)
     clean_loggers()
     return Parts(settings, ledger, dispatcher, store, queries, RedisEvidence(ledger), closing=closing)
 

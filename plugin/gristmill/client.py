@@ -54,6 +54,7 @@ from gristmill.search.embedding import Embedder, Kind
 from gristmill.search.filters import Where, compile_filter
 from gristmill.search.instructions import Cautions, InstructionGroup
 from gristmill.search.options import DEFAULTS, SearchOptions
+from gristmill.search.remembered_vectors import QueryCacheInfo
 from gristmill.search.searcher import Searcher
 from gristmill.search.unindexed import Unindexed
 from gristmill.search.unmatched import Unmatched
@@ -696,6 +697,14 @@ class Client:
         return self._embedder.embed(
             texts, collection=collection, model=model, kind=kind, instruction=instruction, lens=lens
         )
+
+    def query_cache_info(self) -> QueryCacheInfo:
+        """How often a search had no need of a worker, since this client had had its query before.
+
+        Remembered are the vectors of queries, by vector space, instruction and text to the letter;
+        GRISTMILL_QUERY_CACHE_BYTES says how many. Embedded mode, where the model is at hand, remembers none.
+        """
+        return self._parts.queries.info()
 
     def receipt(self, collection: str, document_id: str, *, tenant: str | None = None) -> Receipt:
         """What became of one document: its state, version, tokens, chunks, attempts, times and point ids.

@@ -79,6 +79,7 @@ _METHODS: Final = {
     "jobs.list": ("list_jobs", "get_jobs"),
     "dead.list": ("dead_letters", "failed", "failures"),
     "models.list": ("list_models", "get_models"),
+    "query_cache_info": ("cache_info", "query_cache", "cache"),
     "close": ("disconnect", "shutdown"),
 }  # fmt: skip
 #: How alike two names must be for one to be a mistyping of the other.

@@ -36,6 +36,7 @@ class _SharedOptions(TypedDict, total=False):
     jobs_kept: int | None
     roster: bool | None
     query_timeout_s: float | None
+    query_cache_bytes: int | None
     job_ttl_s: int | None
     tombstone_ttl_s: int | None
 
@@ -84,6 +85,7 @@ _ELSEWHERE = {
         ("model_name", "model_name_or_path", "model_id", "model_path", "embedding_model", "encoder", "base_url"),
         "model",
     ),
+    **dict.fromkeys(("cache", "cache_size", "query_cache", "query_cache_size", "embedding_cache"), "query_cache_bytes"),
     **dict.fromkeys(("cuda", "gpu"), "device"),
     **dict.fromkeys(("torch_dtype", "precision"), "dtype"),
     **dict.fromkeys(("max_seq_length", "max_length"), "max_tokens"),

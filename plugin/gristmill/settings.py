@@ -169,6 +169,11 @@ class ClientSettings(BaseSettings, metaclass=_KnownNames):
         "`gristmill audit` can name what is missing",
     )
     query_timeout_s: float = Field(10.0, gt=0, le=600, description="Longest wait for a query's vector, seconds")
+    query_cache_bytes: int = Field(
+        16 * 1024 * 1024,
+        ge=0,
+        description="Memory of a client for query vectors that it has had before (16 MiB: 3,700 of 1,024 numbers); 0: none",
+    )
     job_ttl_s: int = Field(7 * 86_400, ge=60, description="How long a job's counters are kept once it has finished")
     tombstone_ttl_s: int = Field(
         7 * 86_400,

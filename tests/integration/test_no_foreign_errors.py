@@ -32,6 +32,7 @@ RIGHT: dict[str, dict[str, Any]] = {
     "search": {"collection": C, "query": "q"},
     "search_many": {"collection": C, "queries": ["q"]},
     "embed": {"texts": ["t"]},
+    "query_cache_info": {},
     "receipt": {"collection": C, "document_id": "a"},
     "audit": {"collection": C},
     "collections.list": {},

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from gristmill.arguments import one_or_many, refuse, text
 from gristmill.models import Models
 from gristmill.search.instructions import Cautions, resolve_instruction
-from gristmill.search.query_vectors import QueryEncoder, in_requests
+from gristmill.search.query_vectors import in_requests
+from gristmill.search.remembered_vectors import RememberedVectors
 from gristmill.store.collections import Collections
 from gristmill_schemas import CollectionSpec, VectorSpace
 from gristmill_schemas.errors import InvalidInput
@@ -30,7 +31,9 @@ _REQUEST_BYTES = 32 * 1024
 class Embedder:
     """Embeds texts outside of any search."""
 
-    def __init__(self, collections: Collections, models: Models, queries: QueryEncoder, cautions: Cautions) -> None:
+    def __init__(
+        self, collections: Collections, models: Models, queries: RememberedVectors, cautions: Cautions
+    ) -> None:
         self._collections = collections
         self._models = models
         self._queries = queries
@@ -66,7 +69,9 @@ class Embedder:
         where = f"collection {spec.name!r}" if spec else f"model {space.model!r}"
         self._cautions.tell(where, space, applied, of(applied.text))
         model_input = [template(each, applied.text) for each in wanted]
-        parts = [self._queries.encode(space, part) for part in in_requests(model_input, _REQUEST_BYTES)]
+        # Documents come by the thousand and once: they would only push out what is asked for again.
+        encode = self._queries.encode if kind == "query" else self._queries.encode_fresh
+        parts = [encode(space, part) for part in in_requests(model_input, _REQUEST_BYTES)]
         vectors = np.concatenate(parts) if parts else np.empty((0, space.dimensions), dtype=np.float32)
         return vectors[0] if isinstance(texts, str) else vectors
 

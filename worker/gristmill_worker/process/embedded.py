@@ -22,6 +22,7 @@ from gristmill.backends import Parts
 from gristmill.ledger import Keeping, MemoryLedger
 from gristmill.ledger.reading import MemoryEvidence
 from gristmill.maintenance.bulk_loads import BulkLoads
+from gristmill.search.remembered_vectors import RememberedVectors
 from gristmill.settings import ClientSettings, load_settings
 from gristmill.store.collections import Collections
 from gristmill.store.connection import open_local_store, open_store
@@ -78,7 +79,8 @@ def _open(settings: ClientSettings, overrides: Mapping[str, Any]) -> Parts:
         "reconciler": (_RECONCILE_S, reconciler),
         "late writes": (PERIOD_S, late),
     }
-    queries, evidence = _EngineQueries(engine), MemoryEvidence(ledger)
+    # The model is at hand: nothing is remembered.
+    queries, evidence = RememberedVectors(_EngineQueries(engine), max_bytes=0), MemoryEvidence(ledger)
     if not local:
         loads = BulkLoads(store, ledger, evidence)
         over = BulkLoadsOver(ledger, host.collections, loads, host.notices, host.worker_id)
