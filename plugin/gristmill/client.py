@@ -65,6 +65,7 @@ from gristmill.store.documents import count, fetch
 from gristmill.store.indexes import asked_indexes
 from gristmill.store.layout import asked_layout
 from gristmill.store.points import scroll
+from gristmill.store.tenancy import require_tenant
 from gristmill_schemas import (
     AuditReport,
     Chunking,
@@ -217,6 +218,7 @@ class Client:
         chunking: Chunking | Mapping[str, Any] | None = None,
         instructions: Iterable[Instruction | Mapping[str, Any]] | Instruction | None = None,
         keyword: bool | None = None,
+        tenants: bool | None = None,
         indexes: Mapping[str, Any] | None = None,
         quantization: str | Mapping[str, Any] | models.QuantizationConfig | None = None,
         hnsw: Mapping[str, Any] | models.HnswConfigDiff | None = None,
@@ -246,6 +248,9 @@ class Client:
             keyword: whether texts can be searched for their words, too (`mode="keyword"`, `"hybrid"`), which Qdrant's server
                 weighs by BM25 in any language, Chinese included. None is yes in a new collection on a server, and no in
                 local mode, which cannot. Fixed at creation.
+            tenants: whether it keeps tenants apart: every document needs a tenant, and so does every call that reads or
+                changes documents; `client.tenant("acme")` fixes it. The graph is one per tenant then (`m=0`,
+                `payload_m=16`), unless `hnsw` says otherwise. None is no in a new collection. Fixed at creation.
             indexes: over fields of the metadata that searches filter by, `{"lang": "keyword", "year": "integer"}`; see
                 `client.indexes.create`. In an existing collection those that are missing are made.
             quantization: smaller vectors to search by, beside the whole ones: `int8`, `binary`, `1.5bit`, `2bit`, `product`,
@@ -285,7 +290,7 @@ class Client:
             write_consistency=write_consistency,
         )
         over = asked_indexes({} if indexes is None else indexes)
-        asked = asked_for(distance, text_key, chunking, instructions, keyword)
+        asked = asked_for(distance, text_key, chunking, instructions, keyword, tenants)
         self._check_server()
         wanted, compared = self._space(space, model, dimensions, force_dimensions, wait_s)
         spec = CollectionSpec(
@@ -470,6 +475,7 @@ class Client:
         wanted, owner = one_or_many_ids("ids", ids), tenant_name(tenant)
 
         def documents(spec: CollectionSpec) -> Iterator[Document | Rejection]:
+            require_tenant(spec, owner)
             return parse(changed(self._parts.store, spec, wanted, owner, check_changes(spec, changes)))
 
         return self._take(collection, documents, progress)
@@ -503,9 +509,12 @@ class Client:
         """
         wanted, owner = one_or_many_ids("ids", ids), tenant_name(tenant)
         through = None if version is None else integer("version", version, 0, 2**53 - 1)
-        return self._take(
-            collection, lambda _: (Deletion(id=each, tenant=owner, version=through) for each in wanted), progress
-        )
+
+        def deletions(spec: CollectionSpec) -> Iterator[Deletion]:
+            require_tenant(spec, owner)
+            return (Deletion(id=each, tenant=owner, version=through) for each in wanted)
+
+        return self._take(collection, deletions, progress)
 
     def delete_where(
         self, collection: str, where: Where | None = None, *, tenant: str | None = None, job: str | None = None
@@ -537,6 +546,10 @@ class Client:
             )
 
         def deletions(spec: CollectionSpec) -> Iterator[Deletion]:
+            require_tenant(spec, owner)
+            return deleting(spec)
+
+        def deleting(spec: CollectionSpec) -> Iterator[Deletion]:
             found = self._matching(spec, conditions)
             with self._unindexed.watch(spec.name, conditions):
                 first = next(found, None)
@@ -581,6 +594,7 @@ class Client:
         """
         wanted, owner = list(one_or_many_ids("ids", ids)), tenant_name(tenant)
         spec = self._collections.get(identifier("collection", collection))
+        require_tenant(spec, owner)
         found = fetch(self._parts.store, spec, wanted, owner)
         if is_one_id(ids):
             return found.get(wanted[0])
@@ -601,6 +615,7 @@ class Client:
         owner = tenant_name(tenant)
         conditions = compile_filter(where, owner)
         name = identifier("collection", collection)
+        require_tenant(self._searcher.description(name), owner)
         with self._unindexed.watch(name, conditions):
             found = count(self._parts.store, name, conditions)
         if not found:
@@ -720,6 +735,7 @@ class Client:
         """
         document, owner = identifier("document_id", document_id), tenant_name(tenant)
         spec = self._collections.get(identifier("collection", collection))
+        require_tenant(spec, owner)
         return find_receipt(self._parts.store, self._parts.ledger, self._parts.evidence, spec, document, owner)
 
     def audit(

@@ -94,6 +94,8 @@ class CollectionSpec(Stored):
     chunking: Chunking = Chunking()
     #: Texts can be searched for their words, too.
     keyword: bool = False
+    #: Every document has a tenant, and whoever asks names one.
+    tenants: bool = False
     #: By name and version. Kept beside the description, each under a key of its own, so that no two writers meet.
     instructions: tuple[Instruction, ...] = ()
     #: Since when its index is put off for a bulk load; None where it is not. Kept beside the description, not in it.

@@ -24,6 +24,7 @@ def asked_for(
     chunking: Chunking | Mapping[str, Any] | None,
     instructions: Iterable[Instruction | Mapping[str, Any]] | Instruction | None,
     keyword: bool | None,
+    tenants: bool | None,
 ) -> dict[str, Any]:
     """The settings that were given, checked; what was not given is not asked for."""
     given: dict[str, Any] = {"text_key": text_key, "chunking": _policy(chunking)}
@@ -35,6 +36,8 @@ def asked_for(
         given["instructions"] = _registered(instructions)
     if keyword is not None:
         given["keyword"] = flag("keyword", keyword)
+    if tenants is not None:
+        given["tenants"] = flag("tenants", tenants)
     return {name: value for name, value in given.items() if value is not None}
 
 

@@ -11,6 +11,7 @@ from gristmill.ingest.jobs import Job
 from gristmill.ingest.producer import Producer
 from gristmill.ledger import Ledger, new_job_id
 from gristmill.store.collections import Collections
+from gristmill.store.tenancy import missing_tenant
 from gristmill_schemas import CollectionSpec, Deletion, Document, Rejection
 from gristmill_schemas.errors import GristmillError
 
@@ -99,5 +100,7 @@ def _sound(spec: CollectionSpec, items: Iterable[Item], rejections: list[Rejecti
             rejections.append(Rejection(position=position, id=item.id, reason=reason))
         elif isinstance(item, Rejection):
             rejections.append(item)
+        elif spec.tenants and item.tenant is None:
+            rejections.append(Rejection(position=position, id=item.id, reason=missing_tenant(spec)))
         else:
             yield item

@@ -19,6 +19,7 @@ from gristmill.search.unmatched import Unmatched
 from gristmill.store.collections import Collections
 from gristmill.store.connection import store_errors
 from gristmill.store.points import Foreign, read_content, read_point, span_of
+from gristmill.store.tenancy import require_tenant
 from gristmill_schemas import CollectionSpec, PointSystem, SearchHit
 from gristmill_schemas.errors import GristmillError, InvalidInput, SpaceMismatch
 from gristmill_schemas.limits import MAX_QUERY_BYTES, MAX_QUERY_TEXTS
@@ -75,6 +76,10 @@ class Searcher:
             self._unmatched.tell(name, how.where, how.tenant)
         return found
 
+    def description(self, collection: str) -> CollectionSpec:
+        """What is known of a collection, asked for where nothing is."""
+        return self._descriptions.remembered(collection) or self._descriptions.ask(collection)
+
     def forget(self, collection: str) -> None:
         """Forget what is remembered of a collection: it has been changed."""
         self._descriptions.forget(collection)
@@ -111,6 +116,7 @@ class Searcher:
         self, spec: CollectionSpec, queries: list[str], how: How, *, certain: bool = False
     ) -> list[list[SearchHit]]:
         self._tell_of_bulk_load(spec)
+        require_tenant(spec, how.tenant)
         how.ranking.require_keywords(spec)
         applied = resolve_instruction(spec, how.instruction)
         vectors = self._encode(spec, queries, applied) if how.ranking.needs_vectors else [[] for _ in queries]

@@ -21,6 +21,7 @@ from gristmill.store.bulk import since_of
 from gristmill.store.connection import store_errors
 from gristmill.store.instructions import dated, read_instructions, register, retire, stored
 from gristmill.store.layout import Layout, creating, require_layout
+from gristmill.store.tenancy import graph_per_tenant
 from gristmill_schemas import CollectionSpec, Distance, Instruction, VectorSpace
 from gristmill_schemas.errors import CollectionNotFound, InvalidInput, NewerFormat, SpaceMismatch, StoreRefused
 from gristmill_schemas.point import CHUNK_PATH, ETAG_PATH, ID_PATH, JOB_PATH, TENANT_PATH, VERSION_PATH
@@ -87,7 +88,7 @@ class Collections:
             raise _no_keywords_here(spec)
         if self._local and layout:
             log.warning("Qdrant's local mode keeps all in memory, as it is: %s say nothing there", ", ".join(layout))
-        vectors, more = creating(layout)
+        vectors, more = creating(graph_per_tenant(spec, layout))
         registered = tuple(map(dated, _checked(spec).instructions))
         spec = spec.model_copy(update={"incarnation": uuid.uuid4().hex[:16], "instructions": registered})
         try:

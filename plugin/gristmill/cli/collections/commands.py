@@ -41,6 +41,10 @@ def create(
         bool | None,
         typer.Option(help="Keep words beside vectors, for `search --mode hybrid`; default yes, on a server."),
     ] = None,
+    tenants: Annotated[
+        bool | None,
+        typer.Option(help="Keep tenants apart: every document needs one, and every search names one; default no."),
+    ] = None,
     quantization: Annotated[
         str | None, typer.Option(help="Smaller vectors for searching: int8, binary, 1.5bit, 2bit or product.")
     ] = None,
@@ -73,6 +77,7 @@ def create(
             chunking=given or None,
             instructions=[_instruction(text) for text in instruction] if instruction else None,
             keyword=keyword,
+            tenants=tenants,
             quantization=quantization,
             hnsw={name: value for name, value in graph.items() if value is not None} or None,
             on_disk=on_disk,

@@ -78,7 +78,7 @@ class Auditor:
 
     def _callers(self, expected: Iterable[Document | Rejection | Mapping[str, Any]]) -> Iterator[Subject]:
         for item in parse(expected):
-            if isinstance(item, Rejection):
+            if isinstance(item, Rejection) or (self._spec.tenants and item.tenant is None):
                 self._counts["rejected"] += 1
             else:
                 self._counts["expected"] += 1
