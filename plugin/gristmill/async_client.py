@@ -324,7 +324,9 @@ class AsyncClient(_Threaded[Client]):
     delete_where = _awaited_job(Client.delete_where)
     embed = _awaited(Client.embed)
     query_cache_info = _awaited(Client.query_cache_info)
+    facets = _awaited(Client.facets)
     receipt = _awaited(Client.receipt)
+    scroll = _awaited(Client.scroll)
     search = _awaited(Client.search)
     search_many = _awaited(Client.search_many)
 

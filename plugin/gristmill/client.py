@@ -50,6 +50,7 @@ from gristmill.maintenance.index_group import IndexGroup
 from gristmill.maintenance.receipts import find_receipt
 from gristmill.models import Models
 from gristmill.options import ClientOptions, EmbeddedOptions, check_names, names_of, takes
+from gristmill.search.browsing import Browser
 from gristmill.search.embedding import Embedder, Kind
 from gristmill.search.filters import Where, compile_filter
 from gristmill.search.instructions import Cautions, InstructionGroup
@@ -61,10 +62,10 @@ from gristmill.search.unmatched import Unmatched
 from gristmill.settings import ClientSettings, combine
 from gristmill.store.collections import check_space
 from gristmill.store.connection import require_server
-from gristmill.store.documents import count, fetch
+from gristmill.store.documents import count, fetch, first_chunks
 from gristmill.store.indexes import asked_indexes
 from gristmill.store.layout import asked_layout
-from gristmill.store.points import scroll
+from gristmill.store.points import scroll as scroll_points
 from gristmill.store.tenancy import require_tenant
 from gristmill_schemas import (
     AuditReport,
@@ -73,6 +74,8 @@ from gristmill_schemas import (
     Deletion,
     Distance,
     Document,
+    DocumentPage,
+    Facet,
     IndexStatus,
     Instruction,
     Receipt,
@@ -82,7 +85,7 @@ from gristmill_schemas import (
     VectorSpace,
 )
 from gristmill_schemas.errors import InvalidInput
-from gristmill_schemas.point import CHUNK_PATH, JOB_PATH
+from gristmill_schemas.point import JOB_PATH
 from gristmill_schemas.redaction import redact
 
 #: What `enqueue` and `audit` take one by one.
@@ -168,6 +171,7 @@ class Client:
         self.refused = RefusedMessages(parts.evidence)
         self._unmatched = Unmatched(parts.store, self._collections)
         self._unindexed = Unindexed(parts.store, local=parts.local)
+        self._browser = Browser(parts.store, self._collections, self._unmatched, self._unindexed, local=parts.local)
         cautions = Cautions()
         self._searcher = Searcher(
             parts.store, self._collections, parts.queries, self._unmatched, self._unindexed, cautions
@@ -561,9 +565,8 @@ class Client:
         return self._take(collection, deletions)
 
     def _matching(self, spec: CollectionSpec, conditions: models.Filter) -> Iterator[Deletion]:
-        # By chunk 0 alone, so that each document comes once. Deleting behind the scroll does not disturb it: pages go by id.
-        first_chunk = models.FieldCondition(key=CHUNK_PATH, match=models.MatchValue(value=0))
-        for page in scroll(self._parts.store, spec.name, models.Filter(must=[conditions, first_chunk])):
+        # Each document once. Deleting behind the scroll does not disturb it: pages go by id.
+        for page in scroll_points(self._parts.store, spec.name, first_chunks(conditions)):
             for seen in page:
                 if seen.system is not None:
                     yield Deletion(id=seen.system.id, tenant=seen.system.tenant, version=seen.system.version)
@@ -621,6 +624,65 @@ class Client:
         if not found:
             self._unmatched.tell(name, where, owner)
         return found
+
+    def scroll(
+        self,
+        collection: str,
+        where: Where | None = None,
+        *,
+        tenant: str | None = None,
+        limit: int = 100,
+        order_by: str | None = None,
+        cursor: str | None = None,
+    ) -> DocumentPage:
+        """One page of a collection's documents, whole; with its cursor the next, in this process or any other.
+
+        Args:
+            collection: an existing collection.
+            where: `{"lang": "zh", "year": {"gte": 2020}}`; all of it in `search`.
+            tenant: only this tenant's documents.
+            limit: most documents of the page.
+            order_by: a field of the metadata with an index of type integer, float or datetime, lowest values first; with a
+                minus before it (`-year`) the highest. Documents without such a value come last; of a list the value that
+                comes first counts. None orders by Qdrant's ids: a fixed order without a meaning.
+            cursor: where the page before ended, `page.cursor`. None begins.
+
+        Returns:
+            The page: `page.documents`, and `page.cursor`, None at the end. Whatever is written meanwhile, a document that
+            stays as it is comes on exactly one page.
+
+        Raises:
+            InvalidInput: an argument is wrong, or the field has no index that has an order.
+            CollectionNotFound, StoreUnavailable, StoreRefused.
+        """
+        return self._browser.scroll(collection, where, tenant, limit, order_by, cursor)
+
+    def facets(
+        self,
+        collection: str,
+        field: str,
+        where: Where | None = None,
+        *,
+        tenant: str | None = None,
+        limit: int = 10,
+    ) -> list[Facet]:
+        """Which values a field of the metadata has, and how many documents have each, counted exactly.
+
+        Args:
+            collection: an existing collection.
+            field: one with an index of type keyword, integer, bool or uuid. Each item of a list is a value.
+            where: only documents that match; all of it in `search`.
+            tenant: only this tenant's documents.
+            limit: most values.
+
+        Returns:
+            Values with their counts, the most frequent first.
+
+        Raises:
+            InvalidInput: an argument is wrong, or the field has no such index.
+            CollectionNotFound, StoreUnavailable, StoreRefused.
+        """
+        return self._browser.facets(collection, field, where, tenant, limit)
 
     @takes(SearchOptions, DEFAULTS)
     def search(self, collection: str, query: str, **options: Unpack[SearchOptions]) -> list[SearchHit]:

@@ -33,7 +33,7 @@ if typing.TYPE_CHECKING:
     from gristmill_schemas.parcel import Intent, Parcel
     from gristmill_schemas.point import PointSystem, point_id
     from gristmill_schemas.query import QueryRequest
-    from gristmill_schemas.search import Fusion, SearchHit, SearchMode, StoredDocument
+    from gristmill_schemas.search import DocumentPage, Facet, Fusion, SearchHit, SearchMode, StoredDocument
     from gristmill_schemas.space import Distance, EncoderInfo, Pooling, Templates, VectorSpace
 
 __all__ = [
@@ -48,7 +48,9 @@ __all__ = [
     "Deletion",
     "Distance",
     "Document",
+    "DocumentPage",
     "EncoderInfo",
+    "Facet",
     "FieldIndex",
     "Finding",
     "Fusion",

@@ -69,3 +69,19 @@ class StoredDocument(Record):
     chunks: int = 1
     #: False where chunks are missing or of another version, and the text is what is left: see `gristmill audit --repair`.
     whole: bool = True
+
+
+class DocumentPage(Record):
+    """Some documents of a collection, and where the next ones begin."""
+
+    documents: tuple[StoredDocument, ...] = ()
+    #: What `scroll` takes to go on, in this process or another; None at the end.
+    cursor: str | None = None
+
+
+class Facet(Record):
+    """One value of a field."""
+
+    value: bool | int | str
+    #: Documents that have it.
+    count: int

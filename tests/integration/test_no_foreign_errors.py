@@ -29,6 +29,8 @@ RIGHT: dict[str, dict[str, Any]] = {
     "delete_where": {"collection": C, "where": {"k": 99}},
     "get": {"collection": C, "ids": "a"},
     "count": {"collection": C},
+    "scroll": {"collection": C},
+    "facets": {"collection": C, "field": "k"},
     "search": {"collection": C, "query": "q"},
     "search_many": {"collection": C, "queries": ["q"]},
     "embed": {"texts": ["t"]},

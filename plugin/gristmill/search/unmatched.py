@@ -23,7 +23,7 @@ from gristmill.search.filters import Where, compile_filter, condition
 from gristmill.search.filters.ranges import BOUNDS
 from gristmill.store.collections import Collections
 from gristmill.store.connection import store_errors
-from gristmill.store.paths import parts_of, payload_path
+from gristmill.store.paths import parts_of, payload_path, reached
 from gristmill_schemas import CollectionSpec
 from gristmill_schemas.errors import GristmillError
 from gristmill_schemas.plain import native
@@ -234,20 +234,10 @@ class _Look:
         absent = models.IsEmptyCondition(is_empty=models.PayloadField(key=path))
         mine = compile_filter(None, self.tenant)
         some = self._scroll(models.Filter(must=mine, must_not=[absent]), _SAMPLE, with_payload=[path])
-        return [value for point in some for value in _reached(point.payload, _parts(key))]
+        return [value for point in some for value in reached(point.payload, _parts(key))]
 
     def _scroll(self, where: models.Filter | None, limit: int, with_payload: Any) -> list[models.Record]:
         with store_errors(self.spec.name):
             return self.store.scroll(
                 self.spec.physical, scroll_filter=where, limit=limit, with_payload=with_payload, with_vectors=False
             )[0]
-
-
-def _reached(value: Any, parts: list[str]) -> Iterator[Any]:
-    if isinstance(value, list):
-        for each in value:
-            yield from _reached(each, parts)
-    elif not parts:
-        yield value
-    elif isinstance(value, Mapping) and parts[0] in value:
-        yield from _reached(value[parts[0]], parts[1:])

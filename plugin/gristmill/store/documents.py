@@ -38,16 +38,19 @@ def fetch(
 ) -> dict[str, StoredDocument]:
     """The documents of these ids, by id; those that Qdrant does not hold are absent."""
     wanted = {point_id(each, tenant): each for each in ids}
+    return {wanted[key]: document for key, document in fetch_by_point(store, spec, wanted).items()}
+
+
+def fetch_by_point(store: QdrantClient, spec: CollectionSpec, keys: Iterable[str]) -> dict[str, StoredDocument]:
+    """The documents that have their first chunks under these point ids, by those."""
+    wanted = list(keys)
     found: dict[str, StoredDocument] = {}
     for look in range(_LOOKS):
         if look:
             time.sleep(_PAUSE_S)
-        for key, document in _look(store, spec, list(wanted)).items():
-            found[wanted[key]] = document
-            if document.whole:
-                del wanted[key]
+        found |= _look(store, spec, wanted)
         # What is absent stays absent, and what is whole is done: only halves are worth another look.
-        wanted = {key: each for key, each in wanted.items() if each in found}
+        wanted = [key for key in wanted if key in found and not found[key].whole]
         if not wanted:
             break
     return found
@@ -105,7 +108,11 @@ def _is_of(text: str, metadata: dict[str, Any], key: str, system: PointSystem) -
 
 def count(store: QdrantClient, collection: str, where: models.Filter | None) -> int:
     """Documents that match, counted exactly: by their chunk 0."""
-    first_chunk = models.FieldCondition(key=CHUNK_PATH, match=models.MatchValue(value=0))
-    conditions: list[models.Condition] = [first_chunk] if where is None else [first_chunk, where]
     with store_errors(collection):
-        return store.count(collection, count_filter=models.Filter(must=conditions), exact=True).count
+        return store.count(collection, count_filter=first_chunks(where), exact=True).count
+
+
+def first_chunks(*conditions: models.Condition | None) -> models.Filter:
+    """The first chunks of what matches: each document has one."""
+    first = models.FieldCondition(key=CHUNK_PATH, match=models.MatchValue(value=0))
+    return models.Filter(must=[first, *(each for each in conditions if each is not None)])

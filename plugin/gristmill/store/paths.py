@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 #: A path as Qdrant reads it. Other letters than these are quoted, since its parsers differ in what they take for a letter.
 PATH_PART = r'(?:[A-Za-z0-9_-]+|"[^"\\]*")(?:\[\d*\])*'
@@ -33,3 +35,14 @@ def first_part(path: str) -> str:
 def parts_of(path: str) -> list[str]:
     """The keys of a path, without quotes and places in lists."""
     return [re.sub(r"(\[\d*\])+$", "", part).strip('"') for part in re.findall(PATH_PART, path)]
+
+
+def reached(value: Any, parts: list[str]) -> Iterator[Any]:
+    """What stands in a payload under the keys of a path, each item of the lists on the way."""
+    if isinstance(value, list):
+        for each in value:
+            yield from reached(each, parts)
+    elif not parts:
+        yield value
+    elif isinstance(value, Mapping) and parts[0] in value:
+        yield from reached(value[parts[0]], parts[1:])
