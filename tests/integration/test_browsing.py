@@ -194,3 +194,11 @@ def test_dates_of_python_order_like_their_text(mill: Client, collection_name: st
     page = mill.scroll(collection_name, limit=2, order_by="on")
     assert [each.id for each in page.documents] == ["2", "1"]
     assert [each.id for each in mill.scroll(collection_name, order_by="on", cursor=page.cursor).documents] == ["0"]
+
+
+def test_where_tenants_are_kept_apart_pages_and_facets_name_one(mill: Client, collection_name: str) -> None:
+    mill.create_collection(collection_name, tenants=True, indexes={"k": "keyword"})
+    for call in (lambda: mill.scroll(collection_name), lambda: mill.facets(collection_name, "k")):
+        with pytest.raises(InvalidInput, match="tenant: expected one"):
+            call()
+    assert mill.facets(collection_name, "k", tenant="acme") == []

@@ -28,6 +28,7 @@ CALLS: dict[str, Call] = {
     "search": lambda client, name, **of: client.search(name, "plans", **of),
     "search_many": lambda client, name, **of: client.search_many(name, ["plans"], **of),
     "get": lambda client, name, **of: client.get(name, "1", **of),
+    "scroll": lambda client, name, **of: client.scroll(name, **of),
     "count": lambda client, name, **of: client.count(name, **of),
     "delete": lambda client, name, **of: client.delete(name, "2", **of),
     "delete_where": lambda client, name, **of: client.delete_where(name, {"absent": 1}, **of),
