@@ -45,6 +45,7 @@ if typing.TYPE_CHECKING:
         SearchHit,
         SearchMode,
         StoredDocument,
+        Strategy,
         VectorSpace,
     )
     from gristmill_schemas.errors import (
@@ -132,6 +133,7 @@ __all__ = [
     "StoreRefused",
     "StoreUnavailable",
     "StoredDocument",
+    "Strategy",
     "Unavailable",
     "VectorSpace",
     "WaitTimeout",

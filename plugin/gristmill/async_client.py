@@ -326,9 +326,11 @@ class AsyncClient(_Threaded[Client]):
     query_cache_info = _awaited(Client.query_cache_info)
     facets = _awaited(Client.facets)
     receipt = _awaited(Client.receipt)
+    recommend = _awaited(Client.recommend)
     scroll = _awaited(Client.scroll)
     search = _awaited(Client.search)
     search_many = _awaited(Client.search_many)
+    similar = _awaited(Client.similar)
 
     @_as(Client.bulk)
     @asynccontextmanager

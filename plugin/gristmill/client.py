@@ -54,7 +54,7 @@ from gristmill.search.browsing import Browser
 from gristmill.search.embedding import Embedder, Kind
 from gristmill.search.filters import Where, compile_filter
 from gristmill.search.instructions import Cautions, InstructionGroup
-from gristmill.search.options import DEFAULTS, SearchOptions
+from gristmill.search.options import DEFAULTS, HitOptions, RecommendOptions, SearchOptions
 from gristmill.search.remembered_vectors import QueryCacheInfo
 from gristmill.search.searcher import Searcher
 from gristmill.search.unindexed import Unindexed
@@ -82,12 +82,15 @@ from gristmill_schemas import (
     Rejection,
     SearchHit,
     StoredDocument,
+    Strategy,
     VectorSpace,
 )
 from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.point import JOB_PATH
 from gristmill_schemas.redaction import redact
 
+#: What a recommendation takes: ids of documents, texts, or several of these.
+Examples = str | Mapping[str, str] | Iterable[str | Mapping[str, str]]
 #: What `enqueue` and `audit` take one by one.
 Item = Document | Rejection | Mapping[str, Any]
 
@@ -741,6 +744,56 @@ class Client:
             CollectionNotFound, NoWorker, WaitTimeout, EncodingFailed, StoreUnavailable, StoreRefused, BrokerUnavailable.
         """
         return self._searcher.search_many(collection, queries, **options)
+
+    @takes(HitOptions, DEFAULTS)
+    def similar(self, collection: str, document_id: str, **options: Unpack[HitOptions]) -> list[SearchHit]:
+        """Documents like a stored one, which itself is left out. No model is asked.
+
+        Args:
+            collection: its name.
+            document_id: what they shall be like: of a document in several chunks the mean of their vectors.
+            options: as in `search`: `where`, `tenant`, which is also the tenant whose document it is, `limit`, `offset`,
+                `score_threshold`, `group_by_document`.
+
+        Returns:
+            Hits, most alike first.
+
+        Raises:
+            InvalidInput: an argument is wrong, or the collection does not hold this document.
+            CollectionNotFound, StoreUnavailable, StoreRefused.
+        """
+        return self._searcher.similar(collection, document_id, **options)
+
+    @takes(RecommendOptions, DEFAULTS)
+    def recommend(
+        self,
+        collection: str,
+        positive: Examples,
+        negative: Examples = (),
+        *,
+        strategy: Strategy | str = Strategy.AVERAGE_VECTOR,
+        **options: Unpack[RecommendOptions],
+    ) -> list[SearchHit]:
+        """Documents like some examples and unlike others, all of which are left out.
+
+        Args:
+            collection: its name.
+            positive: what hits shall be like: ids of stored documents, `{"text": "…"}`, or a list of both. A text is encoded
+                as a query is.
+            negative: what they shall not be like, given likewise.
+            strategy: how examples are weighed: `average_vector` makes one vector of all, as quick as a search; `best_score`
+                ranks by the example that is nearest, `sum_scores` by all of them, and both do with negative ones alone.
+            options: as in `search`: `where`, `tenant`, which is also the tenant whose documents the examples are, `limit`,
+                `offset`, `score_threshold`, `group_by_document`; `instruction` is for texts among the examples.
+
+        Returns:
+            Hits, best first.
+
+        Raises:
+            InvalidInput: an argument is wrong, or the collection does not hold an example; the message names it.
+            CollectionNotFound, NoWorker, WaitTimeout, EncodingFailed, StoreUnavailable, StoreRefused, BrokerUnavailable.
+        """
+        return self._searcher.recommend(collection, positive, negative, strategy, **options)
 
     def embed(
         self,

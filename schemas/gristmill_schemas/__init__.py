@@ -33,7 +33,7 @@ if typing.TYPE_CHECKING:
     from gristmill_schemas.parcel import Intent, Parcel
     from gristmill_schemas.point import PointSystem, point_id
     from gristmill_schemas.query import QueryRequest
-    from gristmill_schemas.search import DocumentPage, Facet, Fusion, SearchHit, SearchMode, StoredDocument
+    from gristmill_schemas.search import DocumentPage, Facet, Fusion, SearchHit, SearchMode, StoredDocument, Strategy
     from gristmill_schemas.space import Distance, EncoderInfo, Pooling, Templates, VectorSpace
 
 __all__ = [
@@ -74,6 +74,7 @@ __all__ = [
     "SearchHit",
     "SearchMode",
     "StoredDocument",
+    "Strategy",
     "Templates",
     "VectorSpace",
     "point_id",

@@ -23,6 +23,14 @@ class Fusion(StrEnum):
     DBSF = "dbsf"  #: distribution-based score fusion: by scores, each list's brought to one scale
 
 
+class Strategy(StrEnum):
+    """How examples are weighed: those that hits shall be like, and those that they shall not."""
+
+    AVERAGE_VECTOR = "average_vector"  #: by one vector: the mean of the wanted, away from that of the unwanted
+    BEST_SCORE = "best_score"  #: by the example that is nearest, wanted or not
+    SUM_SCORES = "sum_scores"  #: by all of them: similarities to the wanted less those to the unwanted
+
+
 class SearchHit(Record):
     """One hit: a document, or one chunk of it."""
 
@@ -32,8 +40,8 @@ class SearchHit(Record):
     score: float
     #: What decided its rank.
     mode: SearchMode = SearchMode.DENSE
-    #: What the score is: similarity by the collection's distance (cosine, dot, euclid), bm25, or what ranks were fused by
-    #: (rrf, dbsf).
+    #: What the score is: similarity by the collection's distance (cosine, dot; euclid is a distance: smaller is nearer),
+    #: bm25, what ranks were fused by (rrf, dbsf), or how examples were weighed (best_score, sum_scores).
     score_kind: str = "cosine"
     text: str
     metadata: dict[str, Any]

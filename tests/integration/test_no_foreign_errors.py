@@ -33,6 +33,8 @@ RIGHT: dict[str, dict[str, Any]] = {
     "facets": {"collection": C, "field": "k"},
     "search": {"collection": C, "query": "q"},
     "search_many": {"collection": C, "queries": ["q"]},
+    "similar": {"collection": C, "document_id": "a"},
+    "recommend": {"collection": C, "positive": ["a"]},
     "embed": {"texts": ["t"]},
     "query_cache_info": {},
     "receipt": {"collection": C, "document_id": "a"},

@@ -27,6 +27,8 @@ def shared(client: Client, collection_name: str) -> str:
 CALLS: dict[str, Call] = {
     "search": lambda client, name, **of: client.search(name, "plans", **of),
     "search_many": lambda client, name, **of: client.search_many(name, ["plans"], **of),
+    "similar": lambda client, name, **of: client.similar(name, "1", **of),
+    "recommend": lambda client, name, **of: client.recommend(name, "1", **of),
     "get": lambda client, name, **of: client.get(name, "1", **of),
     "scroll": lambda client, name, **of: client.scroll(name, **of),
     "count": lambda client, name, **of: client.count(name, **of),

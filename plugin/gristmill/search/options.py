@@ -12,22 +12,32 @@ from typing import Any, Final, TypedDict, Unpack
 
 from qdrant_client import models
 
-from gristmill.arguments import flag, integer, number, refuse, tenant_name
+from gristmill.arguments import flag, integer, number, tenant_name
 from gristmill.search.filters import Where, compile_filter
 from gristmill.search.ranking import Ranking, asked_ranking
 from gristmill_schemas import Fusion, SearchMode
 
 
-class SearchOptions(TypedDict, total=False):
-    """Everything but the collection and what is looked for; None, where a type has it, is as good as left out."""
+class HitOptions(TypedDict, total=False):
+    """What every call that gives hits can be told; None, where a type has it, is as good as left out."""
 
-    instruction: str | None
     where: Where | None
     tenant: str | None
     limit: int
     offset: int
     score_threshold: float | None
     group_by_document: bool
+
+
+class RecommendOptions(HitOptions, total=False):
+    """What a recommendation can be told besides."""
+
+    instruction: str | None
+
+
+class SearchOptions(RecommendOptions, total=False):
+    """Everything but the collection and what is looked for."""
+
     mode: SearchMode | str
     fusion: Fusion | str | None
     candidates: int | None
@@ -60,8 +70,6 @@ def checked(**options: Unpack[SearchOptions]) -> How:
     hits, before = integer("limit", asked["limit"], 1), integer("offset", asked["offset"], 0)
     least = None if (told := asked.get("score_threshold")) is None else number("score_threshold", told)
     grouped = flag("group_by_document", asked["group_by_document"])
-    if grouped and before:
-        raise refuse("offset", "0, since grouped searches start at the best document", before)
     return How(
         instruction=asked.get("instruction"),
         where=where,

@@ -1,0 +1,78 @@
+"""Points that Qdrant has found, read as hits; those that are not ours are left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from qdrant_client import models
+
+from gristmill.store.points import Foreign, read_content, read_point, span_of
+from gristmill_schemas import CollectionSpec, PointSystem, SearchHit
+from gristmill_schemas.errors import SpaceMismatch
+
+Points = Sequence[models.ScoredPoint]
+
+
+class OutOfDate(SpaceMismatch):
+    """What was found is not of the collection that was remembered."""
+
+
+def first_foreign(points: Iterable[models.ScoredPoint]) -> Foreign | None:
+    """A point that is not ours, if there is one."""
+    return next((read for point in points if isinstance(read := read_point(point), Foreign)), None)
+
+
+def read_hits(spec: CollectionSpec, points: Points, applied: Mapping[str, Any], certain: bool) -> list[SearchHit]:
+    """The points as hits, without those that are not ours.
+
+    Args:
+        spec: the collection, as it is remembered.
+        points: what Qdrant has found.
+        applied: what the hits say of how they were found.
+        certain: `spec` has just been asked for, so a point of another space is a stray one.
+
+    Raises:
+        OutOfDate: a point is not of this collection, or none is.
+    """
+    read = [(point, system) for point in points if isinstance(system := read_point(point), PointSystem)]
+    fitting = [(point, system) for point, system in read if system.space == spec.space.fingerprint]
+    if (read and not fitting) or (not certain and (len(fitting) < len(read) or not _texts_there(spec, read))):
+        raise OutOfDate(
+            f"collection {spec.name!r}: its points are not of its space {spec.space.fingerprint}; `gristmill audit` "
+            "shows which are",
+            collection=spec.name,
+        )
+    return [_hit(spec, point, system, applied) for point, system in fitting]
+
+
+def _texts_there(spec: CollectionSpec, read: Sequence[tuple[models.ScoredPoint, PointSystem]]) -> bool:
+    return all(spec.text_key in (point.payload or {}) for point, _ in read)
+
+
+def _hit(spec: CollectionSpec, point: models.ScoredPoint, system: PointSystem, applied: Mapping[str, Any]) -> SearchHit:
+    payload = point.payload or {}
+    content, metadata = read_content(spec, payload)
+    return SearchHit(
+        id=system.id,
+        score=point.score,
+        text=content,
+        metadata=metadata,
+        tenant=system.tenant,
+        version=system.version,
+        chunk=system.chunk,
+        chunks=system.chunks,
+        span=span_of(spec, system, payload),
+        point_id=str(point.id),
+        **applied,
+    )
+
+
+def one_per_document(hits: list[SearchHit], grouped: bool) -> list[SearchHit]:
+    """The best of each document, where that is asked for: while one is replaced, it has chunks of two contents."""
+    if not grouped:
+        return hits
+    best: dict[tuple[str | None, str], SearchHit] = {}
+    for hit in hits:
+        best.setdefault((hit.tenant, hit.id), hit)
+    return list(best.values())
