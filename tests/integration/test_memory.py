@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 import redis
 
 from gristmill.ingest.broker import CeleryDispatcher
+from gristmill.ingest.producer import Producer
 from gristmill.ledger import Accepted, HighWater, Keeping, RedisLedger
 from gristmill.ledger.connection import Headroom, connect
 from gristmill.settings import ClientSettings
-from gristmill_schemas import DeadLetter, Document, EncoderInfo, JobState, Parcel, Pooling
+from gristmill_schemas import (
+    CollectionSpec,
+    DeadLetter,
+    Deletion,
+    Document,
+    EncoderInfo,
+    JobState,
+    Parcel,
+    Pooling,
+)
 from services import RedisServer
 from unit.ledger.parcels import LONG_S, verdict_of
 from waiting import eventually
@@ -21,14 +31,17 @@ from waiting import eventually
 pytestmark = pytest.mark.server
 
 MODEL = "a" * 64
+ENCODER = EncoderInfo(model="m", digest=MODEL, pooling=Pooling.MEAN, dimensions=8, min_dimensions=1, max_tokens=9)
 ROOMY = HighWater(documents=10**9, bytes=10**12)
 
 
 class Mill:
     """A ledger and a broker on a Redis of their own."""
 
-    def __init__(self, server: RedisServer, client: redis.Redis, keeping: Keeping | None = None) -> None:
-        settings = ClientSettings(redis_url=server.url)
+    def __init__(
+        self, server: RedisServer, client: redis.Redis, keeping: Keeping | None = None, *, roster: bool = True
+    ) -> None:
+        settings = ClientSettings(redis_url=server.url, roster=roster)
         self.client = client
         self.ledger = RedisLedger(settings, client, keeping)
         self.dispatcher = CeleryDispatcher(settings)
@@ -59,6 +72,16 @@ class Mill:
             self.dispatcher.publish(MODEL)
         return answer
 
+    def grown_by(self, items: Iterable[Document | Deletion]) -> float:
+        """What the mark counts for one job of all these, over what Redis grew by."""
+        self.enqueue()
+        before, held = self.used(), self.ledger.load().bytes
+        ticket = self.ledger.open_job("articles")
+        spec = CollectionSpec(name="articles", space=ENCODER.space())
+        Producer(self.ledger, self.dispatcher, ROOMY).feed(spec, ticket, items)  # type: ignore[type-var]  # both kinds
+        self.ledger.close_job(ticket.job_id)
+        return (self.ledger.load().bytes - held) / (self.used() - before)
+
     def drain(self, dead: bool = False) -> int:
         """Work everything off; returns how many parcels that was."""
         done = 0
@@ -76,11 +99,11 @@ MakeMill = Callable[..., Mill]
 def make_mill(make_redis: Callable[..., RedisServer]) -> Iterator[MakeMill]:
     with contextlib.ExitStack() as closing:
 
-        def make(keeping: Keeping | None = None, **server: str) -> Mill:
+        def make(keeping: Keeping | None = None, *, roster: bool = True, **server: str) -> Mill:
             started = make_redis(appendfsync=None, **server)
             client = connect(ClientSettings(redis_url=started.url))
             closing.callback(client.close)
-            made = Mill(started, client, keeping)
+            made = Mill(started, client, keeping, roster=roster)
             closing.callback(made.dispatcher.close)
             return made
 
@@ -96,6 +119,34 @@ def test_the_marks_figure_is_what_redis_grew_by(make_mill: MakeMill, count: int,
         assert mill.enqueue(items, size) is Accepted.YES
     grew, figure = mill.used() - before, mill.ledger.load().bytes - held
     assert figure / 1.3 < grew < figure * 1.3, f"{grew / count:.0f} bytes per parcel, counted {figure / count:.0f}"
+
+
+@pytest.mark.parametrize("roster", [True, False])
+@pytest.mark.parametrize(
+    ("count", "size", "name"),
+    [
+        (6400, 20, 8),
+        (6400, 20, 36),
+        (6400, 20, 100),
+        (6400, 100, 8),
+        (3200, 1000, 36),
+        (300, 20_000, 8),
+        (60, 300_000, 8),
+    ],
+)
+def test_the_figure_of_one_long_job_is_what_redis_grew_by(
+    make_mill: MakeMill, roster: bool, count: int, size: int, name: int
+) -> None:
+    """Whose parcels are as `enqueue` packs them, and share messages."""
+    mill = make_mill(roster=roster)
+    items = (Document(id=f"{number:0{name}}", text=mill.text(size)) for number in range(count))
+    assert mill.grown_by(items) == pytest.approx(1, rel=0.3)
+
+
+@pytest.mark.parametrize("roster", [True, False])
+def test_the_figure_of_deletions_is_what_redis_grew_by(make_mill: MakeMill, roster: bool) -> None:
+    mill = make_mill(roster=roster)
+    assert mill.grown_by(Deletion(id=f"{number:036}") for number in range(6400)) == pytest.approx(1, rel=0.3)
 
 
 @pytest.mark.parametrize("size", [100, 20_000])
@@ -136,9 +187,7 @@ def test_a_redis_at_its_limit_refuses_new_work_and_drains(make_mill: MakeMill) -
     # The message goes out after the parcel is counted, and a look back costs a few per cent.
     assert limit * (1 - 2 * Headroom.RESERVE) < mill.used() < limit * (1 - Headroom.RESERVE / 2)
     fill_up(mill)
-    mill.ledger.announce(
-        EncoderInfo(model="m", digest="m", pooling=Pooling.MEAN, dimensions=8, min_dimensions=1, max_tokens=9)
-    )
+    mill.ledger.announce(ENCODER)
     mill.ledger.heartbeat("w", {"parcels": 1}, ttl_s=60)
     assert mill.ledger.take_turn("duty", "me", 60)
     mill.ledger.bury("articles", {"x": 1})

@@ -69,11 +69,13 @@ class Producer:
         for sequence, batch in enumerate(group(items)):
             parcel = self._parcel(spec, ticket, sequence, batch)
             waiting = functools.partial(progress, count) if progress else _nothing
-            self._accept(parcel, sequence, marks, block, timeout_s, waiting)
+            messages = messages_for(sequence + 1) - messages_for(sequence)
+            accept = functools.partial(self._ledger.accept, parcel, sequence, marks, messages)
+            self._accept(accept, parcel.collection, block, timeout_s, waiting)
             count += len(parcel)
             if accepted is not None:
                 accepted(batch)
-            if messages_for(sequence + 1) > messages_for(sequence):
+            if messages:
                 self._publish(parcel)
             if progress is not None:
                 progress(count)
@@ -95,17 +97,16 @@ class Producer:
 
     def _accept(
         self,
-        parcel: Parcel,
-        sequence: int,
-        marks: HighWater,
+        accept: Callable[[], Accepted],
+        collection: str,
         block: bool,
         timeout_s: float | None,
         waiting: Callable[[], None],
     ) -> None:
         until = None if timeout_s is None else time.monotonic() + timeout_s
-        while (answer := self._ledger.accept(parcel, sequence, marks)) is not Accepted.YES:
+        while (answer := accept()) is not Accepted.YES:
             if not block or (until is not None and time.monotonic() >= until):
-                raise self._full(answer, parcel.collection)
+                raise self._full(answer, collection)
             waiting()
             time.sleep(_FULL_LOOK_S)
 

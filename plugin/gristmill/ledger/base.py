@@ -216,10 +216,16 @@ class Ledger(Protocol):
         Who brings an id of its own (`new_job_id`) can close the job even if it is interrupted before the answer comes.
         """
 
-    def accept(self, parcel: Parcel, sequence: int, high_water: HighWater) -> Accepted:
+    def accept(self, parcel: Parcel, sequence: int, high_water: HighWater, messages: int = 1) -> Accepted:
         """Store a parcel and count its items, unless the ledger is full; a sign of life of the job's producer either way.
 
         An empty ledger is never FULL. A job that was closed because its producer had been silent is open again.
+
+        Args:
+            parcel: of an open job.
+            sequence: its number in the job, from 0; one that was accepted before is accepted again and changes nothing.
+            high_water: marks above which it is not.
+            messages: that will be sent for it; they take up memory as well.
         """
 
     def close_job(self, job_id: str, rejected: int = 0) -> None:

@@ -57,6 +57,8 @@ class _Job:
 class _Parcel:
     #: Packed as in Redis, so that both ledgers hold the same bytes and bound the same memory.
     body: bytes
+    #: What it would take up there.
+    bytes: int
     job_id: str
     model: str
     collection: str
@@ -142,7 +144,7 @@ class MemoryLedger:
             self._jobs[job_id] = _Job(collection=collection, created_at=now, heard_at=now)
             return Ticket(job_id=job_id, version=self._clock, opened_at=now)
 
-    def accept(self, parcel: Parcel, sequence: int, high_water: HighWater) -> Accepted:
+    def accept(self, parcel: Parcel, sequence: int, high_water: HighWater, messages: int = 1) -> Accepted:
         body = pack(parcel)
         with self._lock:
             job = self._jobs.get(parcel.job_id)
@@ -154,12 +156,12 @@ class MemoryLedger:
                 self._finished.pop(parcel.job_id, None)
             if sequence < job.next_sequence:
                 return Accepted.YES
-            cost = self._costs.parcel(len(body), len(parcel))
+            cost = self._costs.parcel(len(body), parcel, messages)
             if self._documents and (
                 self._documents + len(parcel) > high_water.documents or self.load().bytes + cost > high_water.bytes
             ):
                 return Accepted.FULL
-            kept = _Parcel(body, parcel.job_id, parcel.model_digest, parcel.collection, len(parcel), self.now())
+            kept = _Parcel(body, cost, parcel.job_id, parcel.model_digest, parcel.collection, len(parcel), self.now())
             self._store(parcel.id, kept)
             job.next_sequence = sequence + 1
             job.model = parcel.model_digest
@@ -176,7 +178,7 @@ class MemoryLedger:
 
     def _count(self, kept: _Parcel, sign: int) -> None:
         self._documents += sign * kept.items
-        self._bytes += sign * self._costs.parcel(len(kept.body), kept.items)
+        self._bytes += sign * kept.bytes
 
     def close_job(self, job_id: str, rejected: int = 0) -> None:
         with self._lock:
@@ -341,11 +343,15 @@ class MemoryLedger:
             self._drop(claim.parcel.id)
             now = self.now()
             for part in parts:
-                fresh = _Parcel(pack(part), kept.job_id, kept.model, kept.collection, len(part), now, attempts=attempts)
+                fresh = _Parcel(*self._packed(part), kept.job_id, kept.model, kept.collection, len(part), now, attempts)
                 fresh.found = kept.found
                 self._store(part.id, fresh)
             self._count_done(kept.job_id, 1 - len(parts), {})
             return True
+
+    def _packed(self, parcel: Parcel) -> tuple[bytes, int]:
+        body = pack(parcel)
+        return body, self._costs.parcel(len(body), parcel)
 
     def reroute(self, claim: Claim, parcel: Parcel) -> bool:
         with self._lock:
@@ -353,7 +359,8 @@ class MemoryLedger:
             if kept is None:
                 return False
             self._count(kept, -1)
-            kept.attempts, kept.model, kept.body = claim.attempts - 1, parcel.model_digest, pack(parcel)
+            kept.attempts, kept.model = claim.attempts - 1, parcel.model_digest
+            kept.body, kept.bytes = self._packed(parcel)
             self._count(kept, 1)
             self._give_back(parcel.id, kept, self.now())
             return True

@@ -90,7 +90,7 @@ class RedisLedger:
         self._roster = settings.roster
         self._headroom = Headroom(self._redis)
         self._costs = Costs(settings.roster)
-        prelude = self._costs.prelude() + self._keeping.prelude()
+        prelude = Costs.prelude() + self._keeping.prelude()
         self._scripts = Scripts(self._redis, self._prefix, prelude)
         self._run = self._scripts.run
 
@@ -106,13 +106,14 @@ class RedisLedger:
         return Ticket(job_id=job_id, version=int(version), opened_at=int(now) / _MICROS)
 
     @_translated
-    def accept(self, parcel: Parcel, sequence: int, high_water: HighWater) -> Accepted:
+    def accept(self, parcel: Parcel, sequence: int, high_water: HighWater, messages: int = 1) -> Accepted:
         body = pack(parcel)
-        if self._headroom.is_short(self._costs.parcel(len(body), len(parcel))):
+        size = self._costs.parcel(len(body), parcel, messages)
+        if self._headroom.is_short(size):
             self._run("touch", parcel.job_id)
             return Accepted.NO_MEMORY
         try:
-            answer = self._run("accept", *self._accepting(parcel, body, sequence, high_water))
+            answer = self._run("accept", *self._accepting(parcel, body, size, sequence, high_water))
         except redis.exceptions.OutOfMemoryError:
             self._run("touch", parcel.job_id)
             return Accepted.NO_MEMORY
@@ -120,8 +121,10 @@ class RedisLedger:
             raise InvalidInput(f"job {parcel.job_id}: unknown or expired; `enqueue` again")
         return Accepted.YES if answer else Accepted.FULL
 
-    def _accepting(self, parcel: Parcel, body: bytes, sequence: int, high_water: HighWater) -> Iterator[Argument]:
-        yield from (parcel.job_id, parcel.id, sequence, parcel.model_digest, len(parcel), body)
+    def _accepting(
+        self, parcel: Parcel, body: bytes, size: int, sequence: int, high_water: HighWater
+    ) -> Iterator[Argument]:
+        yield from (parcel.job_id, parcel.id, sequence, parcel.model_digest, len(parcel), body, size)
         yield from (high_water.documents, high_water.bytes, parcel.collection, parcel.collection_key)
         if self._roster:
             yield enrolment(parcel)
@@ -196,13 +199,19 @@ class RedisLedger:
 
     @_translated
     def split(self, claim: Claim, parts: Sequence[Parcel], attempts: int) -> bool:
-        flat = [field for part in parts for field in (part.id, len(part), pack(part))]
+        flat = [field for part in parts for field in (part.id, len(part), *self._packed(part))]
         return bool(self._run("split", claim.parcel.id, claim.token, attempts, *flat))
+
+    def _packed(self, parcel: Parcel) -> tuple[bytes, int]:
+        """Its body, and what it takes up without a message."""
+        body = pack(parcel)
+        return body, self._costs.parcel(len(body), parcel)
 
     @_translated
     def reroute(self, claim: Claim, parcel: Parcel) -> bool:
         spent = claim.attempts - 1
-        return bool(self._run("reroute", claim.parcel.id, claim.token, spent, parcel.model_digest, pack(parcel)))
+        packed = self._packed(parcel)
+        return bool(self._run("reroute", claim.parcel.id, claim.token, spent, parcel.model_digest, *packed))
 
     # collections
 

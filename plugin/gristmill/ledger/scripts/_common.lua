@@ -80,10 +80,6 @@ local function allocated(size)
   return size + math.floor(size / 8)
 end
 
-local function parcel_cost(body, items)
-  return PARCEL_COST + allocated(#body) + items * ITEM_COST
-end
-
 local function count_documents(model, documents)
   redis.call('HINCRBY', P .. ':load', 'documents', documents)
   local those = 'documents:' .. model
@@ -108,8 +104,7 @@ local function note_encoded(parcel, documents, tokens)
   end
 end
 
-local function store_parcel(id, job, model, collection, items, body, attempts, now)
-  local bytes = parcel_cost(body, items)
+local function store_parcel(id, job, model, collection, items, body, bytes, attempts, now)
   redis.call('HSET', P .. ':parcel:' .. id, 'body', body, 'job', job, 'model', model, 'collection', collection,
     'items', items, 'bytes', bytes, 'attempts', attempts, 'token', '', 'accepted_at', whole(now))
   wait_in_line(id, model, collection, now, now)

@@ -1,5 +1,5 @@
--- ARGV: job id, parcel id, sequence, model, items, body, max documents, max bytes, name of the collection, its key,
---       and where a roster is kept, what it is told (enrol_each).
+-- ARGV: job id, parcel id, sequence, model, items, body, its bytes in memory with its messages, max documents, max bytes,
+--       name of the collection, its key, and where a roster is kept, what it is told (enrol_each).
 -- Returns 1 accepted (now or before), 0 full, -1 unknown job.
 local job, now = P .. ':job:' .. ARGV[1], now_us()
 local state = redis.call('HMGET', job, 'next_seq', 'closed')
@@ -14,11 +14,11 @@ end
 if tonumber(ARGV[3]) < tonumber(state[1]) then return 1 end
 local load = redis.call('HMGET', P .. ':load', 'documents', 'bytes')
 local documents, items = tonumber(load[1] or '0'), tonumber(ARGV[5])
-local bytes = tonumber(load[2] or '0') + JOB_COST * redis.call('ZCARD', P .. ':jobs') + parcel_cost(ARGV[6], items)
-if documents > 0 and (documents + items > tonumber(ARGV[7]) or bytes > tonumber(ARGV[8])) then return 0 end
-store_parcel(ARGV[2], ARGV[1], ARGV[4], ARGV[9], items, ARGV[6], 0, now)
+local bytes = tonumber(load[2] or '0') + JOB_COST * redis.call('ZCARD', P .. ':jobs') + ARGV[7]
+if documents > 0 and (documents + items > tonumber(ARGV[8]) or bytes > tonumber(ARGV[9])) then return 0 end
+store_parcel(ARGV[2], ARGV[1], ARGV[4], ARGV[10], items, ARGV[6], ARGV[7], 0, now)
 redis.call('HSET', job, 'next_seq', ARGV[3] + 1, 'model', ARGV[4])
 redis.call('HINCRBY', job, 'accepted', items)
 redis.call('HINCRBY', job, 'open', 1)
-if ARGV[11] then enrol_each(ARGV[10], cjson.decode(ARGV[11])) end
+if ARGV[12] then enrol_each(ARGV[11], cjson.decode(ARGV[12])) end
 return 1

@@ -1,4 +1,4 @@
--- ARGV: parcel id, token, attempts that stay spent, model, body. The parcel waits for another model from now on.
+-- ARGV: parcel id, token, attempts that stay spent, model, body, its bytes in memory. The parcel waits for another model from now on.
 -- Returns 1, or 0 for anybody but the holder.
 also_when_memory_is_full()
 local parcel, now = P .. ':parcel:' .. ARGV[1], now_us()
@@ -6,11 +6,10 @@ if not holds(parcel, ARGV[2]) then return 0 end
 local kept = redis.call('HMGET', parcel, 'model', 'collection', 'bytes', 'items')
 redis.call('DEL', P .. ':claim:' .. ARGV[2])
 redis.call('ZREM', P .. ':held:' .. kept[1], ARGV[1])
-local bytes = parcel_cost(ARGV[5], kept[4])
-redis.call('HINCRBY', P .. ':load', 'bytes', bytes - kept[3])
+redis.call('HINCRBY', P .. ':load', 'bytes', ARGV[6] - kept[3])
 note_encoded(parcel, 0, 0)
 count_documents(kept[1], -kept[4])
 count_documents(ARGV[4], kept[4])
-redis.call('HSET', parcel, 'token', '', 'attempts', ARGV[3], 'model', ARGV[4], 'body', ARGV[5], 'bytes', bytes)
+redis.call('HSET', parcel, 'token', '', 'attempts', ARGV[3], 'model', ARGV[4], 'body', ARGV[5], 'bytes', ARGV[6])
 wait_in_line(ARGV[1], ARGV[4], kept[2], now, now)
 return 1
