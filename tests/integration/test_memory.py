@@ -125,9 +125,9 @@ def test_the_marks_figure_is_what_redis_grew_by(make_mill: MakeMill, count: int,
 @pytest.mark.parametrize(
     ("count", "size", "name"),
     [
-        (6400, 20, 8),
-        (6400, 20, 36),
-        (6400, 20, 100),
+        (19_200, 20, 8),
+        (19_200, 20, 36),
+        (19_200, 20, 100),
         (6400, 100, 8),
         (3200, 1000, 36),
         (300, 20_000, 8),
@@ -146,7 +146,7 @@ def test_the_figure_of_one_long_job_is_what_redis_grew_by(
 @pytest.mark.parametrize("roster", [True, False])
 def test_the_figure_of_deletions_is_what_redis_grew_by(make_mill: MakeMill, roster: bool) -> None:
     mill = make_mill(roster=roster)
-    assert mill.grown_by(Deletion(id=f"{number:036}") for number in range(6400)) == pytest.approx(1, rel=0.3)
+    assert mill.grown_by(Deletion(id=f"{number:036}") for number in range(32_000)) == pytest.approx(1, rel=0.3)
 
 
 @pytest.mark.parametrize("size", [100, 20_000])
