@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
@@ -15,8 +16,10 @@ from typing import Any
 import pytest
 
 from gristmill import Client, ClientSettings, Document, Job
+from gristmill.ingest.broker import PARCELS_PER_MESSAGE
 from gristmill.settings import load_settings, variable
 from gristmill_schemas import PointSystem
+from gristmill_schemas.limits import MAX_PARCEL_DOCUMENTS
 from gristmill_schemas.validation import SYSTEM_KEY
 from services import QdrantServer, RedisServer, free_port
 from services.guardian import guarded
@@ -113,6 +116,69 @@ def open_site(
 @pytest.fixture
 def site(open_site: Callable[..., Site]) -> Site:
     return open_site()
+
+
+#: A stream that goes on when all that it has filled before is stored, and hangs before the last of it is told of.
+SLOW_STREAM = """
+import threading
+
+from gristmill import Client
+from gristmill.ingest import announcing
+from integration.test_worker import one_by_one
+
+announcing.QUIET_S = 3600
+
+
+def stream(client):
+    yield from one_by_one(client, {parcels}, within_s=600)
+    threading.Event().wait()
+
+
+with Client() as client:
+    client.enqueue("c", stream(client))
+"""
+PARCELS = PARCELS_PER_MESSAGE + 2
+FULL = MAX_PARCEL_DOCUMENTS
+
+
+def stored(client: Client) -> int:
+    return sum(each.stored for each in client.jobs.list())
+
+
+def one_by_one(client: Client, parcels: int, within_s: float = 60) -> Iterator[Document]:
+    """Documents for so many parcels, and one more: a parcel is handed over when the next one begins."""
+    for number in range(parcels * FULL + 1):
+        eventually(functools.partial(reached, client, (number - 1) // FULL * FULL), within_s)
+        yield Document(id=str(number), text=f"text {number}")
+
+
+def reached(client: Client, count: int) -> bool:
+    return count <= 0 or stored(client) >= count
+
+
+def test_a_slow_stream_is_stored_as_it_comes(site: Site) -> None:
+    """By workers that are faster than it, without any help of a reconciler."""
+    site.alone(reconcile_every_s=3600)
+    site.create()
+    job = site.client.enqueue("c", one_by_one(site.client, PARCELS))
+    assert job.wait(60).stored == PARCELS * FULL + 1
+
+
+def test_what_a_slow_stream_has_accepted_is_stored_though_it_is_killed_before_it_tells_of_it(site: Site) -> None:
+    site.alone()
+    site.create()
+    environment = {
+        **os.environ,
+        **{variable(name): str(value) for name, value in site.settings.items()},
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    with subprocess.Popen([sys.executable, "-c", SLOW_STREAM.format(parcels=PARCELS)], env=environment) as producer:
+        try:
+            # The last of these has no message of its own.
+            eventually(lambda: sum(each.accepted for each in site.client.jobs.list()) == PARCELS * FULL, 60)
+        finally:
+            producer.kill()
+    eventually(lambda: stored(site.client) == PARCELS * FULL, 60)
 
 
 def test_sigterm_drains_and_another_worker_goes_on(site: Site) -> None:

@@ -29,7 +29,7 @@ _EAGER = 16
 
 
 def messages_for(parcels: int) -> int:
-    """Messages that so many waiting parcels want."""
+    """Messages that so many waiting parcels want; a stream sends them, and those of `announcing` beside them."""
     return min(parcels, _EAGER) + -(-max(0, parcels - _EAGER) // PARCELS_PER_MESSAGE)
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
+from gristmill.ingest.announcing import Announcer
 from gristmill.ingest.broker import Dispatcher, messages_for
 from gristmill.ingest.packing import group
 from gristmill.ledger import Accepted, HighWater, Ledger, Ticket
@@ -66,19 +67,19 @@ class Producer:
         self._ledger.note_collection(spec.physical)
         count = 0
         marks = high_water or self._high_water
-        for sequence, batch in enumerate(group(items)):
-            parcel = self._parcel(spec, ticket, sequence, batch)
-            waiting = functools.partial(progress, count) if progress else _nothing
-            messages = messages_for(sequence + 1) - messages_for(sequence)
-            accept = functools.partial(self._ledger.accept, parcel, sequence, marks, messages)
-            self._accept(accept, parcel.collection, block, timeout_s, waiting)
-            count += len(parcel)
-            if accepted is not None:
-                accepted(batch)
-            if messages:
-                self._publish(parcel)
-            if progress is not None:
-                progress(count)
+        with Announcer(functools.partial(self._publish, spec.space.model_digest)) as announcer:
+            for sequence, batch in enumerate(group(items)):
+                parcel = self._parcel(spec, ticket, sequence, batch)
+                waiting = functools.partial(progress, count) if progress else _nothing
+                messages = messages_for(sequence + 1) - messages_for(sequence)
+                accept = functools.partial(self._ledger.accept, parcel, sequence, marks, messages)
+                self._accept(accept, parcel.collection, block, timeout_s, waiting)
+                count += len(parcel)
+                if accepted is not None:
+                    accepted(batch)
+                announcer.accepted(tell=messages > 0)
+                if progress is not None:
+                    progress(count)
         return count
 
     @staticmethod
@@ -125,9 +126,9 @@ class Producer:
             collection=collection,
         )
 
-    def _publish(self, parcel: Parcel) -> None:
+    def _publish(self, model_digest: str) -> None:
         try:
-            self._dispatcher.publish(parcel.model_digest)
+            self._dispatcher.publish(model_digest)
             self._unheard = False
         except BrokerUnavailable as error:
             if not self._unheard:  # once, however many parcels it concerns
