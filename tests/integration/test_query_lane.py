@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from gristmill import Client, Document, GristmillError, NoWorker
+from gristmill.search.query_channel import LaneChannel
 from gristmill.settings import variable
 from gristmill_schemas import EncoderInfo, Pooling, Templates
 from gristmill_schemas.query import unpack_answer
@@ -208,6 +209,16 @@ def test_a_query_that_nobody_waits_for_any_more_is_dropped_and_that_is_said(
     assert client.embed("behind it", model="hash:16").shape == (16,)
     assert answer_to(broker, settings["key_prefix"], TOKEN, 0.05) is None
     eventually(lambda: "taken only after whoever asked had given up" in worker.log_path.read_text())
+    eventually(lambda: fates(client) == {"answered": 1, "expired": 1, "refused": 0, "given_back": 0})
+    broker.lpush(query_queue(settings["key_prefix"], digest), json.dumps(request(digest, texts=[])))
+    assert answer_to(broker, settings["key_prefix"], TOKEN) is not None
+    eventually(lambda: fates(client)["refused"] == 1)
+
+
+def fates(client: Client) -> dict[str, int]:
+    """What became of the queries, as the one worker's heartbeat says."""
+    ((status,), *_) = [[*each["engines"]] for each in client._parts.ledger.workers().values()]  # type: ignore[misc]
+    return dict(status["queries"])
 
 
 def test_the_oldest_requests_make_room_where_nobody_takes_any(
@@ -217,6 +228,7 @@ def test_the_oldest_requests_make_room_where_nobody_takes_any(
         model="m", digest="m", dimensions=8, max_tokens=64, pooling=Pooling.MEAN, normalize=True, templates=Templates()
     )
     client._parts.ledger.announce(info)
+    LaneChannel(settings["key_prefix"], broker, "m").beat()  # and takes nothing
     queue = query_queue(settings["key_prefix"], "m")
     with broker.pipeline(transaction=False) as pipe:
         pipe.lpush(queue, *range(12_000))

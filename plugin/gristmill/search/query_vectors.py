@@ -26,6 +26,8 @@ from gristmill_schemas.query import QueryAnswer, unpack_answer
 
 #: A waiting client looks this often whether anybody serves its model at all.
 _LOOK_S = 1.0
+#: Who takes queries says several times a second that it does; of silence for so long the roster of workers is asked.
+_HEARD_S = 3.0
 
 
 class QueryEncoder(Protocol):
@@ -65,7 +67,9 @@ class WorkerQueryEncoder:
             texts=tuple(texts),
         )
         with broker_errors(self._settings.redis_url):
-            self._channel.ask(request, self._settings.query_timeout_s)
+            if not self._channel.ask(request, self._settings.query_timeout_s, _HEARD_S):
+                self._require_worker(space)
+                self._channel.ask(request, self._settings.query_timeout_s)
             body = self._wait(request.token, space)
         return vectors_of(unpack_answer(body), space, len(texts))
 

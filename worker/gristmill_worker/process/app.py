@@ -44,7 +44,7 @@ from gristmill_worker.process.drain import Drain
 from gristmill_worker.process.duties import Duties
 from gristmill_worker.process.guard import Guard, Parking, guarded_transport
 from gristmill_worker.process.host import Host
-from gristmill_worker.process.query_lane import QueryLane
+from gristmill_worker.process.queries.lane import QueryLane
 from gristmill_worker.process.reconciler import Reconciler
 from gristmill_worker.process.watches import StallWatch, hung_watch, orphan_watch, progress_log, sick_watch
 from gristmill_worker.settings import WorkerSettings
@@ -109,7 +109,10 @@ def run_worker(
         present, absent = (list(encoders), []) if encoders else load_present(of_each_model(settings, models))
         for encoder in present:
             host.add(encoder)
-        lanes = [QueryLane(settings, client, engine, host.clock, host.notices) for engine in host.engines.values()]
+        lanes = [
+            QueryLane(settings, client, engine, host.queries[digest], host.clock, host.notices, host.draining)
+            for digest, engine in host.engines.items()
+        ]
         queues = {digest: BrokerQueue(settings, client, digest) for digest in host.engines}
         chores: dict[str, tuple[float, Callable[[], None]]] = {
             f"reconciler of {engine.encoder.info.model}": (

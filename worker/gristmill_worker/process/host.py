@@ -25,6 +25,7 @@ from gristmill_worker.pipeline.engine import Engine
 from gristmill_worker.pipeline.gate import Gate
 from gristmill_worker.pipeline.leases import Leases
 from gristmill_worker.process.duties import Duties, DutyList
+from gristmill_worker.process.queries.counts import QueryCounts
 from gristmill_worker.settings import WorkerSettings
 from gristmill_worker.vital_threads import Died, end_process
 from gristmill_worker.waiting.missing_collections import MissingCollections
@@ -69,6 +70,8 @@ class Host:
         self.patience = Patience(self.draining, self.notices)
         self.leases = Leases(ledger, settings.lease_s, died)
         self.engines: dict[str, Engine] = {}
+        #: By model.
+        self.queries: dict[str, QueryCounts] = {}
         self._commons = Commons(
             ledger=ledger,
             clock=self.clock,
@@ -100,6 +103,7 @@ class Host:
             )
         engine = Engine(encoder, self._commons)
         self.engines[engine.digest] = self._by_queue[queue_name(engine.digest)] = engine
+        self.queries[engine.digest] = QueryCounts()
         return engine
 
     def start(self, watches: DutyList | None = None, chores: DutyList | None = None) -> None:
@@ -153,7 +157,9 @@ class Host:
             "parcels": self.leases.held,
             "waiting_for": next(iter(self.notices.all()), None),
             "notices": self.notices.all(),
-            "engines": [engine.status() for engine in self.engines.values()],
+            "engines": [
+                {**engine.status(), "queries": self.queries[digest].all()} for digest, engine in self.engines.items()
+            ],
         }
 
     def drain(self) -> None:

@@ -17,9 +17,9 @@ _SHOWN_CHARS = 300
 class RefusalLog:
     """What one place refuses: the first at once, then how many more there were. Shared by all threads."""
 
-    def __init__(self, place: str, every_s: float = _EVERY_S) -> None:
-        """`place`: begins each line, such as `query lane`."""
-        self._place = place
+    def __init__(self, place: str, every_s: float = _EVERY_S, did: str = "refused") -> None:
+        """`place` begins each line, such as `query lane`; `did` says what it does with them."""
+        self._place, self._did = place, did
         self._every_s = every_s
         self._lock = threading.Lock()
         self._count = 0
@@ -39,4 +39,4 @@ class RefusalLog:
                 return
             count, reason = self._count, self._reason
             self._count, self._next_at = 0, time.monotonic() + self._every_s
-        log.warning("%s: refused %d; the last of them: %s", self._place, count, reason[:_SHOWN_CHARS])
+        log.warning("%s: %s %d; the last of them: %s", self._place, self._did, count, reason[:_SHOWN_CHARS])
