@@ -410,6 +410,7 @@ class Client:
         collection: str,
         documents: Item | Iterable[Item],
         *,
+        tenant: str | None = None,
         block: bool = True,
         timeout_s: float | None = None,
         progress: Callable[[int], None] | None = None,
@@ -420,6 +421,7 @@ class Client:
             collection: an existing collection.
             documents: one document or any iterable, consumed as the queue takes it: documents, mappings with the same
                 fields, or rejections of a reader, which are passed on.
+            tenant: whose they are: given to those that name none; those of another are refused.
             block: wait while the queue is above its high-water mark; otherwise raise QueueFull.
             timeout_s: longest wait at a full queue.
             progress: called with the number of documents accepted so far.
@@ -436,7 +438,8 @@ class Client:
         """
         many = one_or_many("documents", documents, (Document, Rejection, Mapping), _DOCUMENTS)
         how = {"block": flag("block", block), "timeout_s": seconds("timeout_s", timeout_s)}
-        return self._take(collection, lambda _: parse(many), progress=progress, **how)
+        owner = tenant_name(tenant)
+        return self._take(collection, lambda _: parse(many, owner), progress=progress, tenant=owner, **how)
 
     def _take(
         self,
@@ -485,7 +488,7 @@ class Client:
             require_tenant(spec, owner)
             return parse(changed(self._parts.store, spec, wanted, owner, check_changes(spec, changes)))
 
-        return self._take(collection, documents, progress)
+        return self._take(collection, documents, progress, tenant=owner)
 
     def delete(
         self,
@@ -521,7 +524,7 @@ class Client:
             require_tenant(spec, owner)
             return (Deletion(id=each, tenant=owner, version=through) for each in wanted)
 
-        return self._take(collection, deletions, progress)
+        return self._take(collection, deletions, progress, tenant=owner)
 
     def delete_where(
         self, collection: str, where: Where | None = None, *, tenant: str | None = None, job: str | None = None
@@ -565,7 +568,7 @@ class Client:
             yield first
             yield from found
 
-        return self._take(collection, deletions)
+        return self._take(collection, deletions, tenant=owner)
 
     def _matching(self, spec: CollectionSpec, conditions: models.Filter) -> Iterator[Deletion]:
         # Each document once. Deleting behind the scroll does not disturb it: pages go by id.
@@ -858,6 +861,7 @@ class Client:
         collection: str,
         expected: Item | Iterable[Item] | None = None,
         *,
+        tenant: str | None = None,
         repair: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> AuditReport:
@@ -867,6 +871,7 @@ class Client:
             collection: an existing collection.
             expected: documents that should be there, one or many. Without them the ledger's roster says which should be;
                 that names what is missing but has no texts to restore it from.
+            tenant: only this tenant's documents; None looks at all of them, also where tenants are kept apart.
             repair: enqueue exactly what is missing, stale or damaged and whose text is at hand, and delete leftover
                 chunks. The documents are on their way when this returns: `client.jobs.get(report.job_id).wait()`.
             progress: called with the number of documents looked at so far.
@@ -882,11 +887,12 @@ class Client:
         many = () if expected is None else one_or_many("expected", expected, kinds, _DOCUMENTS)
         flag("repair", repair)
         callback("progress", progress)
+        owner = tenant_name(tenant)
         parts, spec = self._parts, self._collections.get(identifier("collection", collection))
-        auditor = Auditor(parts.store, parts.ledger, parts.evidence, spec, repair=repair, progress=progress)
+        auditor = Auditor(parts.store, parts.ledger, parts.evidence, spec, tenant=owner, repair=repair, progress=progress)
         documents = auditor.run(many)
         # A job only if there is something to enqueue.
         first = next(documents, None)
-        job = None if first is None else self._intake.take(spec.name, chain([first], documents))
+        job = None if first is None else self._intake.take(spec.name, chain([first], documents), tenant=owner)
         report = auditor.report(job.id if job else None)
         return report.model_copy(update={"index_restored": spec.bulk_since is not None and self._bulk.settle(spec)})

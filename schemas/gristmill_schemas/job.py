@@ -63,6 +63,8 @@ class JobReport(Record):
     job_id: str
     collection: str
     state: JobState
+    #: Whose documents all of it are; None where they are several tenants', or nobody's.
+    tenant: str | None = None
     #: Documents and deletions that the ledger has taken.
     accepted: int = 0
     stored: int = 0

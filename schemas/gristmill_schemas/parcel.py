@@ -48,6 +48,12 @@ class Parcel(Stored):
         """Everything in it."""
         return (*self.documents, *self.deletions)
 
+    @property
+    def tenant(self) -> str | None:
+        """Whose everything in it is; None where it is several tenants', or nobody's."""
+        owners = {item.tenant for item in self.items}
+        return owners.pop() if len(owners) == 1 else None
+
     def version_of(self, item: Document | Deletion) -> int:
         """The item's own version, or the parcel's where it brings none."""
         return self.version if item.version is None else item.version

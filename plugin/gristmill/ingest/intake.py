@@ -47,13 +47,19 @@ class Intake:
         self._check_server = check_server
 
     def take(
-        self, collection: str, items: Iterable[Item] | Callable[[CollectionSpec], Iterable[Item]], **how: Any
+        self,
+        collection: str,
+        items: Iterable[Item] | Callable[[CollectionSpec], Iterable[Item]],
+        *,
+        tenant: str | None = None,
+        **how: Any,
     ) -> Job:
         """Hand items over as one job.
 
         Args:
             collection: an existing collection.
             items: consumed as the queue takes them; or a function that makes them, once the collection is known.
+            tenant: whose all of them are, where that is known.
             how: see `Producer.feed`.
 
         Returns:
@@ -65,7 +71,7 @@ class Intake:
         sound = _sound(spec, items(spec) if callable(items) else items, rejections)
         job_id = new_job_id()
         try:
-            ticket = self._ledger.open_job(collection, job_id)
+            ticket = self._ledger.open_job(collection, job_id, tenant)
             self._producer.feed(spec, ticket, sound, **how)  # type: ignore[type-var]  # a parcel may hold both kinds
         except BaseException as error:
             if self._lives_on:

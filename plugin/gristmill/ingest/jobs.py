@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import cast
 
-from gristmill.arguments import callback, identifier, integer, seconds
+from gristmill.arguments import callback, identifier, integer, seconds, tenant_name
 from gristmill.habits import Group, answers_habits
 from gristmill.ledger import Ledger
 from gristmill_schemas import DeadLetter, JobReport, JobState, Rejection
@@ -130,18 +130,54 @@ def _reason(letter: DeadLetter) -> str:
 
 
 @answers_habits
+class TenantJob:
+    """A job of one tenant, as its own client sees it: nothing in it is about others."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def __repr__(self) -> str:
+        return repr(self._job).replace("<Job", "<TenantJob", 1)
+
+    @property
+    def id(self) -> str:
+        """See `Job.id`."""
+        return self._job.id
+
+    @property
+    def rejections(self) -> tuple[Rejection, ...]:
+        """See `Job.rejections`."""
+        return self._job.rejections
+
+    def report(self) -> JobReport:
+        """See `Job.report`."""
+        return self._job.report()
+
+    def wait(self, timeout_s: float | None = None, *, progress: Callable[[JobReport], None] | None = None) -> JobReport:
+        """See `Job.wait`."""
+        return self._job.wait(timeout_s, progress=progress)
+
+    def _looks(
+        self, timeout_s: float | None, progress: Callable[[JobReport], None] | None
+    ) -> Generator[float, None, JobReport]:
+        return self._job._looks(timeout_s, progress)
+
+
+@answers_habits
 class Jobs(Group):
     """`client.jobs`: what was handed over, by any process."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def list(self, limit: int = 20) -> builtins.list[JobReport]:
-        """Reports of the newest jobs, newest first."""
-        return self._ledger.jobs(integer("limit", limit, 1))
+    def list(self, limit: int = 20, *, tenant: str | None = None) -> builtins.list[JobReport]:
+        """Reports of the newest jobs, newest first; with a tenant, of those whose documents are all of this tenant."""
+        return self._ledger.jobs(integer("limit", limit, 1), tenant_name(tenant))
 
-    def get(self, job_id: str) -> Job:
-        """A handle on one job. Raises InvalidInput where it is unknown or long forgotten."""
-        job = Job(self._ledger, identifier("job_id", job_id))
+    def get(self, job_id: str, *, tenant: str | None = None) -> Job:
+        """A handle on one job. Raises InvalidInput where it is unknown or long forgotten, or not all of this tenant."""
+        job, owner = Job(self._ledger, identifier("job_id", job_id)), tenant_name(tenant)
+        if owner is not None and ((report := self._ledger.report(job.id)) is None or report.tenant != owner):
+            raise job._unknown()
         job.report()
         return job

@@ -19,14 +19,18 @@ from gristmill_schemas.validation import explain
 Item = TypeVar("Item", Document, Deletion)
 
 
-def parse(items: Iterable[Document | Rejection | Mapping[str, Any]]) -> Iterator[Document | Rejection]:
+def parse(
+    items: Iterable[Document | Rejection | Mapping[str, Any]], tenant: str | None = None
+) -> Iterator[Document | Rejection]:
     """Validate each item, and refuse the second of two with the same tenant and id.
+
+    Where a tenant is named, documents that name none are given to it, and those of another are refused.
 
     Two documents of one call with one id would share one version, so which of them wins would depend on luck.
     """
     seen = SeenKeys()
     for position, item in enumerate(items):
-        document = _document(item, position)
+        document = _owned(_document(item, position), position, tenant)
         if isinstance(document, Document) and not seen.add(f"{document.tenant or ''}\0{document.id}"):
             yield Rejection(
                 position=position,
@@ -45,6 +49,15 @@ def _document(item: Document | Rejection | Mapping[str, Any], position: int) -> 
     except ValidationError as error:
         raw = item.get("id") if isinstance(item, Mapping) else None
         return Rejection(position=position, id=printable(raw), reason=explain(error))
+
+
+def _owned(document: Document | Rejection, position: int, tenant: str | None) -> Document | Rejection:
+    if tenant is None or isinstance(document, Rejection) or document.tenant == tenant:
+        return document
+    if document.tenant is None:
+        return document.model_copy(update={"tenant": tenant})
+    reason = f"tenant: expected {tenant!r}, whose documents these are, or none, got {document.tenant!r}"
+    return Rejection(position=position, id=document.id, reason=reason)
 
 
 def printable(raw: object) -> str | None:

@@ -210,8 +210,8 @@ class Ledger(Protocol):
     """All that producers, workers and the reconciler need to remember."""
 
     # producer
-    def open_job(self, collection: str, job_id: str | None = None) -> Ticket:
-        """Open a job and reserve its version.
+    def open_job(self, collection: str, job_id: str | None = None, tenant: str | None = None) -> Ticket:
+        """Open a job and reserve its version. It is a tenant's until it accepts what is not.
 
         Who brings an id of its own (`new_job_id`) can close the job even if it is interrupted before the answer comes.
         """
@@ -329,8 +329,8 @@ class Ledger(Protocol):
     def report(self, job_id: str) -> JobReport | None:
         """Counters of a job, or None where it is unknown or expired."""
 
-    def jobs(self, limit: int) -> list[JobReport]:
-        """Newest first."""
+    def jobs(self, limit: int, tenant: str | None = None) -> list[JobReport]:
+        """Newest first; all, or those whose documents are all of this tenant."""
 
     def load(self) -> Load:
         """What is waiting or being worked on."""
@@ -339,9 +339,14 @@ class Ledger(Protocol):
         """Whether dead letters take up so much memory that nothing more should be tried. `finish` takes them even then."""
 
     def dead_letters(
-        self, limit: int, collection: str | None = None, job_id: str | None = None, error: str | None = None
+        self,
+        limit: int,
+        collection: str | None = None,
+        job_id: str | None = None,
+        error: str | None = None,
+        tenant: str | None = None,
     ) -> list[DeadLetter]:
-        """Newest first; those of one collection by the name that was asked for, of one job, of one error, or all."""
+        """Newest first; of one collection by the name that was asked for, one job, one error, one tenant, or all."""
 
     def dead_summary(self) -> dict[tuple[str, str], int]:
         """How many there are of each error in each collection."""

@@ -49,10 +49,17 @@ def without_text(letter: DeadLetter) -> DeadLetter:
     return letter.model_copy(update={"document": None, "document_id": document_id, "tenant": tenant})
 
 
-def is_meant(letter: DeadLetter, collection: str | None, job_id: str | None, error: str | None) -> bool:
-    """Whether a letter is of this collection, job and error, where they are given."""
+def is_meant(
+    letter: DeadLetter, collection: str | None, job_id: str | None, error: str | None, tenant: str | None
+) -> bool:
+    """Whether a letter is of this collection, job, error and tenant, where they are given."""
     asked = ((collection, letter.collection), (job_id, letter.job_id), (error, letter.error))
-    return all(wanted in (None, found) for wanted, found in asked)
+    return all(wanted in (None, found) for wanted, found in asked) and is_of_tenant(letter, tenant)
+
+
+def is_of_tenant(letter: DeadLetter, tenant: str | None) -> bool:
+    """Whether what died is of this tenant, where one is given; what nobody could read is nobody's."""
+    return tenant is None or letter.identity[1] == tenant
 
 
 def is_of_job(letter_id: bytes, job_id: str | None) -> bool:

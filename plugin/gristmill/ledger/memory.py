@@ -42,6 +42,8 @@ from gristmill_schemas.parcel import pack, unpack
 class _Job:
     collection: str
     created_at: float
+    #: Whose everything in it is; empty where that is not one tenant, None where nothing is known yet.
+    tenant: str | None = None
     #: That its newest parcel was accepted for.
     model: str | None = None
     counters: Counter[str] = field(default_factory=Counter)
@@ -136,12 +138,12 @@ class MemoryLedger:
 
     # producer
 
-    def open_job(self, collection: str, job_id: str | None = None) -> Ticket:
+    def open_job(self, collection: str, job_id: str | None = None, tenant: str | None = None) -> Ticket:
         job_id = job_id or new_job_id()
         with self._lock:
             now = self.now()
             self._clock = max(int(now * 1_000_000), self._clock + 1)
-            self._jobs[job_id] = _Job(collection=collection, created_at=now, heard_at=now)
+            self._jobs[job_id] = _Job(collection=collection, created_at=now, tenant=tenant, heard_at=now)
             return Ticket(job_id=job_id, version=self._clock, opened_at=now)
 
     def accept(self, parcel: Parcel, sequence: int, high_water: HighWater, messages: int = 1) -> Accepted:
@@ -165,6 +167,8 @@ class MemoryLedger:
             self._store(parcel.id, kept)
             job.next_sequence = sequence + 1
             job.model = parcel.model_digest
+            owner = parcel.tenant or ""
+            job.tenant = owner if job.tenant in (None, owner) else ""
             job.counters["accepted"] += len(parcel)
             job.open_parcels += 1
             if self._roster is not None:
@@ -462,16 +466,17 @@ class MemoryLedger:
             return JobReport(
                 job_id=job_id,
                 collection=job.collection,
+                tenant=job.tenant or None,
                 state=JobState.DONE if done else JobState.RUNNING if job.closed else JobState.OPEN,
                 created_at=job.created_at,
                 seconds=(job.finished_at or self.now()) - job.created_at,
                 **job.counters,
             )
 
-    def jobs(self, limit: int) -> list[JobReport]:
+    def jobs(self, limit: int, tenant: str | None = None) -> list[JobReport]:
         with self._lock:
-            newest = list(self._jobs)[::-1][:limit]
-            return [report for job_id in newest if (report := self.report(job_id))]
+            newest = (report for job_id in reversed(self._jobs) if (report := self.report(job_id)))
+            return list(islice((each for each in newest if tenant in (None, each.tenant)), limit))
 
     def others(self, job_id: str) -> int:
         with self._lock:
@@ -490,11 +495,17 @@ class MemoryLedger:
         return self.load().dead_bytes >= self._keeping.dead_max_bytes
 
     def dead_letters(
-        self, limit: int, collection: str | None = None, job_id: str | None = None, error: str | None = None
+        self,
+        limit: int,
+        collection: str | None = None,
+        job_id: str | None = None,
+        error: str | None = None,
+        tenant: str | None = None,
     ) -> list[DeadLetter]:
+        choice = (collection, job_id, error, tenant)
         with self._lock:
             newest = (kept.letter for kept in reversed(self._letters.values()))
-            return list(islice((letter for letter in newest if is_meant(letter, collection, job_id, error)), limit))
+            return list(islice((letter for letter in newest if is_meant(letter, *choice)), limit))
 
     def dead_summary(self) -> dict[tuple[str, str], int]:
         with self._lock:

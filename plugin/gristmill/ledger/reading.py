@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Protocol, TypeVar, cast
 
 from gristmill.ledger.connection import broker_errors
-from gristmill.ledger.letters import is_meant, is_of_job, name_in, read_letters
+from gristmill.ledger.letters import is_meant, is_of_job, is_of_tenant, name_in, read_letters
 from gristmill.ledger.memory import MemoryLedger
 from gristmill.ledger.redis import RedisLedger
 from gristmill.ledger.roster import Rostered, bucket_of, name_of, parse_name, used_buckets
@@ -50,7 +50,12 @@ class Evidence(Protocol):
         """
 
     def letters_until(
-        self, died_at: float, collection: str | None = None, job_id: str | None = None, error: str | None = None
+        self,
+        died_at: float,
+        collection: str | None = None,
+        job_id: str | None = None,
+        error: str | None = None,
+        tenant: str | None = None,
     ) -> Iterator[DeadLetter]:
         """Dead letters oldest first, up to this time of the ledger's clock; as `Ledger.dead_letters` chooses them.
 
@@ -144,12 +149,18 @@ class RedisEvidence:
             return self._ledger._letter_indexes(collection, error)
 
     def letters_until(
-        self, died_at: float, collection: str | None = None, job_id: str | None = None, error: str | None = None
+        self,
+        died_at: float,
+        collection: str | None = None,
+        job_id: str | None = None,
+        error: str | None = None,
+        tenant: str | None = None,
     ) -> Iterator[DeadLetter]:
         """See `Evidence.letters_until`."""
         until = round(died_at * _MICROS)
         oldest = heapq.merge(*(self._oldest(index, until) for index in self._indexes(collection, error)))
-        yield from self._read(raw for _, raw in oldest if is_of_job(raw, job_id))
+        letters = self._read(raw for _, raw in oldest if is_of_job(raw, job_id))
+        yield from (letter for letter in letters if is_of_tenant(letter, tenant))
 
     def _oldest(self, index: str, until: int) -> Iterator[tuple[float, bytes]]:
         since = "-inf"
@@ -272,13 +283,18 @@ class MemoryEvidence:
         return (each for each in letters if collection in (None, each.collection, each.collection_key))
 
     def letters_until(
-        self, died_at: float, collection: str | None = None, job_id: str | None = None, error: str | None = None
+        self,
+        died_at: float,
+        collection: str | None = None,
+        job_id: str | None = None,
+        error: str | None = None,
+        tenant: str | None = None,
     ) -> Iterator[DeadLetter]:
         """See `Evidence.letters_until`."""
         with self._ledger._lock:
             ids = [letter_id for letter_id, kept in self._ledger._letters.items() if kept.died_at <= died_at]
         letters = (letter for letter_id in ids if (letter := self._ledger.dead_letter(letter_id)) is not None)
-        return (letter for letter in letters if is_meant(letter, collection, job_id, error))
+        return (letter for letter in letters if is_meant(letter, collection, job_id, error, tenant))
 
     def letters_of(self, key: str, document_id: str, tenant: str | None) -> list[DeadLetter]:
         """See `Evidence.letters_of`."""

@@ -35,7 +35,7 @@ from gristmill.ledger.base import (
 )
 from gristmill.ledger.connection import Headroom, broker_errors
 from gristmill.ledger.costs import JOB, Costs
-from gristmill.ledger.letters import entry, is_of_job, pack_letter, read_letter, read_letters, without_text
+from gristmill.ledger.letters import entry, is_of_job, is_of_tenant, pack_letter, read_letter, read_letters, without_text
 from gristmill.ledger.roster import enrolment
 from gristmill.ledger.scripting import Argument, Scripts
 from gristmill.settings import ClientSettings
@@ -100,9 +100,9 @@ class RedisLedger:
     # producer
 
     @_translated
-    def open_job(self, collection: str, job_id: str | None = None) -> Ticket:
+    def open_job(self, collection: str, job_id: str | None = None, tenant: str | None = None) -> Ticket:
         job_id = job_id or new_job_id()
-        version, now = self._run("open_job", job_id, collection)
+        version, now = self._run("open_job", job_id, collection, tenant or "")
         return Ticket(job_id=job_id, version=int(version), opened_at=int(now) / _MICROS)
 
     @_translated
@@ -126,6 +126,7 @@ class RedisLedger:
     ) -> Iterator[Argument]:
         yield from (parcel.job_id, parcel.id, sequence, parcel.model_digest, len(parcel), body, size)
         yield from (high_water.documents, high_water.bytes, parcel.collection, parcel.collection_key)
+        yield parcel.tenant or ""
         if self._roster:
             yield enrolment(parcel)
 
@@ -343,19 +344,29 @@ class RedisLedger:
             job_id=job_id,
             collection=fields[b"collection"].decode(),
             state=state,
+            tenant=fields.get(b"tenant", b"").decode() or None,
             created_at=started,
             seconds=max(0.0, (int(finished) / _MICROS if finished else now) - started),
             **{name: int(fields.get(name.encode(), b"0")) for name in _COUNTERS},
         )
 
     @_translated
-    def jobs(self, limit: int) -> list[JobReport]:
-        ids = [raw.decode() for raw in cast("list[bytes]", self._redis.zrevrange(self._key("jobs"), 0, limit - 1))]
-        pipe = self._redis.pipeline(transaction=False)
-        for job_id in ids:
-            pipe.hgetall(self._key("job", job_id))
+    def jobs(self, limit: int, tenant: str | None = None) -> list[JobReport]:
+        reports = (each for page in self._job_pages(limit if tenant is None else _PAGE) for each in page)
+        return list(itertools.islice((each for each in reports if tenant in (None, each.tenant)), limit))
+
+    def _job_pages(self, size: int) -> Iterator[list[JobReport]]:
+        """All jobs, newest first, so many at a time."""
         now = self.now()
-        return [self._report(job_id, fields, now) for job_id, fields in zip(ids, pipe.execute(), strict=True) if fields]
+        for start in itertools.count(step=size):
+            ids = cast("list[bytes]", self._redis.zrevrange(self._key("jobs"), start, start + size - 1))
+            pipe = self._redis.pipeline(transaction=False)
+            for raw in ids:
+                pipe.hgetall(self._key("job", raw.decode()))
+            found = zip(ids, pipe.execute(), strict=True)
+            yield [self._report(raw.decode(), fields, now) for raw, fields in found if fields]
+            if len(ids) < size:
+                return
 
     @_translated
     def load(self) -> Load:
@@ -373,14 +384,20 @@ class RedisLedger:
 
     @_translated
     def dead_letters(
-        self, limit: int, collection: str | None = None, job_id: str | None = None, error: str | None = None
+        self,
+        limit: int,
+        collection: str | None = None,
+        job_id: str | None = None,
+        error: str | None = None,
+        tenant: str | None = None,
     ) -> list[DeadLetter]:
         newest = heapq.merge(*map(self._newest, self._letter_indexes(collection, error)), reverse=True)
         ids = (raw.decode() for _, raw in newest if is_of_job(raw, job_id))
         found: list[DeadLetter] = []
-        while page := list(itertools.islice(ids, min(_PAGE, limit - len(found)))):
-            found += read_letters(self._bodies(page))
-        return found
+        page = _PAGE if tenant is not None else min(_PAGE, limit)
+        while len(found) < limit and (some := list(itertools.islice(ids, page))):
+            found += (each for each in read_letters(self._bodies(some)) if is_of_tenant(each, tenant))
+        return found[:limit]
 
     def _letter_indexes(self, collection: str | None = None, error: str | None = None) -> list[str]:
         """Indexes that together hold every letter of a collection, by the name that was asked for, and of an error."""

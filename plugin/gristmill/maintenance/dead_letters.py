@@ -10,11 +10,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
 
-from gristmill.arguments import callback, identifier, integer, one_or_many_ids
+from gristmill.arguments import callback, identifier, integer, one_or_many_ids, tenant_name
 from gristmill.habits import Group, answers_habits
 from gristmill.ingest.intake import Intake
 from gristmill.ingest.jobs import Job
 from gristmill.ledger import UNBOUNDED, Ledger
+from gristmill.ledger.costs import Costs
+from gristmill.ledger.letters import is_of_tenant, pack_letter
 from gristmill.ledger.reading import MAX_REFUSED, Evidence
 from gristmill_schemas import DeadGroup, DeadLetter, DeadSummary, Deletion, Document, RefusedMessage, Rejection
 from gristmill_schemas.errors import CollectionNotFound, InvalidInput
@@ -23,8 +25,8 @@ from gristmill_schemas.errors import CollectionNotFound, InvalidInput
 _PAGE = 64
 _REASON_CHARS = 200
 
-#: Collection, job and error that letters must have, where they are given.
-Choice = tuple[str | None, str | None, str | None]
+#: Collection, job, error and tenant that letters must have, where they are given.
+Choice = tuple[str | None, str | None, str | None, str | None]
 
 
 @answers_habits
@@ -38,21 +40,44 @@ class DeadLetters(Group):
         self._intake = intake
         self._max_bytes = max_bytes
 
-    def summary(self, collection: str | None = None) -> DeadSummary:
+    def summary(self, collection: str | None = None, *, tenant: str | None = None) -> DeadSummary:
         """How many died of what in which collection, the newest reason of each, and what they take of their mark.
 
         Costs a few look-ups per group, however many letters there are.
 
         Args:
             collection: groups of this collection only; the total and its share of the mark are everybody's.
+            tenant: of this tenant's letters alone, the total and its share included. Every letter is read for that.
         """
-        asked, *_ = _choice(collection, None, None)
+        asked, *_, owner = _choice(collection, None, None, tenant)
+        if owner is not None:
+            return self._summary_of(asked, owner)
         load, counts = self._ledger.load(), self._ledger.dead_summary()
         groups = [self._group(error, name, n) for (error, name), n in counts.items() if asked in (None, name)]
         return DeadSummary(
             groups=tuple(sorted(groups, key=lambda each: (-each.letters, each.collection, each.error))),
             letters=load.dead_letters,
             bytes=load.dead_bytes,
+            max_bytes=self._max_bytes,
+        )
+
+    def _summary_of(self, collection: str | None, tenant: str) -> DeadSummary:
+        groups: dict[tuple[str, str], DeadGroup] = {}
+        size = 0
+        for letter in self._evidence.letters_until(self._ledger.now(), collection, tenant=tenant):
+            size += Costs.letter(len(pack_letter(letter)))
+            before = groups.get(key := (letter.collection, letter.error))
+            groups[key] = DeadGroup(
+                collection=letter.collection,
+                error=letter.error,
+                letters=1 if before is None else before.letters + 1,
+                newest_died_at=letter.died_at,
+                reason=letter.reason[:_REASON_CHARS],
+            )
+        return DeadSummary(
+            groups=tuple(sorted(groups.values(), key=lambda each: (-each.letters, each.collection, each.error))),
+            letters=sum(each.letters for each in groups.values()),
+            bytes=size,
             max_bytes=self._max_bytes,
         )
 
@@ -68,6 +93,7 @@ class DeadLetters(Group):
         *,
         job: str | None = None,
         error: str | None = None,
+        tenant: str | None = None,
         limit: int = 100,
     ) -> builtins.list[DeadLetter]:
         """The newest letters, newest first; `scroll` gives all of them.
@@ -76,13 +102,18 @@ class DeadLetters(Group):
             collection: only this collection's.
             job: only those of this job, by its id.
             error: only those of this class of error, such as `EncodingFailed`.
+            tenant: only this tenant's.
             limit: most letters.
         """
-        name, job_id, kind = _choice(collection, job, error)
-        return self._ledger.dead_letters(integer("limit", limit, 1), name, job_id, kind)
+        return self._ledger.dead_letters(integer("limit", limit, 1), *_choice(collection, job, error, tenant))
 
     def scroll(
-        self, collection: str | None = None, *, job: str | None = None, error: str | None = None
+        self,
+        collection: str | None = None,
+        *,
+        job: str | None = None,
+        error: str | None = None,
+        tenant: str | None = None,
     ) -> Iterator[DeadLetter]:
         """All letters that are there at this call, oldest first, a few in memory at a time.
 
@@ -92,8 +123,9 @@ class DeadLetters(Group):
             collection: only this collection's.
             job: only those of this job, by its id.
             error: only those of this class of error.
+            tenant: only this tenant's.
         """
-        choice = _choice(collection, job, error)
+        choice = _choice(collection, job, error, tenant)
         return self._while_open(self._evidence.letters_until(self._ledger.now(), *choice))
 
     def _while_open(self, letters: Iterator[DeadLetter]) -> Iterator[DeadLetter]:
@@ -101,10 +133,10 @@ class DeadLetters(Group):
             yield letter
             _ = self._ledger.now  # a client that was closed meanwhile says so here
 
-    def get(self, letter_id: str) -> DeadLetter:
-        """One letter. Raises InvalidInput where there is none of this id."""
+    def get(self, letter_id: str, *, tenant: str | None = None) -> DeadLetter:
+        """One letter. Raises InvalidInput where there is none of this id, or this tenant has none."""
         letter = self._ledger.dead_letter(identifier("letter_id", letter_id))
-        if letter is None:
+        if letter is None or not is_of_tenant(letter, tenant_name(tenant)):
             raise InvalidInput(
                 f"dead letter {letter_id!r} does not exist; `gristmill dead list` shows those that do",
                 field="letter_id",
@@ -118,6 +150,7 @@ class DeadLetters(Group):
         collection: str | None = None,
         job: str | None = None,
         error: str | None = None,
+        tenant: str | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> builtins.list[Job]:
         """Hand the documents over again, at their old versions; one job per collection.
@@ -133,6 +166,7 @@ class DeadLetters(Group):
             collection: only this collection's.
             job: only those of this job, by its id.
             error: only those of this class of error.
+            tenant: only this tenant's.
             progress: called with the number of documents accepted so far.
 
         Returns:
@@ -148,10 +182,10 @@ class DeadLetters(Group):
         jobs: builtins.list[Job] = []
         missing: CollectionNotFound | None = None
         done = 0
-        for name, letters in self._by_collection(letter_ids, _choice(collection, job, error)):
+        for name, letters in self._by_collection(letter_ids, _choice(collection, job, error, tenant)):
             handover = _Handover(self._ledger, letters, progress, done)
             try:
-                jobs.append(self._intake.take(name, handover.items(), **handover.how()))
+                jobs.append(self._intake.take(name, handover.items(), tenant=tenant_name(tenant), **handover.how()))
             except CollectionNotFound as error_:
                 missing = missing or error_
             done = handover.done
@@ -167,22 +201,22 @@ class DeadLetters(Group):
         _not_both(choice)
         named: dict[str, dict[str, None]] = {}
         for letter_id in one_or_many_ids("letter_ids", letter_ids):
-            named.setdefault(self.get(letter_id).collection, {})[letter_id] = None
-        return [(name, self._read(ids)) for name, ids in named.items()]
+            named.setdefault(self.get(letter_id, tenant=choice[-1]).collection, {})[letter_id] = None
+        return [(name, self._read(ids, choice[-1])) for name, ids in named.items()]
 
     def _chosen(self, choice: Choice) -> Iterator[tuple[str, Iterator[DeadLetter]]]:
-        collection, job_id, error = choice
+        collection, job_id, error, tenant = choice
         now = self._ledger.now()
         groups = self._ledger.dead_summary()
         for name in sorted({name for kind, name in groups if error in (None, kind) and collection in (None, name)}):
-            letters = self._evidence.letters_until(now, name, job_id, error)
+            letters = self._evidence.letters_until(now, name, job_id, error, tenant)
             # A job only if there is something to hand over.
             if (first := next(letters, None)) is not None:
                 yield name, chain([first], letters)
 
-    def _read(self, letter_ids: Iterable[str]) -> Iterator[DeadLetter]:
+    def _read(self, letter_ids: Iterable[str], tenant: str | None) -> Iterator[DeadLetter]:
         found = map(self._ledger.dead_letter, letter_ids)
-        return (letter for letter in found if letter is not None)
+        return (letter for letter in found if letter is not None and is_of_tenant(letter, tenant))
 
     def drop(
         self,
@@ -191,6 +225,7 @@ class DeadLetters(Group):
         collection: str | None = None,
         job: str | None = None,
         error: str | None = None,
+        tenant: str | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> int:
         """Forget letters, and that their documents were accepted: audits miss them no more.
@@ -201,6 +236,7 @@ class DeadLetters(Group):
             collection: only this collection's.
             job: only those of this job, by its id.
             error: only those of this class of error.
+            tenant: only this tenant's.
             progress: called with the number of letters dropped so far.
 
         Returns:
@@ -211,7 +247,7 @@ class DeadLetters(Group):
             BrokerUnavailable, BrokerRefused.
         """
         callback("progress", progress)
-        letters = self._to_drop(letter_ids, _choice(collection, job, error))
+        letters = self._to_drop(letter_ids, _choice(collection, job, error, tenant))
         dropped = 0
         while page := builtins.list(islice(letters, _PAGE)):
             for letter in page:
@@ -224,8 +260,8 @@ class DeadLetters(Group):
     def _to_drop(self, letter_ids: str | Iterable[str] | None, choice: Choice) -> Iterator[DeadLetter]:
         if letter_ids is not None:
             _not_both(choice)
-            return self._read(one_or_many_ids("letter_ids", letter_ids))
-        if not any(choice):
+            return self._read(one_or_many_ids("letter_ids", letter_ids), choice[-1])
+        if not any(choice[:-1]):
             raise InvalidInput(
                 "letter_ids: expected ids, or a collection, a job or an error whose letters are meant; got none of them",
                 field="letter_ids",
@@ -303,14 +339,14 @@ def _left(letter: DeadLetter) -> str:
     return "only id and reason are left, since its text was forgotten after GRISTMILL_DEAD_TEXT_TTL_S seconds"
 
 
-def _choice(collection: str | None, job: str | None, error: str | None) -> Choice:
+def _choice(collection: str | None, job: str | None, error: str | None, tenant: str | None) -> Choice:
     given = {"collection": collection, "job": job, "error": error}
     name, job_id, kind = (None if value is None else identifier(field, value) for field, value in given.items())
-    return name, job_id, kind
+    return name, job_id, kind, tenant_name(tenant)
 
 
 def _not_both(choice: Choice) -> None:
-    if any(choice):
+    if any(choice[:-1]):
         raise InvalidInput(
             "letter_ids: expected either ids, or a collection, a job or an error whose letters are meant; got both",
             field="letter_ids",

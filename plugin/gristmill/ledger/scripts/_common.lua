@@ -1,6 +1,6 @@
 -- Put in front of every script. All keys share the prefix {P} and with it one hash slot, so a script may touch any.
 --
---   {P}:job:<id>      hash    collection model created_at finished_at closed next_seq open rejected
+--   {P}:job:<id>      hash    collection tenant model created_at finished_at closed next_seq open rejected
 --                             accepted stored skipped superseded deleted absent dead gone tokens chunks truncated
 --                             encoded encoded_tokens: those of its parcels that are held, together
 --   {P}:jobs          zset    job id       -> created_at                                (microseconds, as all below)

@@ -36,6 +36,7 @@ class Auditor:
         evidence: Evidence,
         spec: CollectionSpec,
         *,
+        tenant: str | None = None,
         repair: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> None:
@@ -43,6 +44,7 @@ class Auditor:
         self._ledger = ledger
         self._evidence = evidence
         self._spec = spec
+        self._tenant = tenant
         self._repairer = Repairer(store, spec) if repair else None
         self._progress = progress
         self._counts: Counter[str] = Counter()
@@ -58,7 +60,7 @@ class Auditor:
         yield from self._compare(self._callers(expected or ()))
         if self._evidence.keeps_roster:
             yield from self._compare(self._rostered())
-        for page in scroll(self._store, self._spec.physical):
+        for page in scroll(self._store, self._spec.physical, compile_filter(None, self._tenant)):
             yield from self._compare(self._scanned(page))
             self._sweep(page)
 
@@ -77,7 +79,7 @@ class Auditor:
     # expectations
 
     def _callers(self, expected: Iterable[Document | Rejection | Mapping[str, Any]]) -> Iterator[Subject]:
-        for item in parse(expected):
+        for item in parse(expected, self._tenant):
             if isinstance(item, Rejection) or (self._spec.tenants and item.tenant is None):
                 self._counts["rejected"] += 1
             else:
@@ -86,6 +88,8 @@ class Auditor:
 
     def _rostered(self) -> Iterator[Subject]:
         for entry in self._evidence.roster(self._spec.key):
+            if self._tenant not in (None, entry.tenant):
+                continue
             subject = Subject(entry.id, entry.tenant, entry.version)
             if subject.key not in self._settled:
                 self._counts["expected"] += 1
