@@ -6,9 +6,9 @@ import importlib
 import typing
 
 if typing.TYPE_CHECKING:
-    from gristmill.async_client import AsyncClient
-    from gristmill.client import Client
-    from gristmill.ingest.jobs import Job
+    from gristmill.async_client import AsyncClient, AsyncTenantClient
+    from gristmill.client import Client, TenantClient
+    from gristmill.ingest.jobs import Job, TenantJob
     from gristmill.search.filters import Conditions, Operators, Where
     from gristmill.search.instructions.presets import Preset
     from gristmill.search.remembered_vectors import QueryCacheInfo
@@ -77,6 +77,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AcceleratorOutOfMemory",
     "AsyncClient",
+    "AsyncTenantClient",
     "AuditReport",
     "BrokerRefused",
     "BrokerUnavailable",
@@ -134,6 +135,8 @@ __all__ = [
     "StoreUnavailable",
     "StoredDocument",
     "Strategy",
+    "TenantClient",
+    "TenantJob",
     "Unavailable",
     "VectorSpace",
     "WaitTimeout",

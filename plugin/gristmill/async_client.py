@@ -21,16 +21,18 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, Unpack, cast, 
 
 from pydantic import BaseModel
 
-from gristmill.client import Client, Item
+from gristmill.client import Client, Item, TenantClient
 from gristmill.habits import answers_habits
-from gristmill.ingest.jobs import Job, Jobs
+from gristmill.ingest.jobs import Job, Jobs, TenantJob
 from gristmill.maintenance.collection_group import CollectionGroup
 from gristmill.maintenance.dead_letters import DeadLetters, RefusedMessages
 from gristmill.maintenance.index_group import IndexGroup
 from gristmill.models import Models
 from gristmill.options import ClientOptions, EmbeddedOptions, takes
+from gristmill.search.filters import Where
 from gristmill.search.instructions import InstructionGroup
 from gristmill.settings import ClientSettings
+from gristmill.tenants.groups import TenantDeadLetters, TenantInstructions, TenantJobs
 from gristmill_schemas import AuditReport, CollectionSpec, DeadLetter, IndexStatus, JobReport, Rejection, StoredDocument
 
 P = ParamSpec("P")
@@ -38,6 +40,7 @@ T = TypeVar("T")
 S = TypeVar("S")
 F = TypeVar("F", bound=Callable[..., Any])
 R = TypeVar("R", bound=BaseModel)
+H = TypeVar("H")
 
 #: Items taken from an async iterable at once: one hop between thread and loop for all of them.
 _HOP = 64
@@ -160,9 +163,9 @@ class AsyncJobs(_Threaded[Jobs]):
     list = _awaited(Jobs.list)
 
     @_as(Jobs.get)
-    async def get(self, job_id: str) -> AsyncJob:
+    async def get(self, job_id: str, *, tenant: str | None = None) -> AsyncJob:
         """See `Jobs.get`."""
-        return AsyncJob(self._threads, await self._ask(self._wrapped.get, job_id))
+        return AsyncJob(self._threads, await self._ask(self._wrapped.get, job_id, tenant=tenant))
 
 
 @answers_habits
@@ -176,10 +179,15 @@ class AsyncDeadLetters(_Threaded[DeadLetters]):
 
     @_as(DeadLetters.scroll)
     async def scroll(
-        self, collection: str | None = None, *, job: str | None = None, error: str | None = None
+        self,
+        collection: str | None = None,
+        *,
+        job: str | None = None,
+        error: str | None = None,
+        tenant: str | None = None,
     ) -> AsyncIterator[DeadLetter]:
         """See `DeadLetters.scroll`."""
-        letters = await self._ask(self._wrapped.scroll, collection, job=job, error=error)
+        letters = await self._ask(self._wrapped.scroll, collection, job=job, error=error, tenant=tenant)
         while page := await self._ask(_some, letters):
             for letter in page:
                 yield letter
@@ -192,10 +200,11 @@ class AsyncDeadLetters(_Threaded[DeadLetters]):
         collection: str | None = None,
         job: str | None = None,
         error: str | None = None,
+        tenant: str | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> builtins.list[AsyncJob]:
         """See `DeadLetters.replay`."""
-        chosen = {"collection": collection, "job": job, "error": error}
+        chosen = {"collection": collection, "job": job, "error": error, "tenant": tenant}
         jobs = await self._feed(self._wrapped.replay, letter_ids, **chosen, progress=progress)
         return [AsyncJob(self._threads, job) for job in jobs]
 
@@ -318,6 +327,11 @@ class AsyncClient(_Threaded[Client]):
         await self._ask(self._wrapped.close)
         self._threads.close()
 
+    @_as(Client.tenant)
+    def tenant(self, name: str) -> AsyncTenantClient:
+        """See `Client.tenant`."""
+        return AsyncTenantClient(self._threads, self._wrapped.tenant(name))
+
     begin_bulk = _awaited(Client.begin_bulk)
     count = _awaited(Client.count)
     create_collection = _awaited(Client.create_collection)
@@ -375,12 +389,13 @@ class AsyncClient(_Threaded[Client]):
         collection: str,
         documents: Item | Iterable[Item] | AsyncIterable[Item],
         *,
+        tenant: str | None = None,
         block: bool = True,
         timeout_s: float | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> AsyncJob:
         """See `Client.enqueue`."""
-        how = {"block": block, "timeout_s": timeout_s}
+        how = {"tenant": tenant, "block": block, "timeout_s": timeout_s}
         return await self._hand_over(self._wrapped.enqueue, documents, progress, collection, **how)
 
     @_as(Client.update_metadata)
@@ -419,14 +434,14 @@ class AsyncClient(_Threaded[Client]):
         collection: str,
         expected: Item | Iterable[Item] | AsyncIterable[Item] | None = None,
         *,
+        tenant: str | None = None,
         repair: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> AuditReport:
         """See `Client.audit`."""
         with _Bridge(expected, progress) as bridge:
-            return await self._feed(
-                self._wrapped.audit, collection, bridge.items, repair=repair, progress=bridge.progress
-            )
+            how: dict[str, Any] = {"tenant": tenant, "repair": repair, "progress": bridge.progress}
+            return await self._feed(self._wrapped.audit, collection, bridge.items, **how)
 
     async def _hand_over(
         self,
@@ -436,9 +451,147 @@ class AsyncClient(_Threaded[Client]):
         collection: str,
         **how: Any,
     ) -> AsyncJob:
-        with _Bridge(items, progress) as bridge:
-            job = await self._feed(method, collection, bridge.items, progress=bridge.progress, **how)
-        return AsyncJob(self._threads, job)
+        return AsyncJob(self._threads, await _fed(self, method, items, progress, collection, **how))
+
+
+async def _fed(
+    client: _Threaded[Any],
+    method: Callable[..., H],
+    items: Any,
+    progress: Callable[[int], None] | None,
+    collection: str,
+    **how: Any,
+) -> H:
+    with _Bridge(items, progress) as bridge:
+        return await client._feed(method, collection, bridge.items, progress=bridge.progress, **how)
+
+
+def _likewise(
+    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, AsyncJob]],
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, AsyncTenantJob]]:
+    """A coroutine function of `AsyncClient` that hands work over, for a tenant's client, whose job it gives."""
+    return cast("Callable[Concatenate[Any, P], Coroutine[Any, Any, AsyncTenantJob]]", method)
+
+
+@answers_habits
+class AsyncTenantJob(_Threaded[TenantJob]):
+    """`TenantJob`, awaited."""
+
+    report = _awaited(TenantJob.report)
+
+    @property
+    def id(self) -> str:
+        """See `Job.id`."""
+        return self._wrapped.id
+
+    @property
+    def rejections(self) -> tuple[Rejection, ...]:
+        """See `Job.rejections`."""
+        return self._wrapped.rejections
+
+    @_as(Job.wait)
+    async def wait(
+        self, timeout_s: float | None = None, *, progress: Callable[[JobReport], None] | None = None
+    ) -> JobReport:
+        """See `Job.wait`."""
+        return await self._paused(self._wrapped._looks(timeout_s, progress))
+
+
+@answers_habits
+class AsyncTenantJobs(_Threaded[TenantJobs]):
+    """`client.jobs` of a tenant, awaited."""
+
+    list = _awaited(TenantJobs.list)
+
+    @_as(Jobs.get)
+    async def get(self, job_id: str, *, tenant: str | None = None) -> AsyncTenantJob:
+        """See `Jobs.get`."""
+        return AsyncTenantJob(self._threads, await self._ask(self._wrapped.get, job_id, tenant=tenant))
+
+
+@answers_habits
+class AsyncTenantDeadLetters(_Threaded[TenantDeadLetters]):
+    """`client.dead` of a tenant, awaited."""
+
+    list = _awaited(TenantDeadLetters.list)
+    get = _awaited(TenantDeadLetters.get)
+    summary = _awaited(TenantDeadLetters.summary)
+    drop = _awaited(TenantDeadLetters.drop)
+    scroll = AsyncDeadLetters.scroll
+
+    @_as(DeadLetters.replay)
+    async def replay(
+        self,
+        letter_ids: str | Iterable[str] | None = None,
+        *,
+        collection: str | None = None,
+        job: str | None = None,
+        error: str | None = None,
+        tenant: str | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> builtins.list[AsyncTenantJob]:
+        """See `DeadLetters.replay`."""
+        chosen = {"collection": collection, "job": job, "error": error, "tenant": tenant}
+        jobs = await self._feed(self._wrapped.replay, letter_ids, **chosen, progress=progress)
+        return [AsyncTenantJob(self._threads, job) for job in jobs]
+
+
+@answers_habits
+class AsyncTenantInstructions(_Threaded[TenantInstructions]):
+    """`client.instructions` of a tenant, awaited."""
+
+    list = _awaited(TenantInstructions.list)
+    show = _awaited(TenantInstructions.show)
+    get = _awaited(TenantInstructions.get)
+    presets = _awaited(TenantInstructions.presets)
+
+
+@answers_habits
+class AsyncTenantClient(_Threaded[TenantClient]):
+    """`TenantClient` for asyncio: `client.tenant("acme")` of an `AsyncClient`."""
+
+    def __init__(self, threads: _Threads, client: TenantClient) -> None:
+        super().__init__(threads, client)
+        self.jobs = AsyncTenantJobs(threads, client.jobs)
+        self.dead = AsyncTenantDeadLetters(threads, client.dead)
+        self.instructions = AsyncTenantInstructions(threads, client.instructions)
+
+    @property
+    def name(self) -> str:
+        """See `TenantClient.name`."""
+        return self._wrapped.name
+
+    count = _awaited(TenantClient.count)
+    embed = _awaited(TenantClient.embed)
+    facets = _awaited(TenantClient.facets)
+    receipt = _awaited(TenantClient.receipt)
+    scroll = _awaited(TenantClient.scroll)
+    search = _awaited(TenantClient.search)
+    search_many = _awaited(TenantClient.search_many)
+    # What these do in threads is the same; the sync client below them is the tenant's.
+    audit = AsyncClient.audit
+    get = AsyncClient.get
+    delete = _likewise(AsyncClient.delete)
+    enqueue = _likewise(AsyncClient.enqueue)
+    update_metadata = _likewise(AsyncClient.update_metadata)
+
+    @_as(Client.delete_where)
+    async def delete_where(
+        self, collection: str, where: Where | None = None, *, tenant: str | None = None, job: str | None = None
+    ) -> AsyncTenantJob:
+        """See `Client.delete_where`."""
+        found = await self._feed(self._wrapped.delete_where, collection, where, tenant=tenant, job=job)
+        return AsyncTenantJob(self._threads, found)
+
+    async def _hand_over(
+        self,
+        method: Callable[..., TenantJob],
+        items: Any,
+        progress: Callable[[int], None] | None,
+        collection: str,
+        **how: Any,
+    ) -> AsyncTenantJob:
+        return AsyncTenantJob(self._threads, await _fed(self, method, items, progress, collection, **how))
 
 
 class _Bridge:

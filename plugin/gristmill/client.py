@@ -67,6 +67,8 @@ from gristmill.store.indexes import asked_indexes
 from gristmill.store.layout import asked_layout
 from gristmill.store.points import scroll as scroll_points
 from gristmill.store.tenancy import require_tenant
+from gristmill.tenants.confining import Confined, confined, confined_job, passed
+from gristmill.tenants.groups import TenantDeadLetters, TenantInstructions, TenantJobs
 from gristmill_schemas import (
     AuditReport,
     Chunking,
@@ -211,6 +213,19 @@ class Client:
         if not self._server_checked:
             require_server(self._parts.store)
             self._server_checked = True
+
+    def tenant(self, name: str) -> TenantClient:
+        """A client of one tenant: the same calls, and no way to another's documents.
+
+        It uses this client's connections, so it costs nothing, and ends with this client.
+
+        Args:
+            name: whose.
+
+        Raises:
+            InvalidInput: it is no name.
+        """
+        return TenantClient(self, identifier("tenant", name))
 
     def create_collection(
         self,
@@ -889,10 +904,66 @@ class Client:
         callback("progress", progress)
         owner = tenant_name(tenant)
         parts, spec = self._parts, self._collections.get(identifier("collection", collection))
-        auditor = Auditor(parts.store, parts.ledger, parts.evidence, spec, tenant=owner, repair=repair, progress=progress)
+        auditor = Auditor(
+            parts.store, parts.ledger, parts.evidence, spec, tenant=owner, repair=repair, progress=progress
+        )
         documents = auditor.run(many)
         # A job only if there is something to enqueue.
         first = next(documents, None)
         job = None if first is None else self._intake.take(spec.name, chain([first], documents), tenant=owner)
         report = auditor.report(job.id if job else None)
-        return report.model_copy(update={"index_restored": spec.bulk_since is not None and self._bulk.settle(spec)})
+        left_off = owner is None and spec.bulk_since is not None  # by nobody's documents, so no tenant looks after it
+        return report.model_copy(update={"index_restored": left_off and self._bulk.settle(spec)})
+
+
+@answers_habits
+class TenantClient(Confined[Client]):
+    """`Client` for one tenant: `client.tenant("acme")`. The same calls, with `tenant=` fixed; naming another is an error.
+
+    What is not one tenant's is not there: collections and their indexes, models, refused messages, bulk loads, and whatever
+    a client gets that is not written down here.
+
+    Attributes:
+        jobs: whose documents are all this tenant's: `list`, `get`.
+        dead: letters of this tenant's documents: `summary`, `list`, `scroll`, `get`, `replay`, `drop`.
+        instructions: of the collections, to be read: `list`, `show`, `get`, `presets`.
+    """
+
+    def __init__(self, client: Client, name: str) -> None:
+        super().__init__(client, name)
+        self.jobs = TenantJobs(client.jobs, name)
+        self.dead = TenantDeadLetters(client.dead, name)
+        self.instructions = TenantInstructions(client.instructions, name)
+
+    def __repr__(self) -> str:
+        return f"<TenantClient {self._tenant!r} of {self._wrapped!r}>"
+
+    @property
+    def name(self) -> str:
+        """Whose client it is."""
+        return self._tenant
+
+    audit = confined(Client.audit)
+    count = confined(Client.count)
+    delete = confined_job(Client.delete)
+    delete_where = confined_job(Client.delete_where)
+    embed = passed(Client.embed)
+    enqueue = confined_job(Client.enqueue)
+    facets = confined(Client.facets)
+    receipt = confined(Client.receipt)
+    scroll = confined(Client.scroll)
+    search = confined(Client.search)
+    search_many = confined(Client.search_many)
+    update_metadata = confined_job(Client.update_metadata)
+
+    @overload
+    def get(  # type: ignore[overload-overlap]  # as in `Client.get`
+        self, collection: str, ids: str, *, tenant: str | None = None
+    ) -> StoredDocument | None: ...
+    @overload
+    def get(self, collection: str, ids: Iterable[str], *, tenant: str | None = None) -> list[StoredDocument]: ...
+    def get(
+        self, collection: str, ids: str | Iterable[str], *, tenant: str | None = None
+    ) -> StoredDocument | list[StoredDocument] | None:
+        """See `Client.get`."""
+        return self._confine(Client.get, collection, ids, tenant=tenant)

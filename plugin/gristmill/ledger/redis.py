@@ -35,7 +35,15 @@ from gristmill.ledger.base import (
 )
 from gristmill.ledger.connection import Headroom, broker_errors
 from gristmill.ledger.costs import JOB, Costs
-from gristmill.ledger.letters import entry, is_of_job, is_of_tenant, pack_letter, read_letter, read_letters, without_text
+from gristmill.ledger.letters import (
+    entry,
+    is_of_job,
+    is_of_tenant,
+    pack_letter,
+    read_letter,
+    read_letters,
+    without_text,
+)
 from gristmill.ledger.roster import enrolment
 from gristmill.ledger.scripting import Argument, Scripts
 from gristmill.settings import ClientSettings

@@ -14,6 +14,7 @@ from qdrant_client import models
 
 from gristmill_schemas import CollectionSpec
 from gristmill_schemas.errors import InvalidInput
+from gristmill_schemas.point import TENANT_PATH
 
 #: Edges per node of a tenant's graph: Qdrant's default for any.
 _EDGES = 16
@@ -36,6 +37,13 @@ def missing_tenant(spec: CollectionSpec) -> str:
 
 def _told(spec: CollectionSpec) -> str:
     return f"expected one, since collection {spec.name!r} keeps tenants apart, got none"
+
+
+def of_tenant(tenant: str | None) -> models.Filter | None:
+    """The points of one tenant; None, which filters nothing, for all of them."""
+    if tenant is None:
+        return None
+    return models.Filter(must=[models.FieldCondition(key=TENANT_PATH, match=models.MatchValue(value=tenant))])
 
 
 def graph_per_tenant(spec: CollectionSpec, layout: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -16,6 +16,7 @@ from gristmill.maintenance.audit.judging import Problem, Subject, chunk_ids, is_
 from gristmill.maintenance.audit.repairing import Repairer
 from gristmill.seen_keys import SeenKeys
 from gristmill.store.points import PAGE, Seen, look_up, scroll
+from gristmill.store.tenancy import of_tenant
 from gristmill_schemas import AuditReport, CollectionSpec, Document, Finding, Gap, PointSystem, Rejection, point_id
 
 #: Of some points, those that should not be there.
@@ -60,7 +61,7 @@ class Auditor:
         yield from self._compare(self._callers(expected or ()))
         if self._evidence.keeps_roster:
             yield from self._compare(self._rostered())
-        for page in scroll(self._store, self._spec.physical, compile_filter(None, self._tenant)):
+        for page in scroll(self._store, self._spec.physical, of_tenant(self._tenant)):
             yield from self._compare(self._scanned(page))
             self._sweep(page)
 
