@@ -466,6 +466,11 @@ async def _fed(
         return await client._feed(method, collection, bridge.items, progress=bridge.progress, **how)
 
 
+def _borrowed(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
+    """A method of an async class for its twin of a tenant, below which the sync object is the tenant's."""
+    return method
+
+
 def _likewise(
     method: Callable[Concatenate[Any, P], Coroutine[Any, Any, AsyncJob]],
 ) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, AsyncTenantJob]]:
@@ -517,7 +522,7 @@ class AsyncTenantDeadLetters(_Threaded[TenantDeadLetters]):
     get = _awaited(TenantDeadLetters.get)
     summary = _awaited(TenantDeadLetters.summary)
     drop = _awaited(TenantDeadLetters.drop)
-    scroll = AsyncDeadLetters.scroll
+    scroll = _borrowed(AsyncDeadLetters.scroll)
 
     @_as(DeadLetters.replay)
     async def replay(
@@ -568,12 +573,23 @@ class AsyncTenantClient(_Threaded[TenantClient]):
     scroll = _awaited(TenantClient.scroll)
     search = _awaited(TenantClient.search)
     search_many = _awaited(TenantClient.search_many)
-    # What these do in threads is the same; the sync client below them is the tenant's.
-    audit = AsyncClient.audit
-    get = AsyncClient.get
+    audit = _borrowed(AsyncClient.audit)
     delete = _likewise(AsyncClient.delete)
     enqueue = _likewise(AsyncClient.enqueue)
     update_metadata = _likewise(AsyncClient.update_metadata)
+
+    @overload
+    async def get(  # type: ignore[overload-overlap]  # as in `Client.get`
+        self, collection: str, ids: str, *, tenant: str | None = None
+    ) -> StoredDocument | None: ...
+    @overload
+    async def get(self, collection: str, ids: Iterable[str], *, tenant: str | None = None) -> list[StoredDocument]: ...
+    @_as(Client.get)
+    async def get(
+        self, collection: str, ids: str | Iterable[str], *, tenant: str | None = None
+    ) -> StoredDocument | list[StoredDocument] | None:
+        """See `Client.get`."""
+        return await self._ask(self._wrapped.get, collection, ids, tenant=tenant)
 
     @_as(Client.delete_where)
     async def delete_where(

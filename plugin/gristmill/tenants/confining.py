@@ -35,8 +35,8 @@ class Confined(Generic[S]):
         asked = tenant_name(given.get("tenant"))
         if asked not in (None, self._tenant):
             raise InvalidInput(
-                f"tenant: this client is of {self._tenant!r} alone, got {asked!r}; leave it out, or ask the client that made "
-                "this one",
+                f"tenant: this client is of {self._tenant!r} alone, got {asked!r}; leave it out, or ask the client that "
+                "made this one",
                 field="tenant",
             )
         try:
