@@ -951,9 +951,11 @@ class TenantClient(Confined[Client]):
     enqueue = confined_job(Client.enqueue)
     facets = confined(Client.facets)
     receipt = confined(Client.receipt)
+    recommend = confined(Client.recommend)
     scroll = confined(Client.scroll)
     search = confined(Client.search)
     search_many = confined(Client.search_many)
+    similar = confined(Client.similar)
     update_metadata = confined_job(Client.update_metadata)
 
     @overload

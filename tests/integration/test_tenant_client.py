@@ -33,8 +33,8 @@ from gristmill_schemas import point_id
 
 #: What a tenant has, told its tenant.
 CONFINED = {
-    "audit", "count", "delete", "delete_where", "enqueue", "facets", "get", "receipt", "scroll", "search", "search_many",
-    "update_metadata",
+    "audit", "count", "delete", "delete_where", "enqueue", "facets", "get", "receipt", "recommend", "scroll", "search",
+    "search_many", "similar", "update_metadata",
     "dead.drop", "dead.get", "dead.list", "dead.replay", "dead.scroll", "dead.summary",
     "jobs.get", "jobs.list",
 }  # fmt: skip
@@ -201,6 +201,7 @@ def arguments(strange: Sequence[str]) -> dict[str, st.SearchStrategy[dict[str, A
     letters = st.fixed_dictionaries({"letter_ids": st.lists(some, min_size=1, max_size=2)})
     chosen = st.fixed_dictionaries({}, optional=choice)
     with_ids = st.fixed_dictionaries({**of, "ids": st.lists(IDS, min_size=1, max_size=3)})
+    examples = st.lists(IDS, min_size=1, max_size=2)
     how: dict[str, Any] = {**where, "group_by_document": st.booleans()}
     return {
         "audit": st.fixed_dictionaries(of, optional={"expected": documents, "repair": st.booleans()}),
@@ -211,9 +212,11 @@ def arguments(strange: Sequence[str]) -> dict[str, st.SearchStrategy[dict[str, A
         "facets": st.fixed_dictionaries({**of, "field": fields}, optional=where),
         "get": with_ids,
         "receipt": st.fixed_dictionaries({**of, "document_id": IDS}),
+        "recommend": st.fixed_dictionaries({**of, "positive": examples}, optional={"negative": examples, **where}),
         "scroll": st.fixed_dictionaries({**of, "limit": st.sampled_from([1, 100])}, optional=where),
         "search": st.fixed_dictionaries({**of, "query": st.just(f"{SECRET} plans")}, optional=how),
         "search_many": st.fixed_dictionaries({**of, "queries": st.just([f"{SECRET} plans", "new"])}, optional=how),
+        "similar": st.fixed_dictionaries({**of, "document_id": IDS}, optional=where),
         "update_metadata": with_ids.map(lambda it: {**it, "changes": {"k": 5}}),
         "dead.drop": letters | chosen,
         "dead.get": st.fixed_dictionaries({"letter_id": some}),
