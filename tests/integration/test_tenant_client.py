@@ -19,6 +19,7 @@ from gristmill import (
     AuditReport,
     Chunking,
     Client,
+    DeadLetter,
     Document,
     GristmillError,
     InvalidInput,
@@ -137,14 +138,17 @@ def plain(answer: Any) -> Any:
         return {key: plain(value) for key, value in answer.items()}
     if isinstance(answer, float):
         return round(answer, 5)  # which rows lie beside one another moves a product's last digits
-    if isinstance(answer, list) and answer and isinstance(answer[0], SearchHit):
-        return sorted(map(plain, answer), key=lambda hit: (-hit["score"], hit["id"]))
     if isinstance(answer, str):
         return re.sub(r"\b[0-9a-f]{16}\b", "<job or version>", answer)
     if isinstance(answer, int) and answer > 2**40:
         return "<version>"
     if isinstance(answer, Iterator | list | tuple | set):
-        return [plain(each) for each in answer]
+        items = list(answer)
+        if items and isinstance(items[0], SearchHit):  # of like scores
+            items.sort(key=lambda hit: (-round(hit.score, 5), hit.id))
+        if items and isinstance(items[0], DeadLetter):  # of jobs that ran side by side
+            items.sort(key=lambda letter: (letter.collection, *map(str, letter.identity), letter.version))
+        return [plain(each) for each in items]
     return answer
 
 
