@@ -10,6 +10,8 @@ if typing.TYPE_CHECKING:
     from gristmill_schemas.collection import (
         BulkHolder,
         BulkLoad,
+        ChunkBy,
+        ChunkContext,
         Chunking,
         CollectionSpec,
         FieldIndex,
@@ -40,6 +42,8 @@ __all__ = [
     "AuditReport",
     "BulkHolder",
     "BulkLoad",
+    "ChunkBy",
+    "ChunkContext",
     "Chunking",
     "CollectionSpec",
     "DeadGroup",

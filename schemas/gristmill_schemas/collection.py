@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from gristmill_schemas.document import hash_of, text_hash
 from gristmill_schemas.limits import MAX_INSTRUCTION_CHARS, MAX_INSTRUCTION_VERSION
 from gristmill_schemas.space import Distance, VectorSpace
 from gristmill_schemas.stored import Stored
@@ -22,6 +24,21 @@ class LongTexts(StrEnum):
     REFUSE = "refuse"  #: goes to the dead letters
 
 
+class ChunkBy(StrEnum):
+    """Where long texts are cut, the best place first."""
+
+    TEXT = "text"  #: paragraphs, sentences (Chinese ones at 。！？), words, characters
+    MARKDOWN = "markdown"  #: headings by their depth, blocks (paragraphs, lists, tables, code), then as text
+
+
+class ChunkContext(StrEnum):
+    """What stands before each chunk's text where the model reads it."""
+
+    NONE = "none"
+    TITLE = "title"  #: the document's title
+    HEADINGS = "headings"  #: the headings that the chunk stands under, from the outermost on: `Guide › Install`
+
+
 class Chunking(Record):
     """Policy for long texts. Sizes are in the model's own tokens."""
 
@@ -30,6 +47,16 @@ class Chunking(Record):
     size: int = Field(default=512, ge=16, le=131_072)
     #: Tokens that neighbouring chunks share.
     overlap: int = Field(default=64, ge=0)
+    by: ChunkBy = ChunkBy.TEXT
+    #: Goes into the vector and the keywords, never into the text that is stored.
+    context: ChunkContext = ChunkContext.NONE
+    #: Field of the metadata that holds the title.
+    title_key: Identifier = "title"
+
+    @field_validator("context", mode="before")
+    @classmethod
+    def _none_is_none(cls, value: Any) -> Any:
+        return ChunkContext.NONE if value is None else value
 
     @field_validator("overlap")
     @classmethod
@@ -39,6 +66,26 @@ class Chunking(Record):
             raise ValueError(f"expected less than size ({size}), got {value}")
         return value
 
+    def context_in(self, metadata: Mapping[str, Any]) -> tuple[str, ...]:
+        """What the metadata says of every chunk: the title, or the headings above the document, the outermost first."""
+        if self.context is ChunkContext.NONE:
+            return ()
+        said = metadata.get(self.title_key if self.context is ChunkContext.TITLE else HEADINGS_KEY)
+        lines = [" ".join(each.split()) for each in _listed(said) if isinstance(each, str)]
+        return tuple(filter(None, lines))
+
+    def text_hash(self, text: str, metadata: Mapping[str, Any]) -> str:
+        """Of what a document's vectors are made: equal hash means that it need not be encoded again."""
+        said = self.context_in(metadata)
+        return hash_of("\0".join((*said, text)).encode()) if said else text_hash(text)
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
+
+
+#: Field of the metadata that holds the headings above a document, as the reader of Markdown writes it.
+HEADINGS_KEY = "headings"
 
 _NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 

@@ -58,7 +58,9 @@ class PointSystem(Stored):
     chunks: int = 1
     #: Characters of the document's text in this chunk: [start, end). None: all of it. Read by search, `get`, repairs.
     span: tuple[int, int] | None = None
-    #: Read by the fence: is the text the same?
+    #: What stood above the chunk where the model read it: title or headings. Read by search, and where its words are made.
+    context: str = ""
+    #: Of what the vectors are made (`Chunking.text_hash`). Read by the fence: is the text the same?
     text_hash: str
     #: Document and content in one value (`etag_of`). Read by fence and audit; what an update of an unchanged document is
     #: conditional on.

@@ -52,6 +52,8 @@ class SearchHit(Record):
     chunks: int = 1
     #: Characters of the document's text that this chunk covers: [start, end).
     span: tuple[int, int]
+    #: What stood above the chunk where the model read it: its document's title, or the headings it stands under.
+    context: str = ""
     #: The instruction the query was encoded with: its text, or `name@version` of a registered one or a preset. A search
     #: for words encodes nothing.
     instruction: str | None = None

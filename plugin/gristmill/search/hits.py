@@ -63,6 +63,7 @@ def _hit(spec: CollectionSpec, point: models.ScoredPoint, system: PointSystem, a
         chunk=system.chunk,
         chunks=system.chunks,
         span=span_of(spec, system, payload),
+        context=system.context,
         point_id=str(point.id),
         **applied,
     )

@@ -63,7 +63,7 @@ def _look(store: QdrantClient, spec: CollectionSpec, keys: Sequence[str]) -> dic
     }
     others = _chunks(store, spec, [each for ids in rest.values() for each in ids])
     return {
-        key: _assemble(key, first, [others[each] for each in rest[key] if each in others])
+        key: _assemble(spec, key, first, [others[each] for each in rest[key] if each in others])
         for key, first in firsts.items()
     }
 
@@ -82,7 +82,7 @@ def _chunks(store: QdrantClient, spec: CollectionSpec, ids: Sequence[str]) -> di
     return found
 
 
-def _assemble(key: str, first: _Chunk, others: Sequence[_Chunk]) -> StoredDocument:
+def _assemble(spec: CollectionSpec, key: str, first: _Chunk, others: Sequence[_Chunk]) -> StoredDocument:
     system = first.system
     text = ""
     for chunk in sorted((first, *others), key=lambda each: each.span):
@@ -96,12 +96,14 @@ def _assemble(key: str, first: _Chunk, others: Sequence[_Chunk]) -> StoredDocume
         tenant=system.tenant,
         version=system.version,
         chunks=system.chunks,
-        whole=_is_of(text, first.metadata, key, system),
+        whole=_is_of(spec, text, first.metadata, key, system),
     )
 
 
-def _is_of(text: str, metadata: dict[str, Any], key: str, system: PointSystem) -> bool:
+def _is_of(spec: CollectionSpec, text: str, metadata: dict[str, Any], key: str, system: PointSystem) -> bool:
     """Whether this is the text that was stored. Metadata may have been added since, and a repair takes the hash away."""
+    if spec.chunking.text_hash(text, metadata) == system.text_hash:
+        return True
     found = text_hash(text)
     return found == system.text_hash or etag_of(key, found, hash_of(canonical_json(metadata))) == system.etag
 

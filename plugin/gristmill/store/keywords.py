@@ -7,11 +7,15 @@ a word is in the collection is looked up when it is searched for. Qdrant's own d
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 from unicodedata import normalize
 
 from qdrant_client import grpc, models
 from qdrant_client.conversions.conversion import payload_to_grpc
+
+from gristmill_schemas.validation import SYSTEM_KEY
 
 #: The sparse vector's name; the unnamed vector stands beside it.
 KEYWORDS = "bm25"
@@ -49,6 +53,12 @@ def _around(size: int) -> tuple[bytes, bytes]:
     message = grpc.PointStruct(vectors=vectors).SerializeToString()
     end = len(message) - rest.ByteSize()
     return bytes(message[: end - size]), bytes(message[end:])
+
+
+def with_words(payload: Mapping[str, Any], text_key: str) -> str:
+    """The text that a point's words are taken from: what stands above its chunk counts as much as the chunk itself."""
+    text, above = payload[text_key], payload[SYSTEM_KEY].get("context")
+    return f"{above}\n\n{text}" if above else text
 
 
 def _words(text: str) -> str:

@@ -19,7 +19,7 @@ from qdrant_client.qdrant_remote import QdrantRemote
 
 from gristmill.store.connection import speaks_grpc, store_errors
 from gristmill.store.copies import consistency, grpc_consistency, grpc_ordering, ordering
-from gristmill.store.keywords import KEYWORDS, keywords_of
+from gristmill.store.keywords import KEYWORDS, keywords_of, with_words
 from gristmill.store.wire import upsert_request
 from gristmill_schemas import CollectionSpec, Document, PointSystem, point_id
 from gristmill_schemas.errors import InvalidInput, NewerFormat
@@ -267,7 +267,9 @@ def _vectors(
     vector: npt.NDArray[np.float32], payload: Mapping[str, Any], keywords_from: str | None
 ) -> models.VectorStruct:
     numbers = vector.tolist()
-    return numbers if keywords_from is None else {"": numbers, KEYWORDS: keywords_of(payload[keywords_from])}
+    return (
+        numbers if keywords_from is None else {"": numbers, KEYWORDS: keywords_of(with_words(payload, keywords_from))}
+    )
 
 
 def raise_versions(

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from qdrant_client import grpc
 from qdrant_client.conversions.conversion import payload_to_grpc
 
-from gristmill.store.keywords import keywords_on_the_wire
+from gristmill.store.keywords import keywords_on_the_wire, with_words
 
 # Tags: a field's number, and that bytes whose number comes next are its value; but for integers and doubles.
 #: `UpsertPoints.points`; `PointStruct.id` and `.payload`; `PointId.uuid`.
@@ -60,7 +60,7 @@ def upsert_request(
     for point_id, vector, payload in points:
         head = _head(point_id, payload)
         if keywords_from is not None:
-            head += keywords_on_the_wire(payload[keywords_from])
+            head += keywords_on_the_wire(with_words(payload, keywords_from))
         before = _before_numbers(len(vector), keywords_from is not None)
         numbers = vector.astype("<f4", copy=False).tobytes()
         pieces += (_POINTS, _varint(len(head) + len(before) + len(numbers)), head, before, numbers)

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gristmill_schemas import EncoderInfo
+from gristmill_schemas import ChunkBy, EncoderInfo
 from gristmill_schemas.errors import EncodingFailed
 
 #: What `Encoder.device` says where the model runs behind a server: what ails it is waited for, not cured by a new process.
@@ -79,10 +79,19 @@ class Encoder(Protocol):
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         """Tokenize with special tokens, cutting at the model's window (`truncated` says where)."""
 
-    def chunk(self, text: str, size: int, overlap: int) -> list[tuple[int, int]]:
+    def chunk(
+        self, text: str, size: int, overlap: int, by: ChunkBy = ChunkBy.TEXT, reserved: int = 0
+    ) -> list[tuple[int, int]]:
         """Character spans [start, end) of chunks of at most `size` tokens that share about `overlap` tokens.
 
         A text that fits gives one span over all of it. Spans ascend and together cover all that is not white space.
+
+        Args:
+            text: what to cut.
+            size: most tokens of a chunk, special tokens included.
+            overlap: tokens that neighbours share, about.
+            by: where to cut.
+            reserved: tokens of the window that are left free, beside those of the document's template.
         """
 
     def launch(self, batch: Sequence[TokenizedText]) -> Callable[[], Vectors]:

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from gristmill_schemas import EncoderInfo, Pooling
+from gristmill_schemas import ChunkBy, EncoderInfo, Pooling
 from gristmill_worker.encoder.base import BatchLimits, TokenizedText, Vectors
 from gristmill_worker.encoder.chunking import Spans, counted_chunks
 
@@ -57,12 +57,12 @@ class HashEncoder:
         last = next(match for number, match in enumerate(_TOKEN.finditer(text), 1) if number == limit)
         return TokenizedText(text[: last.end()], _NO_IDS, limit, truncated=True)
 
-    def chunk(self, text: str, size: int, overlap: int) -> Spans:
+    def chunk(self, text: str, size: int, overlap: int, by: ChunkBy = ChunkBy.TEXT, reserved: int = 0) -> Spans:
         """Spans of at most `size` words; see the protocol."""
-        size = min(size, self.info.max_tokens)
+        size = max(1, min(size, self.info.max_tokens - reserved))
         if count_tokens(text) <= size:
             return [(0, len(text))]
-        return counted_chunks(text, count_tokens, size, overlap)
+        return counted_chunks(text, count_tokens, size, overlap, by)
 
     def launch(self, batch: Sequence[TokenizedText]) -> Callable[[], Vectors]:
         """Compute at once; the returned call only hands over."""

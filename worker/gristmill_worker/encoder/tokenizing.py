@@ -16,16 +16,17 @@ from typing import Any, Final
 
 import numpy as np
 
+from gristmill_schemas import ChunkBy
 from gristmill_schemas.errors import ModelUnavailable
 from gristmill_worker.encoder.base import TokenizedText
-from gristmill_worker.encoder.chunking import Spans, TokenSplitter
+from gristmill_worker.encoder.chunking import Spans, TokenSplitter, readable
 from gristmill_worker.encoder.model.prompts import PROMPT_END
 from gristmill_worker.encoder.model.recipe import Recipe
 from gristmill_worker.encoder.model.spelling import vocabulary_files
 
 log = logging.getLogger(__name__)
 
-#: Splitters kept per tokenizer, one for each (size, overlap) in use.
+#: Splitters kept per tokenizer, one for each (size, overlap, kind) in use.
 _MAX_SPLITTERS: Final = 4
 #: Characters above which a text's beginning is looked at first: it may be beyond the window already.
 _LONG: Final = 16_384
@@ -57,7 +58,7 @@ class Tokenizer:
         self._before, self._after = _around(backend) if special else (0, 0)
         #: Tokens that the model adds around each text.
         self.n_special: int = len(backend.encode("").ids) if special else 0
-        self._splitters: dict[tuple[int, int], TokenSplitter] = {}
+        self._splitters: dict[tuple[int, int, ChunkBy], TokenSplitter] = {}
         self._lock = Lock()
 
     @classmethod
@@ -152,30 +153,31 @@ class Tokenizer:
         """Tokens of a text without special tokens."""
         return len(self.backend.encode(text, add_special_tokens=False).ids)
 
-    def chunk(self, text: str, size: int, overlap: int, reserved: int = 0) -> Spans:
+    def chunk(self, text: str, size: int, overlap: int, by: ChunkBy = ChunkBy.TEXT, reserved: int = 0) -> Spans:
         """Character spans of chunks; see `Encoder.chunk`.
 
         Args:
             text: what to cut.
             size: most tokens per chunk, special tokens included; more than the window means the window.
             overlap: tokens that neighbours share, about.
-            reserved: tokens of the window that a template needs.
+            by: where to cut.
+            reserved: tokens of the window that are needed for what stands around the text.
         """
         room = max(1, min(size, self.max_tokens - reserved) - self.n_special)
         # A token is at least one byte, so a short text needs no counting.
         if len(text) * 4 <= room or self.count(self._beginning(text, room)) <= room:
             return [(0, len(text))]
         # White space beyond the window says nothing and is one empty chunk.
-        return self._splitter(room, min(overlap, room - 1)).spans(text) or [(0, 0)]
+        return self._splitter(room, min(overlap, room - 1), readable(text, by)).spans(text) or [(0, 0)]
 
-    def _splitter(self, room: int, overlap: int) -> TokenSplitter:
+    def _splitter(self, room: int, overlap: int, by: ChunkBy) -> TokenSplitter:
         # Building one copies the vocabulary, so they are kept; collections share few chunk sizes.
         with self._lock:
-            key = (room, overlap)
+            key = (room, overlap, by)
             if key not in self._splitters:
                 if len(self._splitters) >= _MAX_SPLITTERS:
                     self._splitters.pop(next(iter(self._splitters)))
-                self._splitters[key] = TokenSplitter(self.backend, room, overlap)
+                self._splitters[key] = TokenSplitter(self.backend, room, overlap, by)
             return self._splitters[key]
 
 

@@ -11,10 +11,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
-from gristmill_schemas import Document, Outcome, PointSystem, point_id
+from gristmill_schemas import ChunkContext, Chunking, Document, Outcome, PointSystem, point_id
 from gristmill_schemas.document import canonical_json, hash_of
 from gristmill_schemas.point import etag_of
+
+#: Of a collection whose vectors are made of the text alone.
+_PLAIN: Final = Chunking()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +28,12 @@ class Task:
     document: Document
     version: int
     job_id: str
+    #: Of the collection: what of the metadata goes into vectors, too.
+    chunking: Chunking = _PLAIN
     #: The document's identity within its collection: the point id of its chunk 0.
     key: str = field(init=False)
     text_hash: str = field(init=False)
-    #: The document's identity and content in one value.
+    #: The document's identity and content in one value, whatever its vectors are made of.
     etag: str = field(init=False)
     metadata_bytes: int = field(init=False)
 
@@ -35,9 +41,11 @@ class Task:
         # At once: `cached_property` has one lock per class before Python 3.12, at which all task threads would queue.
         document, set_field = self.document, object.__setattr__
         set_field(self, "key", point_id(document.id, document.tenant))
-        set_field(self, "text_hash", document.text_hash)
+        plain = document.text_hash
+        bare = self.chunking.context is ChunkContext.NONE
+        set_field(self, "text_hash", plain if bare else self.chunking.text_hash(document.text, document.metadata))
         metadata = canonical_json(document.metadata)
-        set_field(self, "etag", etag_of(self.key, self.text_hash, hash_of(metadata)))
+        set_field(self, "etag", etag_of(self.key, plain, hash_of(metadata)))
         set_field(self, "metadata_bytes", len(metadata))
 
     def point_id(self, chunk: int) -> str:
@@ -127,8 +135,11 @@ def decide(task: Task, held: Held, fingerprint: str) -> Action:
         return Action.ENCODE
     if held.newest > task.version:
         return Action.YIELD
-    same_text = stored.text_hash == task.text_hash and stored.space == fingerprint
-    same = same_text and stored.etag == task.etag
+    # A repair takes the hash away, so that the text is encoded again.
+    current = stored.space == fingerprint and bool(stored.text_hash)
+    # Content decides: what is unchanged stays as it is also where the collection would cut it otherwise by now.
+    same = current and stored.etag == task.etag
+    same_text = same or (current and stored.text_hash == task.text_hash)
     if stored.version == task.version and not same:
         return Action.YIELD
     if not held.whole or not same_text:

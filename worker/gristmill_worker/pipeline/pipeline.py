@@ -94,7 +94,9 @@ class Pipeline:
         tally = Tally(claim, spec.key, self._clock)
         self._delete(spec, parcel, tally)
         undeleted = undeleted and not parcel.deletions
-        left = [Task(document, parcel.version_of(document), parcel.job_id) for document in parcel.documents]
+        left = [
+            Task(document, parcel.version_of(document), parcel.job_id, spec.chunking) for document in parcel.documents
+        ]
         for _ in range(_MAX_ROUNDS):
             if not left:
                 return tally.verdict()

@@ -17,13 +17,14 @@ import numpy.typing as npt
 from gristmill.ledger import Claim
 from gristmill.ledger.clock import LedgerClock
 from gristmill.store.points import payload_of
-from gristmill_schemas import CollectionSpec, LongTexts, PointSystem
+from gristmill_schemas import ChunkContext, Chunking, CollectionSpec, LongTexts, PointSystem
 from gristmill_schemas.errors import EncodingFailed, Unavailable
 from gristmill_schemas.limits import MAX_CHUNKS
 from gristmill_worker.batching.batcher import Batcher, Row, stacked
 from gristmill_worker.batching.idle_clock import IdleClock, Stage
 from gristmill_worker.encoder.base import Encoder, StaleTokens, TokenizedText
 from gristmill_worker.encoder.pooling import cut
+from gristmill_worker.pipeline.context import Contexts, below
 from gristmill_worker.pipeline.fence import Task
 from gristmill_worker.pipeline.sink import Point
 from gristmill_worker.waiting.patience import Patience
@@ -51,11 +52,12 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """One document, tokenized: a text per chunk, and the characters each covers."""
+    """One document, tokenized: a text per chunk, the characters each covers, and what stands above it."""
 
     task: Task
     texts: list[TokenizedText]
     spans: list[tuple[int, int]]
+    above: Sequence[str]
 
 
 class TextTooLong(EncodingFailed):
@@ -90,6 +92,7 @@ class Preparer:
         self._wait_s = wait_s
         self._clock = clock
         self._encoder = encoder
+        self._contexts = Contexts(encoder)
         self._batcher = batcher
         self._patience = patience
         self._idle = idle
@@ -143,18 +146,21 @@ class Preparer:
         self, spec: CollectionSpec, tasks: Sequence[Task]
     ) -> tuple[list[_Cut], list[tuple[Task, EncodingFailed]]]:
         template = spec.space.templates.for_document
-        whole = self._tokens([template(task.document.text) for task in tasks])
         policy = spec.chunking
+        above = self._above(policy, tasks)
+        whole = self._tokens(
+            [template(below(line, task.document.text)) for line, task in zip(above, tasks, strict=True)]
+        )
         limit = min(policy.size, spec.space.max_tokens) if policy.long_texts is LongTexts.CHUNK else None
         cuts: list[_Cut] = []
         failed: list[tuple[Task, EncodingFailed]] = []
-        for task, text in zip(tasks, whole, strict=True):
+        for task, text, line in zip(tasks, whole, above, strict=True):
             if isinstance(text, EncodingFailed):
                 failed.append((task, text))
                 continue
             fits = not text.truncated and (limit is None or text.n_tokens <= limit)
             if fits or policy.long_texts is LongTexts.TRUNCATE:
-                cuts.append(_Cut(task, [text], [(0, len(task.document.text))]))
+                cuts.append(_Cut(task, [text], [(0, len(task.document.text))], [line]))
             elif limit is None:
                 too_long = TextTooLong(f"text: expected at most {text.n_tokens} tokens, got more; it was refused")
                 failed.append((task, too_long))
@@ -176,13 +182,31 @@ class Preparer:
         return [each for text in texts for each in self._tokens([text])]
 
     def _chunk(self, spec: CollectionSpec, task: Task, limit: int) -> _Cut:
-        text, overlap = task.document.text, min(spec.chunking.overlap, limit // 2)
-        spans = _native(lambda: self._encoder.chunk(text, limit, overlap))
+        text, policy = task.document.text, spec.chunking
+        overlap, reserved = min(policy.overlap, limit // 2), self._contexts.reserved(policy)
+        spans = _native(lambda: self._encoder.chunk(text, limit, overlap, policy.by, reserved))
         if len(spans) > MAX_CHUNKS:
             raise TextTooLong(f"text: expected at most {MAX_CHUNKS} chunks, got {len(spans)}")
+        above = _native(lambda: self._contexts.of(policy, task.document, spans))
+        texts = self._tokens_below(spec, text, spans, above)
+        # What does not fit under its context, which is rare, goes without: only what stands above it may be left out.
+        if any(line and item.truncated for line, item in zip(above, texts, strict=True)):
+            above = ["" if item.truncated else line for line, item in zip(above, texts, strict=True)]
+            texts = self._tokens_below(spec, text, spans, above)
+        return _Cut(task, texts, _closed(spans, len(text)), above)
+
+    def _tokens_below(
+        self, spec: CollectionSpec, text: str, spans: Sequence[tuple[int, int]], above: Sequence[str]
+    ) -> list[TokenizedText]:
         template = spec.space.templates.for_document
-        texts = _native(lambda: self._encoder.tokenize([template(text[a:b]) for a, b in spans]))
-        return _Cut(task, texts, _closed(spans, len(text)))
+        inputs = [template(below(line, text[a:b])) for line, (a, b) in zip(above, spans, strict=True)]
+        return _native(lambda: self._encoder.tokenize(inputs))
+
+    def _above(self, policy: Chunking, tasks: Sequence[Task]) -> list[str]:
+        """What stands above each document, were it not cut."""
+        if policy.context is ChunkContext.NONE:
+            return [""] * len(tasks)
+        return [self._contexts.of(policy, each.document, [(0, len(each.document.text))])[0] for each in tasks]
 
 
 def _counting(cuts: Sequence[_Cut], told: Callable[[int], None]) -> Callable[[int], None]:
@@ -245,7 +269,7 @@ def _prepared(
     tokens = sum(text.n_tokens for text in each.texts)
     truncated = any(text.truncated for text in each.texts)
     points, systems = [], {}
-    for chunk, (vector, span) in enumerate(zip(vectors, spans, strict=True)):
+    for chunk, (vector, span, line) in enumerate(zip(vectors, spans, each.above, strict=True)):
         system = common.model_copy(
             update={
                 "id": document.id,
@@ -254,6 +278,7 @@ def _prepared(
                 "chunk": chunk,
                 "chunks": len(spans),
                 "span": span if len(spans) > 1 else None,
+                "context": line,
                 "text_hash": task.text_hash,
                 "etag": task.etag,
                 "truncated": truncated,
@@ -262,8 +287,8 @@ def _prepared(
         )
         point = task.point_id(chunk)
         payload = payload_of(spec, document, system)
-        # The text goes a second time where Qdrant shall take its words from it.
-        size = task.metadata_bytes + len(payload[spec.text_key].encode()) * (1 + spec.keyword)
+        # The text goes a second time where Qdrant shall take its words from it, and what stands above it with it.
+        size = task.metadata_bytes + len(payload[spec.text_key].encode()) * (1 + spec.keyword) + 4 * len(line)
         points.append(Point(point, vector, payload, task.version, chunk, size))
         systems[point] = system
     return Prepared(task, tuple(points), systems, tokens, truncated)

@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from gristmill_schemas import ChunkBy
 from gristmill_schemas.errors import AcceleratorOutOfMemory, EncodingFailed, GristmillError
 from gristmill_worker.encoder.base import BatchLimits, TokenizedText, Vectors
 from gristmill_worker.encoder.chunking import Spans
@@ -79,9 +80,9 @@ class TransformersEncoder:
         """See `Encoder.tokenize`."""
         return self._tokenizer.tokenize(texts)
 
-    def chunk(self, text: str, size: int, overlap: int) -> Spans:
+    def chunk(self, text: str, size: int, overlap: int, by: ChunkBy = ChunkBy.TEXT, reserved: int = 0) -> Spans:
         """See `Encoder.chunk`; the document template's own tokens are left room for."""
-        return self._tokenizer.chunk(text, size, overlap, reserved=self._document_tokens)
+        return self._tokenizer.chunk(text, size, overlap, by, self._document_tokens + reserved)
 
     def encode(self, batch: Sequence[TokenizedText]) -> Vectors:
         """See `Encoder.encode`."""

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from gristmill_schemas import ChunkBy
 from gristmill_schemas.errors import ModelUnavailable
 from gristmill_worker.encoder.base import TokenizedText
 from gristmill_worker.encoder.chunking import Spans, counted_chunks
@@ -47,7 +48,7 @@ class Counting(Protocol):
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         """See `Encoder.tokenize`; without ids, since the server makes its own."""
 
-    def chunk(self, text: str, size: int, overlap: int) -> Spans:
+    def chunk(self, text: str, size: int, overlap: int, by: ChunkBy, reserved: int) -> Spans:
         """See `Encoder.chunk`."""
 
     def told(self, window: int) -> None:
@@ -80,12 +81,12 @@ class Estimate:
         read = min(count, self.window or count)
         return TokenizedText(text, _NO_IDS, read, truncated=count > read)
 
-    def chunk(self, text: str, size: int, overlap: int) -> Spans:
+    def chunk(self, text: str, size: int, overlap: int, by: ChunkBy, reserved: int) -> Spans:
         """Spans of at most `size` estimated tokens."""
-        size = min(size, self.window or size)
+        size = max(1, size if self.window is None else min(size, self.window - reserved))
         if estimate_tokens(text) <= size:
             return [(0, len(text))]
-        return counted_chunks(text, estimate_tokens, size, overlap) or [(0, len(text))]
+        return counted_chunks(text, estimate_tokens, size, overlap, by) or [(0, len(text))]
 
     def told(self, window: int) -> None:
         """Not heeded: what is estimated to be longer may well be taken."""
@@ -128,9 +129,9 @@ class Exact:
         text = self._tokenizer.fitting(item.text) if item.truncated else item.text
         return replace(item, text=text, ids=_NO_IDS)
 
-    def chunk(self, text: str, size: int, overlap: int) -> Spans:
+    def chunk(self, text: str, size: int, overlap: int, by: ChunkBy, reserved: int) -> Spans:
         """Spans of at most `size` tokens, special ones included."""
-        return self._tokenizer.chunk(text, size, overlap, reserved=self._reserved)
+        return self._tokenizer.chunk(text, size, overlap, by, self._reserved + reserved)
 
     def told(self, window: int) -> None:
         """What is longer is cut from now on."""

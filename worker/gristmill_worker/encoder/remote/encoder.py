@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from gristmill_schemas import EncoderInfo
+from gristmill_schemas import ChunkBy, EncoderInfo
 from gristmill_schemas.errors import EncodingFailed, Unavailable
 from gristmill_worker.encoder.base import REMOTE, BatchLimits, StaleTokens, TokenizedText, Vectors
 from gristmill_worker.encoder.chunking import Spans
@@ -77,9 +77,9 @@ class RemoteEncoder:
         """
         return self._counting.tokenize(texts)
 
-    def chunk(self, text: str, size: int, overlap: int) -> Spans:
+    def chunk(self, text: str, size: int, overlap: int, by: ChunkBy = ChunkBy.TEXT, reserved: int = 0) -> Spans:
         """Spans of at most `size` tokens; see the protocol."""
-        return self._counting.chunk(text, min(size, self.info.max_tokens), overlap)
+        return self._counting.chunk(text, min(size, self.info.max_tokens - reserved), overlap, by, reserved)
 
     def encode(self, batch: Sequence[TokenizedText]) -> Vectors:
         """See `Encoder.encode`."""

@@ -1,7 +1,8 @@
-"""Long texts to chunks: character spans at the best boundary that fits, sizes in the model's own tokens.
+"""Where to cut a text: character spans at the best boundary that fits, sizes in the model's own tokens.
 
 The splitter is semantic-text-splitter (Rust): it prefers paragraph ends to sentence ends to words to characters by
-Unicode rules, so Chinese without spaces splits at its own sentence marks.
+Unicode rules, so Chinese without spaces splits at its own sentence marks; and in Markdown, headings by their depth to
+blocks to sentences.
 
 It counts the rest of a sentence anew for each chunk, which is quadratic where nothing ends: hex, base64, long URLs, Chinese
 without marks. Texts with such stretches are cut window by window, each tokenized once, and counts are read from the
@@ -15,6 +16,10 @@ from bisect import bisect_left
 from collections.abc import Callable
 from typing import Any, Final
 
+from gristmill_schemas import ChunkBy
+from gristmill_worker.encoder.chunking.arranging import Arranger
+from gristmill_worker.encoder.chunking.outline import is_readable, outline
+
 Spans = list[tuple[int, int]]
 
 #: A stretch in which nothing ends: no white space, no mark that ends a Chinese sentence or clause.
@@ -25,32 +30,38 @@ _WINDOW, _WINDOW_PER_TOKEN = 4_096, 16
 _SLACKS: Final = (2, 8, 32)
 
 
-def counted_chunks(text: str, count: Callable[[str], int], size: int, overlap: int) -> Spans:
+def counted_chunks(
+    text: str, count: Callable[[str], int], size: int, overlap: int, by: ChunkBy = ChunkBy.TEXT
+) -> Spans:
     """Spans for encoders that have no tokenizer here, whose `count` is cheap; ascending, covering all but white space."""
-    splitter = _counting(count, size, overlap)
-    return _spans(text, splitter) if ordinary(text) else _windows(text, size, lambda part: _spans(part, splitter))
+    by = readable(text, by)
+    splitter = _counting(by, count, size, overlap)
+    spans = _spans(text, splitter) if ordinary(text) else _windows(text, size, lambda part: _spans(part, splitter))
+    return spans if by is ChunkBy.TEXT else _arranged(text, spans, count, size)
 
 
 class TokenSplitter:
     """Cuts texts to chunks of at most `size` tokens, special tokens left out. Safe to call from many threads."""
 
-    def __init__(self, tokenizer: Any, size: int, overlap: int) -> None:
+    def __init__(self, tokenizer: Any, size: int, overlap: int, by: ChunkBy = ChunkBy.TEXT) -> None:
         """Count with a `tokenizers.Tokenizer` without truncation."""
-        from semantic_text_splitter import TextSplitter
-
-        self._tokenizer, self._size, self._overlap = tokenizer, size, min(overlap, size - 1)
-        self._exact = TextSplitter.from_huggingface_tokenizer(tokenizer, size, overlap=self._overlap)
+        self._tokenizer, self._size, self._overlap, self._by = tokenizer, size, min(overlap, size - 1), by
+        self._exact = _kind(by).from_huggingface_tokenizer(tokenizer, size, overlap=self._overlap)
 
     def spans(self, text: str) -> Spans:
         """Ascending character spans that cover all that is not white space."""
-        return _spans(text, self._exact) if ordinary(text) else _windows(text, self._size, self._window)
+        spans = _spans(text, self._exact) if ordinary(text) else _windows(text, self._size, self._window)
+        return spans if self._by is ChunkBy.TEXT else _arranged(text, spans, self._count, self._size)
+
+    def _count(self, text: str) -> int:
+        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
     def _window(self, text: str) -> Spans:
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         starts = [start for start, _ in encoding.offsets]
         for slack in _SLACKS:
             if slack < self._size:
-                spans = _spans(text, _counting(_places(text, starts, slack), self._size, self._overlap))
+                spans = _spans(text, _counting(self._by, _places(text, starts, slack), self._size, self._overlap))
                 if self._fit(text, spans):
                     return spans
         return _spans(text, self._exact)
@@ -61,15 +72,31 @@ class TokenSplitter:
         return all(len(encoding) <= self._size for encoding in encodings)
 
 
+def readable(text: str, by: ChunkBy) -> ChunkBy:
+    """How a text is cut: one that is not fit to be read as Markdown is cut as text."""
+    return by if by is ChunkBy.TEXT or is_readable(text) else ChunkBy.TEXT
+
+
+def _arranged(text: str, spans: Spans, count: Callable[[str], int], size: int) -> Spans:
+    def cut(part: str, room: int) -> Spans:
+        return counted_chunks(part, count, room, 0)
+
+    return Arranger(text, outline(text), count, size, cut).arrange(spans)
+
+
 def ordinary(text: str) -> bool:
     """Whether something ends often enough in a text that the splitter's own cost stays linear."""
     return _UNBROKEN.search(text) is None
 
 
-def _counting(count: Callable[[str], int], size: int, overlap: int) -> Any:
-    from semantic_text_splitter import TextSplitter
+def _kind(by: ChunkBy) -> Any:
+    from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
-    return TextSplitter.from_callback(count, size, overlap=min(overlap, size - 1))
+    return MarkdownSplitter if by is ChunkBy.MARKDOWN else TextSplitter
+
+
+def _counting(by: ChunkBy, count: Callable[[str], int], size: int, overlap: int) -> Any:
+    return _kind(by).from_callback(count, size, overlap=min(overlap, size - 1))
 
 
 def _places(text: str, starts: list[int], slack: int) -> Callable[[str], int]:
@@ -103,4 +130,7 @@ def _windows(text: str, tokens: int, cut: Callable[[str], Spans]) -> Spans:
 
 
 def _spans(text: str, splitter: Any) -> Spans:
-    return [(start, start + len(part)) for start, part in splitter.chunk_indices(text)]
+    # Without the white space around it, of which the splitter for Markdown makes very much work.
+    body = text.strip()
+    offset = len(text) - len(text.lstrip())
+    return [(offset + start, offset + start + len(part)) for start, part in splitter.chunk_indices(body)]
