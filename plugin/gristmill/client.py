@@ -265,7 +265,9 @@ class Client:
             distance: how Qdrant compares vectors: `cosine`, `dot` or `euclid`; None takes what the model was made for, in a
                 new collection: `cosine` for most.
             text_key: payload key that holds the text; `text` in new collections.
-            chunking: policy for long texts.
+            chunking: policy for long texts: how large chunks are, where they end and what stands above each, such as
+                `Chunking(by="markdown", context="headings")`; `docs/chunking.md`. What is not given of it stays as it is in
+                a collection that is there.
             instructions: registered instructions, one or many; `client.instructions` says the rest.
             keyword: whether texts can be searched for their words, too (`mode="keyword"`, `"hybrid"`), which Qdrant's server
                 weighs by BM25 in any language, Chinese included. None is yes in a new collection on a server, and no in

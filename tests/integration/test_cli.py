@@ -151,6 +151,29 @@ def test_collections_are_created_listed_shown_and_deleted(run: Run, embedded: Pa
     assert run("collections", "show", "faq")[0] == 1
 
 
+def test_chunks_are_asked_for_by_where_they_end_and_what_stands_above_them(run: Run, embedded: Path) -> None:
+    asked = ("--chunk-by", "markdown", "--chunk-context", "title", "--title-key", "标题")
+    code, out, _ = run("collections", "create", "guides", *asked, "--chunk-size", "99", "--json")
+    made = as_json(out)["chunking"]
+    assert (code, made["by"], made["context"], made["title_key"]) == (0, "markdown", "title", "标题")
+    code, out, _ = run("collections", "create", "guides", "--chunk-context", "headings", "--json")
+    assert code == 2
+    assert "by markdown, under their title from 标题" in as_json(out)["message"]
+    out = run("collections", "create", "guides", "--chunk-context", "headings", "--update", "--json")[1]
+    changed = as_json(out)["chunking"]
+    assert (changed["size"], changed["by"], changed["context"]) == (99, "markdown", "headings")
+
+
+def test_a_collection_that_markdown_files_begin_is_cut_by_markdown(run: Run, embedded: Path) -> None:
+    (embedded / "guide.md").write_text("# Mill\n\nIt grinds.\n", encoding="utf-8")
+    (embedded / "notes.txt").write_text("It grinds.\n", encoding="utf-8")
+    _, _, err = run("ingest", str(embedded / "guide.md"), "-c", "guides", "--json")
+    assert "whose long texts are cut at headings and blocks" in " ".join(err.split())
+    run("ingest", str(embedded), "-c", "both", "--json")
+    by = {name: as_json(run("collections", "show", name, "--json")[1])["chunking"]["by"] for name in ("guides", "both")}
+    assert by == {"guides": "markdown", "both": "text"}
+
+
 def test_instructions_are_registered_listed_shown_and_retired(run: Run, embedded: Path) -> None:
     run("collections", "create", "faq", "--json")
     made = as_json(run("instructions", "register", "faq", "complaint", "Find the answer", "--json")[1])

@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 from rich.progress import DownloadColumn
 
-from gristmill import Client
+from gristmill import ChunkBy, Chunking, Client
 from gristmill.cli.collections.indexing import loaded_in_bulk, told, watch_index
 from gristmill.cli.jobs import watch_job
 from gristmill.cli.layout import counted, fields
 from gristmill.cli.output import JsonFlag, aside, notes, print_json, progress_bar, said, say
 from gristmill.cli.reports import as_record, print_report
-from gristmill.readers import Format, read
+from gristmill.readers import Format, Reading, read
 from gristmill.startup import open_client
 from gristmill_schemas.errors import CollectionNotFound
 
@@ -80,7 +80,7 @@ def ingest(
             on_bytes=lambda done: bar.update(line, completed=done),
         )
         bar.update(line, total=documents.total_bytes())
-        _ensure(client, collection, model)
+        _ensure(client, collection, model, documents)
         with loaded_in_bulk(client, collection) if bulk else nullcontext():
             job = client.enqueue(
                 collection,
@@ -104,9 +104,11 @@ def ingest(
         raise typer.Exit(1)
 
 
-def _ensure(client: Client, collection: str, model: str | None) -> None:
+def _ensure(client: Client, collection: str, model: str | None, documents: Reading) -> None:
     try:
         client.collections.get(collection)
     except CollectionNotFound:
-        say(f"[dim]creating collection {said(collection)}, once a worker says what model it serves …[/]", notes)
-        client.create_collection(collection, model)
+        by = ChunkBy.MARKDOWN if documents.is_markdown() else ChunkBy.TEXT
+        how = ", whose long texts are cut at headings and blocks" if by is ChunkBy.MARKDOWN else ""
+        say(f"[dim]creating collection {said(collection)}{how}, once a worker says what model it serves …[/]", notes)
+        client.create_collection(collection, model, chunking=Chunking(by=by))

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from gristmill.arguments import flag, one_or_many, refuse
 from gristmill.store.collections import Collections
 from gristmill.store.instructions import find_same
-from gristmill_schemas import Chunking, CollectionSpec, Distance, Instruction
+from gristmill_schemas import ChunkContext, Chunking, CollectionSpec, Distance, Instruction
 from gristmill_schemas.errors import CollectionConflict, InvalidInput
 from gristmill_schemas.validation import explain
 
@@ -48,6 +48,13 @@ def _policy(chunking: object) -> Chunking | None:
         raise InvalidInput(f"chunking: {explain(error)}", field="chunking") from error
 
 
+def _completed(policy: Chunking, there: Chunking) -> Chunking:
+    """What was given of a policy, and the rest as it is there."""
+    given = policy.model_dump(include=policy.model_fields_set)
+    completed = _policy({**there.model_dump(), **given})
+    return policy if completed is None else completed
+
+
 def _registered(instructions: Any) -> tuple[Instruction, ...]:
     expected = "an Instruction(name=…, text=…) or an iterable of them"
     found: list[Instruction] = []
@@ -73,6 +80,8 @@ def settle(
     Raises:
         CollectionConflict: it differs from what is asked for, and must not or cannot be changed.
     """
+    if isinstance(policy := asked.get("chunking"), Chunking):
+        asked = {**asked, "chunking": _completed(policy, there.chunking)}
     missing = _missing(there, asked.get("instructions", ()))
     differing = {field: value for field, value in asked.items() if value != getattr(there, field)}
     differing = {**differing, "instructions": missing} if missing else _without(differing, "instructions")
@@ -121,9 +130,17 @@ def _called(instruction: Instruction) -> str:
     return instruction.label if _names_its_version(instruction) else instruction.name
 
 
+def _policy_shown(policy: Chunking) -> str:
+    told = f"{policy.long_texts} of {policy.size} tokens with {policy.overlap} of overlap, by {policy.by}"
+    if policy.context is ChunkContext.NONE:
+        return told
+    key = f" from {policy.title_key}" if policy.context is ChunkContext.TITLE else ""
+    return f"{told}, under their {policy.context}{key}"
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, Chunking):
-        return f"{value.long_texts} of {value.size} tokens with {value.overlap} of overlap"
+        return _policy_shown(value)
     if isinstance(value, tuple):
         return "[" + ", ".join(f"{_called(item)}: {item.text[:60]!r}" for item in value) + "]"
     return repr(str(value))

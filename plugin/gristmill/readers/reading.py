@@ -23,8 +23,14 @@ from gristmill_schemas.errors import InvalidInput
 class Reading(Iterator[Item]):
     """Documents of files and, in their place, rejections with file, line and reason. It streams."""
 
-    def __init__(self, items: Iterator[Item], notes: Notes, total: Callable[[], int | None]) -> None:
-        self._items, self._notes, self._total = items, notes, total
+    def __init__(
+        self,
+        items: Iterator[Item],
+        notes: Notes,
+        total: Callable[[], int | None],
+        formats: Callable[[], set[Format | None]],
+    ) -> None:
+        self._items, self._notes, self._total, self._formats = items, notes, total, formats
 
     def __iter__(self) -> Reading:
         return self
@@ -45,6 +51,10 @@ class Reading(Iterator[Item]):
     def total_bytes(self) -> int | None:
         """Bytes that `on_bytes` will have been told at the end; None where a pipe is read. It looks at every file."""
         return self._total()
+
+    def is_markdown(self) -> bool:
+        """Whether all texts will be Markdown, as those of office documents are. It looks at every file's name."""
+        return bool(found := self._formats()) and found <= {Format.MARKDOWN, Format.DOCS}
 
 
 def read(
@@ -100,9 +110,8 @@ def read(
         _check(place, chosen, search)
     options = Options(id_field, text_field, paragraphs, sections, types_given(types))
     notes = Notes()
-    return Reading(
-        _read_all(found, chosen, search, options, Meter(on_bytes), notes, named), notes, lambda: _total(found, search)
-    )
+    items = _read_all(found, chosen, search, options, Meter(on_bytes), notes, named)
+    return Reading(items, notes, lambda: _total(found, search), lambda: _formats(found, chosen, search))
 
 
 def total_bytes(
@@ -136,6 +145,11 @@ def _total(found: list[Place], search: Search) -> int | None:
             return None
         total += size
     return total
+
+
+def _formats(found: list[Place], format: Format | None, search: Search) -> set[Format | None]:
+    files = (path for path in _found(found, search, Notes()) if not isinstance(path, Unreadable))
+    return {format or _default_format(path) for path in files}
 
 
 def _check(place: Place, format: Format | None, search: Search) -> None:

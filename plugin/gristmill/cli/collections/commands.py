@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from gristmill import CollectionSpec, IndexState, IndexStatus, Instruction, InvalidInput, LongTexts
+from gristmill import (
+    ChunkBy,
+    ChunkContext,
+    CollectionSpec,
+    IndexState,
+    IndexStatus,
+    Instruction,
+    InvalidInput,
+    LongTexts,
+)
 from gristmill.cli.collections.payload import TYPES, parse_indexes
 from gristmill.cli.layout import counted, fields, flat, listing, moment
 from gristmill.cli.output import JsonFlag, aside, confirm, console, print_json, said, say
@@ -30,6 +39,13 @@ def create(
     long_texts: Annotated[LongTexts | None, typer.Option(help="What happens to long texts; default `chunk`.")] = None,
     chunk_size: Annotated[int | None, typer.Option(help="Tokens per chunk; default 512.")] = None,
     chunk_overlap: Annotated[int | None, typer.Option(help="Tokens that neighbours share; default 64.")] = None,
+    chunk_by: Annotated[ChunkBy | None, typer.Option(help="Where long texts are cut; default `text`.")] = None,
+    chunk_context: Annotated[
+        ChunkContext | None, typer.Option(help="What the model reads above each chunk; default `none`.")
+    ] = None,
+    title_key: Annotated[
+        str | None, typer.Option(help="Field of the metadata that holds the title; default `title`.")
+    ] = None,
     instruction: Annotated[
         list[str] | None, typer.Option(help="Register an instruction: name=sentence. Repeat for more.")
     ] = None,
@@ -64,7 +80,14 @@ def create(
     as_json: JsonFlag = False,
 ) -> None:
     """Create a collection. One that exists must be as asked for; what is not given is not compared."""
-    policy = {"long_texts": long_texts, "size": chunk_size, "overlap": chunk_overlap}
+    policy = {
+        "long_texts": long_texts,
+        "size": chunk_size,
+        "overlap": chunk_overlap,
+        "by": chunk_by,
+        "context": chunk_context,
+        "title_key": title_key,
+    }
     graph = {"m": hnsw_m, "ef_construct": hnsw_ef_construct}
     given = {name: value for name, value in policy.items() if value is not None}
     with open_client(aside) as client:
