@@ -108,7 +108,7 @@ def _ensure(client: Client, collection: str, model: str | None, documents: Readi
     try:
         client.collections.get(collection)
     except CollectionNotFound:
-        by = ChunkBy.MARKDOWN if documents.is_markdown() else ChunkBy.TEXT
-        how = ", whose long texts are cut at headings and blocks" if by is ChunkBy.MARKDOWN else ""
+        chunking = Chunking(by=ChunkBy.MARKDOWN) if documents.is_markdown() else None
+        how = ", whose long texts are cut at headings and blocks" if chunking else ""
         say(f"[dim]creating collection {said(collection)}{how}, once a worker says what model it serves …[/]", notes)
-        client.create_collection(collection, model, chunking=Chunking(by=by))
+        client.create_collection(collection, model, chunking=chunking)
