@@ -6,7 +6,7 @@ What it does, measured on one core of an AVX512-BF16 machine against the plain m
 - activations (GELU, SiLU, times the up projection) and residual sums happen while the product is still in registers, where
   the processor gains by it;
 - query, key and value are one product of a taller weight;
-- RMSNorm makes two passes less over the row.
+- RMSNorm makes two passes less over the row, and a decoder's layer several (see `cpu_decoder`).
 
 Swapping costs milliseconds per layer. It is undone if the parity gate finds a difference, and it needs oneDNN operators
 that torch's own compiler uses. Whether this torch has them and this processor runs them is found out by trying: oneDNN
@@ -15,14 +15,22 @@ packs bfloat16 weights only where the processor has AVX512 or AVX-NE-CONVERT. Wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
 import torch
 from torch import nn
 
-from gristmill_worker.encoder.local.cpu_products import Product, product
+from gristmill_worker.encoder.local.cpu_decoder import (
+    DecoderLayer,
+    GatedMlp,
+    RmsNorm,
+    is_decoder_layer,
+    is_gated_mlp,
+    is_rms_norm,
+)
+from gristmill_worker.encoder.local.cpu_products import Joint, Product, product
 
 #: Names of the projections of an attention, in the order in which it asks for them.
 _PROJECTIONS: Final = (("query", "key", "value"), ("q_proj", "k_proj", "v_proj"))
@@ -49,20 +57,6 @@ def _works(dtype: torch.dtype) -> bool:
     return True
 
 
-class GatedMlp(nn.Module):
-    """down(silu(gate(x)) * up(x)): Qwen, Llama, Mistral."""
-
-    def __init__(self, mlp: Any) -> None:
-        super().__init__()
-        self.gate_proj, self.up_proj = product(mlp.gate_proj, "swish"), product(mlp.up_proj, "mul")
-        self.down_proj = product(mlp.down_proj)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(…, H) to (…, H)."""
-        gate = self.gate_proj.activated(x, "swish")
-        return self.down_proj(self.up_proj.combined(x, gate, "mul"))  # type: ignore[no-any-return]  # nn.Module's call
-
-
 class GeluLinear(nn.Module):
     """gelu(dense(x)): the first half of a BERT-class feed-forward block."""
 
@@ -75,41 +69,34 @@ class GeluLinear(nn.Module):
         return self.dense.activated(hidden_states, "gelu")
 
 
-class Joint:
-    """Several products of one and the same row, computed as one: a taller weight is multiplied more efficiently."""
+class JointParts:
+    """A joint product whose parts are asked for one by one, by modules of their own."""
 
-    def __init__(self, linears: Sequence[nn.Linear]) -> None:
-        weights = [each.weight.detach() for each in linears]
-        biases = [each.bias.detach() for each in linears if each.bias is not None]
-        tall = nn.Linear(linears[0].in_features, sum(map(len, weights)), bool(biases), device="meta")
-        tall.weight = nn.Parameter(torch.cat(weights), requires_grad=False)
-        if biases:
-            tall.bias = nn.Parameter(torch.cat(biases), requires_grad=False)
-        self._product = product(tall)
-        self._sizes = [each.out_features for each in linears]
+    def __init__(self, joint: Joint) -> None:
+        self._joint = joint
         self._row: torch.Tensor | None = None
-        self._parts: list[torch.Tensor] = []
+        self._parts: tuple[torch.Tensor, ...] = ()
 
     def part(self, index: int, x: torch.Tensor) -> torch.Tensor:
         """One of the products; the first that is asked for computes all, the last lets them go."""
         if self._row is not x:
-            self._row, self._parts = x, list(self._product(x).split(self._sizes, -1))
+            self._row, self._parts = x, self._joint(x)
         out = self._parts[index]
-        if index == len(self._sizes) - 1:
-            self._row, self._parts = None, []
+        if index == len(self._parts) - 1:
+            self._row, self._parts = None, ()
         return out
 
 
 class JointPart(nn.Module):
     """One of several products that are computed as one."""
 
-    def __init__(self, joint: Joint, index: int) -> None:
+    def __init__(self, parts: JointParts, index: int) -> None:
         super().__init__()
-        self._joint, self._index = joint, index
+        self._parts, self._index = parts, index
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x W' + b, a view into the joint product."""
-        return self._joint.part(self._index, x)
+        return self._parts.part(self._index, x)
 
 
 class ResidualNorm(nn.Module):
@@ -126,34 +113,24 @@ class ResidualNorm(nn.Module):
         return out
 
 
-class RmsNorm(nn.Module):
-    """x / rms(x) * weight, the root mean square in float32, as Qwen3, Llama and Mistral have it."""
-
-    def __init__(self, norm: Any) -> None:
-        super().__init__()
-        self._weight = norm.weight.detach()
-        self._eps = float(norm.variance_epsilon)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(…, H) to (…, H), in the dtype of x."""
-        wide = x.float()
-        scale = torch.linalg.vector_norm(wide, dim=-1, keepdim=True)
-        scale.square_().div_(x.shape[-1]).add_(self._eps).rsqrt_()
-        scaled = wide.mul_(scale) if wide is not x else wide * scale
-        return scaled.to(x.dtype).mul_(self._weight)
+#: The twins that know by themselves what they stand for.
+_TWINS: Final[dict[Callable[[nn.Module], bool], Callable[[nn.Module], nn.Module]]] = {
+    is_decoder_layer: DecoderLayer,
+    is_gated_mlp: GatedMlp,
+    is_rms_norm: RmsNorm,
+}
 
 
 def _replacement(module: nn.Module) -> nn.Module | None:
     """The fused twin of a module, told by what it is made of; None where there is none."""
     parts = {name: type(child).__name__ for name, child in module.named_children()}
-    if parts.keys() == {"gate_proj", "up_proj", "down_proj", "act_fn"} and parts["act_fn"].startswith("SiLU"):
-        return GatedMlp(module)
+    for fits, twin in _TWINS.items():
+        if fits(module):
+            return twin(module)
     if parts == {"dense": "Linear", "intermediate_act_fn": "GELUActivation"}:
         return GeluLinear(module)
     if parts == {"dense": "Linear", "LayerNorm": "LayerNorm", "dropout": "Dropout"}:
         return ResidualNorm(module)
-    if type(module).__name__ in ("Qwen3RMSNorm", "Qwen2RMSNorm", "LlamaRMSNorm", "MistralRMSNorm"):
-        return RmsNorm(module)
     return product(module) if type(module) is nn.Linear else None
 
 
@@ -163,7 +140,7 @@ def _joined(parent: nn.Module) -> dict[str, nn.Module]:
         linears = [child for name, child in parent.named_children() if name in names and type(child) is nn.Linear]
         kinds = {(each.bias is None, each.in_features, each.weight.dtype) for each in linears}
         if len(linears) == len(names) and len(kinds) == 1 and linears[0].weight.dtype is torch.float32:
-            joint = Joint([getattr(parent, name) for name in names])
+            joint = JointParts(Joint([getattr(parent, name) for name in names]))
             return {name: JointPart(joint, index) for index, name in enumerate(names)}
     return {}
 

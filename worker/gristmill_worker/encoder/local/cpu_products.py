@@ -14,6 +14,7 @@ ways are timed where a model is loaded, once per shape, some milliseconds each; 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -25,7 +26,7 @@ from torch import nn
 _OPS: Final = torch.ops.mkldnn
 #: Tokens in a timed product, timings of each way, and how much faster than oneDNN's own another has to be.
 _ROWS: Final = 512
-_TIMINGS: Final = 4
+_TIMINGS: Final = 6
 _WORTH_IT: Final = 0.97
 
 
@@ -83,6 +84,17 @@ class BlasProduct(ThenProduct):
         out = rows @ self._weight if self._bias is None else torch.addmm(self._bias, rows, self._weight)
         return out.view(*x.shape[:-1], out.shape[-1])
 
+    def combined(self, x: torch.Tensor, other: torch.Tensor, operation: str) -> torch.Tensor:
+        """See `Product.combined`. A sum is what BLAS starts from instead of zeros."""
+        if operation != "add":
+            return super().combined(x, other, operation)
+        rows, start = x.reshape(-1, x.shape[-1]), other.reshape(-1, other.shape[-1])
+        if self._bias is None:
+            out = torch.addmm(start, rows, self._weight)
+        else:
+            out = (start + self._bias).addmm_(rows, self._weight)
+        return out.view(other.shape)
+
 
 _WAYS: Final = (Product, ThenProduct, BlasProduct)
 
@@ -103,22 +115,43 @@ def product(linear: nn.Linear, then: str = "none") -> Product:
 @lru_cache
 def _fastest(inputs: int, outputs: int, bias: bool, then: str) -> type[Product]:
     linear = nn.Linear(inputs, outputs, bias)
-    ways = [way(linear) for way in _WAYS]
+    # What follows a product in a pass of its own makes a difference only where something follows.
+    kinds = [way for way in _WAYS if then != "none" or way is not ThenProduct]
+    ways = [kind(linear) for kind in kinds]
     x, other = torch.randn(_ROWS, inputs), torch.randn(_ROWS, outputs)
     best = [float("inf")] * len(ways)
     with torch.inference_mode():
         for _ in range(_TIMINGS):  # in turn, so that a busy moment meets them all; the first warms up
             best = [min(known, _seconds(way, x, other, then)) for known, way in zip(best, ways, strict=True)]
     winner = min(range(len(ways)), key=best.__getitem__)
-    return _WAYS[winner] if best[winner] < _WORTH_IT * best[0] else _WAYS[0]
+    return kinds[winner] if best[winner] < _WORTH_IT * best[0] else kinds[0]
 
 
 def _seconds(way: Product, x: torch.Tensor, other: torch.Tensor, then: str) -> float:
-    started = time.perf_counter()
+    """Of this thread's own time: no neighbour can lengthen it, and waiting for other threads spins, so it counts."""
+    started = time.thread_time()
     if then in ("gelu", "swish"):
         way.activated(x, then)
     elif then in ("add", "mul"):
         way.combined(x, other, then)
     else:
         way(x)
-    return time.perf_counter() - started
+    return time.thread_time() - started
+
+
+class Joint:
+    """Several products of one and the same row, computed as one: a taller weight is multiplied more efficiently."""
+
+    def __init__(self, linears: Sequence[nn.Linear]) -> None:
+        weights = [each.weight.detach() for each in linears]
+        biases = [each.bias.detach() for each in linears if each.bias is not None]
+        tall = nn.Linear(linears[0].in_features, sum(map(len, weights)), bool(biases), device="meta")
+        tall.weight = nn.Parameter(torch.cat(weights), requires_grad=False)
+        if biases:
+            tall.bias = nn.Parameter(torch.cat(biases), requires_grad=False)
+        self._product = product(tall)
+        self._sizes = [each.out_features for each in linears]
+
+    def __call__(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Each x W' + b, a view into the joint product."""
+        return self._product(x).split(self._sizes, -1)  # type: ignore[no-any-return]  # torch's stub

@@ -1,0 +1,110 @@
+"""A decoder's layer on a CPU: fewer passes over its rows, and what transformers' own layer gives."""
+
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+from gristmill_worker.encoder.local.cpu_decoder import DecoderLayer, RmsNorm, is_decoder_layer, rotated
+from gristmill_worker.encoder.local.cpu_fusing import fuse
+
+FAMILIES = ("Qwen3", "Qwen2", "Llama", "Mistral")
+SMALL: dict[str, Any] = {
+    "vocab_size": 32, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 64,
+}  # fmt: skip
+
+
+def decoder(family: str, **more: Any) -> Any:
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(**SMALL, **more)
+    model = getattr(transformers, f"{family}Model")(config).eval()
+    for name, weight in model.named_parameters():
+        if "norm" in name:
+            nn.init.uniform_(weight, 0.5, 1.5)
+    return model
+
+
+def states(model: Any) -> torch.Tensor:
+    ids = torch.arange(26).view(2, 13)
+    mask = torch.ones_like(ids)
+    mask[0, 9:] = 0
+    with torch.inference_mode():
+        out: torch.Tensor = model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    return out * mask.unsqueeze(-1)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_decoder_gives_the_same_states_with_its_layers_swapped_and_after_they_are_put_back(
+    family: str, attention: str
+) -> None:
+    model = decoder(family)
+    model.set_attn_implementation(attention)
+    expected = states(model)
+    undo = fuse(model)
+    assert {type(layer) for layer in model.layers} == {DecoderLayer}
+    torch.testing.assert_close(states(model), expected, rtol=1e-5, atol=1e-5)
+    undo()
+    torch.testing.assert_close(states(model), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("family", "window"),
+    [
+        ("Mistral", {"sliding_window": 4}),
+        ("Qwen3", {"sliding_window": 4, "use_sliding_window": True, "max_window_layers": 1}),
+    ],
+)
+def test_a_layers_window_is_kept(family: str, window: dict[str, Any]) -> None:
+    """Whoever attends is told the window: the packed pass has no mask that would say it."""
+    seen: list[int | None] = []
+    kind: Any = transformers.AttentionInterface
+
+    def attend(module: Any, query: Any, key: Any, value: Any, mask: Any, **how: Any) -> Any:
+        seen.append(how["sliding_window"])
+        return query.transpose(1, 2), None
+
+    kind.register("noted", attend)
+    model = decoder(family, **window)
+    model.set_attn_implementation("noted")
+    plain = states(model)
+    told, seen[:] = list(seen), []
+    fuse(model)
+    torch.testing.assert_close(states(model), plain, rtol=1e-5, atol=1e-5)
+    assert seen == told
+    assert 4 in seen
+
+
+@pytest.mark.parametrize("normed", [True, False])
+def test_queries_are_rotated_as_by_transformers(normed: bool) -> None:
+    from transformers.models.qwen3 import modeling_qwen3
+
+    torch.manual_seed(0)
+    x, cos, sin = torch.randn(2, 5, 3, 8), torch.randn(2, 5, 8), torch.randn(2, 5, 8)
+    norm: Any = modeling_qwen3.Qwen3RMSNorm(8)
+    nn.init.uniform_(norm.weight)
+    with torch.inference_mode():
+        before = x.clone()
+        first = (norm(x) if normed else x).transpose(1, 2)
+        expected, _ = modeling_qwen3.apply_rotary_pos_emb(first, first, cos, sin)
+        got = rotated(x, cos, sin, RmsNorm(norm) if normed else None)
+        torch.testing.assert_close(got.transpose(1, 2), expected)
+        torch.testing.assert_close(x, before, rtol=0, atol=0)
+
+
+def test_swapped_layers_hold_no_weight_twice() -> None:
+    layer = decoder("Qwen3").layers[0]
+    assert is_decoder_layer(layer)
+    assert list(DecoderLayer(layer).parameters()) == []
+
+
+def test_other_number_formats_and_other_layers_of_that_name_are_left_alone() -> None:
+    class Qwen3DecoderLayer(nn.Module):
+        """Somebody else's."""
+
+    assert not is_decoder_layer(Qwen3DecoderLayer())
+    assert not is_decoder_layer(decoder("Qwen3").to(torch.bfloat16).layers[0])
+    assert not is_decoder_layer(decoder("Qwen3", hidden_act="gelu").layers[0])
