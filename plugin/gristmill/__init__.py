@@ -11,6 +11,7 @@ if typing.TYPE_CHECKING:
     from gristmill.ingest.jobs import Job, TenantJob
     from gristmill.search.filters import Conditions, Operators, Where
     from gristmill.search.instructions.presets import Preset
+    from gristmill.search.refining.boosts import Boost, Recency
     from gristmill.search.remembered_vectors import QueryCacheInfo
     from gristmill.settings import ClientSettings
     from gristmill_schemas import (
@@ -29,11 +30,14 @@ if typing.TYPE_CHECKING:
         Document,
         DocumentPage,
         EncoderInfo,
+        Explanation,
         Facet,
         FieldIndex,
         Finding,
+        FoundChunk,
         Fusion,
         Gap,
+        Hits,
         IndexState,
         IndexStatus,
         Instruction,
@@ -81,6 +85,7 @@ __all__ = [
     "AsyncClient",
     "AsyncTenantClient",
     "AuditReport",
+    "Boost",
     "BrokerRefused",
     "BrokerUnavailable",
     "BulkHolder",
@@ -105,12 +110,15 @@ __all__ = [
     "DocumentsFailed",
     "EncoderInfo",
     "EncodingFailed",
+    "Explanation",
     "Facet",
     "FieldIndex",
     "Finding",
+    "FoundChunk",
     "Fusion",
     "Gap",
     "GristmillError",
+    "Hits",
     "IndexState",
     "IndexStatus",
     "Instruction",
@@ -129,6 +137,7 @@ __all__ = [
     "QueueFull",
     "Receipt",
     "ReceiptState",
+    "Recency",
     "RefusedMessage",
     "Rejection",
     "SearchHit",
@@ -156,6 +165,7 @@ _HOMES = (
     "gristmill.ingest.jobs",
     "gristmill.search.filters",
     "gristmill.search.instructions.presets",
+    "gristmill.search.refining.boosts",
     "gristmill.search.remembered_vectors",
     "gristmill.client",
     "gristmill.async_client",

@@ -54,7 +54,7 @@ from gristmill.search.browsing import Browser
 from gristmill.search.embedding import Embedder, Kind
 from gristmill.search.filters import Where, compile_filter
 from gristmill.search.instructions import Cautions, InstructionGroup
-from gristmill.search.options import DEFAULTS, HitOptions, RecommendOptions, SearchOptions
+from gristmill.search.options import DEFAULTS, RecommendOptions, SearchOptions, SimilarOptions
 from gristmill.search.remembered_vectors import QueryCacheInfo
 from gristmill.search.searcher import Searcher
 from gristmill.search.unindexed import Unindexed
@@ -78,11 +78,11 @@ from gristmill_schemas import (
     Document,
     DocumentPage,
     Facet,
+    Hits,
     IndexStatus,
     Instruction,
     Receipt,
     Rejection,
-    SearchHit,
     StoredDocument,
     Strategy,
     VectorSpace,
@@ -708,7 +708,7 @@ class Client:
         return self._browser.facets(collection, field, where, tenant, limit)
 
     @takes(SearchOptions, DEFAULTS)
-    def search(self, collection: str, query: str, **options: Unpack[SearchOptions]) -> list[SearchHit]:
+    def search(self, collection: str, query: str, **options: Unpack[SearchOptions]) -> Hits:
         """Search a collection.
 
         Args:
@@ -725,14 +725,27 @@ class Client:
             tenant: only this tenant's documents.
             limit: most hits.
             offset: hits to pass over first.
-            score_threshold: hits below it are left out. Not in a hybrid search, whose scores are made of ranks.
+            score_threshold: hits that are worse are left out: with lower scores, and by the distance `euclid` with higher
+                ones. Not in a hybrid search, whose scores are made of ranks.
             group_by_document: at most one hit per document, its best chunk.
+            chunks_per_document: with `group_by_document`, so many of each document's best chunks (`hit.best_chunks`).
+            context_chunks: so many neighbouring chunks on either side come with each hit, joined (`hit.passage`).
+            fields: metadata that come with hits, `["title", "author.name"]`; None brings all, an empty list none.
+            text: whether texts come with hits.
+            boost: what else counts for the rank: `Recency(field="published", half_life=timedelta(days=30), weight=0.2)`,
+                `Boost(field="views", weight=0.1, log=True)`, `Boost(where={"lang": "zh"}, how="multiply")`, mappings with
+                their fields, or several; docs/search.md says more.
+            diversity: from 0 to 1, hits that are less like one another, by MMR; only with mode `dense`.
+            exact: look at everything instead of by the graph: slow, and right to the last hit.
+            ef: how many nodes of the graph are looked at; more is slower and more precise. None is the collection's own.
+            explain: say what was applied and what it took (`hits.explanation`).
             mode: what decides the rank: `dense`, the vector; `keyword`, the words, by BM25, for codes, names and numbers
                 (it needs no model, and an instruction has nothing to do with it); `hybrid`, both lists, fused.
             fusion: of a hybrid search: by ranks (`rrf`, the default), of which vectors' count twice, or by scores
                 (`dbsf`).
-            candidates: of a hybrid search: best points of each list that are fused; by default four times
-                `limit + offset`, and no fewer than 50.
+            candidates: best points of each list that are fused, of a hybrid search; or of which `boost` or `diversity`
+                choose. By default 200, for `limit + offset` above 50 800, above 200 3,200 and so on: pages join up where all are
+                made of the same.
 
         Returns:
             Hits, best first; an empty list where nothing matches. Where a filter found nothing, the log says once why: a key
@@ -745,9 +758,7 @@ class Client:
         return self._searcher.search(collection, query, **options)
 
     @takes(SearchOptions, DEFAULTS)
-    def search_many(
-        self, collection: str, queries: Iterable[str], **options: Unpack[SearchOptions]
-    ) -> list[list[SearchHit]]:
+    def search_many(self, collection: str, queries: Iterable[str], **options: Unpack[SearchOptions]) -> list[Hits]:
         """Search a collection for several queries at once: one trip to the model and one to Qdrant per 256 of them.
 
         Args:
@@ -765,15 +776,14 @@ class Client:
         """
         return self._searcher.search_many(collection, queries, **options)
 
-    @takes(HitOptions, DEFAULTS)
-    def similar(self, collection: str, document_id: str, **options: Unpack[HitOptions]) -> list[SearchHit]:
+    @takes(SimilarOptions, DEFAULTS)
+    def similar(self, collection: str, document_id: str, **options: Unpack[SimilarOptions]) -> Hits:
         """Documents like a stored one, which itself is left out. No model is asked.
 
         Args:
             collection: its name.
             document_id: what they shall be like: of a document in several chunks the mean of their vectors.
-            options: as in `search`: `where`, `tenant`, which is also the tenant whose document it is, `limit`, `offset`,
-                `score_threshold`, `group_by_document`.
+            options: as in `search`, but for what is about its query; `tenant` is also the tenant whose document it is.
 
         Returns:
             Hits, most alike first.
@@ -793,7 +803,7 @@ class Client:
         *,
         strategy: Strategy | str = Strategy.AVERAGE_VECTOR,
         **options: Unpack[RecommendOptions],
-    ) -> list[SearchHit]:
+    ) -> Hits:
         """Documents like some examples and unlike others, all of which are left out.
 
         Args:
@@ -803,8 +813,8 @@ class Client:
             negative: what they shall not be like, given likewise.
             strategy: how examples are weighed: `average_vector` makes one vector of all, as quick as a search; `best_score`
                 ranks by the example that is nearest, `sum_scores` by all of them, and both do with negative ones alone.
-            options: as in `search`: `where`, `tenant`, which is also the tenant whose documents the examples are, `limit`,
-                `offset`, `score_threshold`, `group_by_document`; `instruction` is for texts among the examples.
+            options: as in `search`, but for modes and diversity; `tenant` is also the tenant whose documents the examples
+                are, `instruction` is for texts among them.
 
         Returns:
             Hits, best first.

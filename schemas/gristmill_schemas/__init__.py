@@ -35,7 +35,18 @@ if typing.TYPE_CHECKING:
     from gristmill_schemas.parcel import Intent, Parcel
     from gristmill_schemas.point import PointSystem, point_id
     from gristmill_schemas.query import QueryRequest
-    from gristmill_schemas.search import DocumentPage, Facet, Fusion, SearchHit, SearchMode, StoredDocument, Strategy
+    from gristmill_schemas.search import (
+        DocumentPage,
+        Explanation,
+        Facet,
+        FoundChunk,
+        Fusion,
+        Hits,
+        SearchHit,
+        SearchMode,
+        StoredDocument,
+        Strategy,
+    )
     from gristmill_schemas.space import Distance, EncoderInfo, Pooling, Templates, VectorSpace
 
 __all__ = [
@@ -54,11 +65,14 @@ __all__ = [
     "Document",
     "DocumentPage",
     "EncoderInfo",
+    "Explanation",
     "Facet",
     "FieldIndex",
     "Finding",
+    "FoundChunk",
     "Fusion",
     "Gap",
+    "Hits",
     "IndexState",
     "IndexStatus",
     "Instruction",

@@ -13,7 +13,7 @@ from gristmill_schemas.job import DeadLetter, DeadSummary, JobReport, Receipt, R
 from gristmill_schemas.parcel import Parcel
 from gristmill_schemas.point import PointSystem
 from gristmill_schemas.query import QueryRequest
-from gristmill_schemas.search import DocumentPage, Facet, SearchHit, StoredDocument
+from gristmill_schemas.search import DocumentPage, Explanation, Facet, SearchHit, StoredDocument
 from gristmill_schemas.space import EncoderInfo, VectorSpace
 from gristmill_schemas.validation import Record
 
@@ -26,6 +26,7 @@ EXPORTED: tuple[type[Record], ...] = (
     Document,
     DocumentPage,
     EncoderInfo,
+    Explanation,
     Facet,
     Instruction,
     JobReport,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
+from pydantic import Field
+
 from gristmill_schemas.validation import Record
 
 
@@ -31,6 +33,20 @@ class Strategy(StrEnum):
     SUM_SCORES = "sum_scores"  #: by all of them: similarities to the wanted less those to the unwanted
 
 
+class FoundChunk(Record):
+    """One of the best chunks of a document that was found."""
+
+    #: Its number in the document.
+    chunk: int
+    score: float
+    #: Empty where texts were left out.
+    text: str
+    span: tuple[int, int]
+    #: See `SearchHit.passage`.
+    passage: str | None = None
+    passage_span: tuple[int, int] | None = None
+
+
 class SearchHit(Record):
     """One hit: a document, or one chunk of it."""
 
@@ -41,19 +57,29 @@ class SearchHit(Record):
     #: What decided its rank.
     mode: SearchMode = SearchMode.DENSE
     #: What the score is: similarity by the collection's distance (cosine, dot; euclid is a distance: smaller is nearer),
-    #: bm25, what ranks were fused by (rrf, dbsf), or how examples were weighed (best_score, sum_scores).
+    #: bm25, what ranks were fused by (rrf, dbsf), how examples were weighed (best_score, sum_scores), or boosted: any of
+    #: these with its boosts.
     score_kind: str = "cosine"
+    #: Empty where texts were left out (`text=False`).
     text: str
+    #: Those that were asked for (`fields=`), or all.
     metadata: dict[str, Any]
     tenant: str | None = None
     version: int
     #: Number of this chunk and of all chunks of the document; `0` of `1` where it was not cut.
     chunk: int = 0
     chunks: int = 1
-    #: Characters of the document's text that this chunk covers: [start, end).
+    #: Characters of the document's text that this chunk covers: [start, end). (0, 0) where it was not cut
+    #: and texts were left out.
     span: tuple[int, int]
     #: What stood above the chunk where the model read it: its document's title, or the headings it stands under.
     context: str = ""
+    #: With `chunks_per_document=`: the best chunks of this document, best first, this one among them.
+    best_chunks: tuple[FoundChunk, ...] = ()
+    #: With `context_chunks=`: this chunk and its neighbours, joined as they stand in the document; which characters
+    #: these are.
+    passage: str | None = None
+    passage_span: tuple[int, int] | None = None
     #: The instruction the query was encoded with: its text, or `name@version` of a registered one or a preset. A search
     #: for words encodes nothing.
     instruction: str | None = None
@@ -63,6 +89,36 @@ class SearchHit(Record):
     template: str | None = None
     #: Qdrant's point id.
     point_id: str
+
+
+class Explanation(Record):
+    """What was applied to a search, and what it took."""
+
+    collection: str
+    mode: SearchMode
+    score_kind: str
+    #: As hits say them; None where nothing was encoded.
+    instruction: str | None = None
+    instruction_text: str | None = None
+    template: str | None = None
+    lens: str | None = None
+    #: `where`, tenant and examples as they were sent to Qdrant, in its REST format.
+    filter: dict[str, Any] | None = None
+    #: The query as it was sent, with its prefetches; long vectors by their lengths.
+    query: dict[str, Any] = Field(default_factory=dict)
+    #: Best points of each list, of which fusion, boosts or diversity choose; None where nothing does.
+    candidates: int | None = None
+    #: Milliseconds by stage: `encode`, `qdrant` (asking it, the way there included), `context`, `total`.
+    took_ms: dict[str, float] = Field(default_factory=dict)
+    #: What Qdrant says it took itself, milliseconds; None in local mode and where documents are grouped.
+    server_ms: float | None = None
+
+
+class Hits(list[SearchHit]):
+    """Hits, best first: a list, which knows with `explain=True` how it came about."""
+
+    #: None where nobody asked.
+    explanation: Explanation | None = None
 
 
 class StoredDocument(Record):

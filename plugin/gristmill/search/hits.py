@@ -8,7 +8,7 @@ from typing import Any
 from qdrant_client import models
 
 from gristmill.store.points import Foreign, read_content, read_point, span_of
-from gristmill_schemas import CollectionSpec, PointSystem, SearchHit
+from gristmill_schemas import CollectionSpec, FoundChunk, PointSystem, SearchHit
 from gristmill_schemas.errors import SpaceMismatch
 
 Points = Sequence[models.ScoredPoint]
@@ -23,7 +23,9 @@ def first_foreign(points: Iterable[models.ScoredPoint]) -> Foreign | None:
     return next((read for point in points if isinstance(read := read_point(point), Foreign)), None)
 
 
-def read_hits(spec: CollectionSpec, points: Points, applied: Mapping[str, Any], certain: bool) -> list[SearchHit]:
+def read_hits(
+    spec: CollectionSpec, points: Points, applied: Mapping[str, Any], certain: bool, *, texts: bool = True
+) -> list[SearchHit]:
     """The points as hits, without those that are not ours.
 
     Args:
@@ -31,13 +33,16 @@ def read_hits(spec: CollectionSpec, points: Points, applied: Mapping[str, Any], 
         points: what Qdrant has found.
         applied: what the hits say of how they were found.
         certain: `spec` has just been asked for, so a point of another space is a stray one.
+        texts: whether texts were asked for.
 
     Raises:
         OutOfDate: a point is not of this collection, or none is.
     """
     read = [(point, system) for point in points if isinstance(system := read_point(point), PointSystem)]
     fitting = [(point, system) for point, system in read if system.space == spec.space.fingerprint]
-    if (read and not fitting) or (not certain and (len(fitting) < len(read) or not _texts_there(spec, read))):
+    if (read and not fitting) or (
+        not certain and (len(fitting) < len(read) or (texts and not _texts_there(spec, read)))
+    ):
         raise OutOfDate(
             f"collection {spec.name!r}: its points are not of its space {spec.space.fingerprint}; `gristmill audit` "
             "shows which are",
@@ -69,11 +74,18 @@ def _hit(spec: CollectionSpec, point: models.ScoredPoint, system: PointSystem, a
     )
 
 
-def one_per_document(hits: list[SearchHit], grouped: bool) -> list[SearchHit]:
-    """The best of each document, where that is asked for: while one is replaced, it has chunks of two contents."""
-    if not grouped:
-        return hits
-    best: dict[tuple[str | None, str], SearchHit] = {}
+def by_document(hits: Iterable[SearchHit], chunks: int) -> list[SearchHit]:
+    """The best of each document, with so many of its best chunks: while it is replaced, it has chunks of two contents."""
+    found: dict[tuple[str | None, str], list[SearchHit]] = {}
     for hit in hits:
-        best.setdefault((hit.tenant, hit.id), hit)
-    return list(best.values())
+        found.setdefault((hit.tenant, hit.id), []).append(hit)
+    if chunks == 1:
+        return [several[0] for several in found.values()]
+    return [
+        several[0].model_copy(update={"best_chunks": tuple(map(_chunk, several[:chunks]))})
+        for several in found.values()
+    ]
+
+
+def _chunk(hit: SearchHit) -> FoundChunk:
+    return FoundChunk(chunk=hit.chunk, score=hit.score, text=hit.text, span=hit.span)

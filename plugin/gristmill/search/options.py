@@ -6,15 +6,19 @@ and in the module of what it does.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, TypedDict, Unpack
 
 from qdrant_client import models
 
-from gristmill.arguments import flag, integer, number, tenant_name
+from gristmill.arguments import flag, integer, number, refuse, tenant_name
 from gristmill.search.filters import Where, compile_filter
 from gristmill.search.ranking import Ranking, asked_ranking
+from gristmill.search.refining.boosts import Boosting
+from gristmill.search.refining.content import Content, asked_content
+from gristmill.search.refining.shape import Shape, asked_shape
 from gristmill_schemas import Fusion, SearchMode
 
 
@@ -27,6 +31,21 @@ class HitOptions(TypedDict, total=False):
     offset: int
     score_threshold: float | None
     group_by_document: bool
+    chunks_per_document: int | None
+    context_chunks: int
+    fields: Iterable[str] | None
+    text: bool
+    boost: Boosting | None
+    candidates: int | None
+    exact: bool
+    ef: int | None
+    explain: bool
+
+
+class SimilarOptions(HitOptions, total=False):
+    """What a search for documents like a stored one can be told besides."""
+
+    diversity: float | None
 
 
 class RecommendOptions(HitOptions, total=False):
@@ -35,16 +54,28 @@ class RecommendOptions(HitOptions, total=False):
     instruction: str | None
 
 
-class SearchOptions(RecommendOptions, total=False):
+class SearchOptions(RecommendOptions, SimilarOptions, total=False):
     """Everything but the collection and what is looked for."""
 
     mode: SearchMode | str
     fusion: Fusion | str | None
-    candidates: int | None
 
 
 #: Of the options that are not None when they are left out.
-DEFAULTS: Final = MappingProxyType({"limit": 10, "offset": 0, "group_by_document": False, "mode": SearchMode.DENSE})
+DEFAULTS: Final = MappingProxyType(
+    {
+        "limit": 10,
+        "offset": 0,
+        "group_by_document": False,
+        "context_chunks": 0,
+        "text": True,
+        "exact": False,
+        "explain": False,
+        "mode": SearchMode.DENSE,
+    }
+)
+#: Most chunks of a document that come with it, and on either side of a hit.
+_MOST_CHUNKS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +91,14 @@ class How:
     offset: int
     score_threshold: float | None
     grouped: bool
+    #: Best chunks of each document, where hits are grouped by it.
+    chunks_per_document: int
+    #: Chunks before and after each hit that come with it.
+    context_chunks: int
+    content: Content
     ranking: Ranking
+    shape: Shape
+    explain: bool
 
 
 def checked(**options: Unpack[SearchOptions]) -> How:
@@ -70,6 +108,10 @@ def checked(**options: Unpack[SearchOptions]) -> How:
     hits, before = integer("limit", asked["limit"], 1), integer("offset", asked["offset"], 0)
     least = None if (told := asked.get("score_threshold")) is None else number("score_threshold", told)
     grouped = flag("group_by_document", asked["group_by_document"])
+    chosen = asked.get("boost") is not None or asked.get("diversity") is not None
+    ranking = asked_ranking(
+        asked["mode"], asked.get("fusion"), asked.get("candidates"), hits + before, least, chosen=chosen
+    )
     return How(
         instruction=asked.get("instruction"),
         where=where,
@@ -79,5 +121,18 @@ def checked(**options: Unpack[SearchOptions]) -> How:
         offset=before,
         score_threshold=least,
         grouped=grouped,
-        ranking=asked_ranking(asked["mode"], asked.get("fusion"), asked.get("candidates"), hits + before, least),
+        chunks_per_document=_chunks_per_document(asked.get("chunks_per_document"), grouped),
+        context_chunks=integer("context_chunks", asked["context_chunks"], 0, _MOST_CHUNKS),
+        content=asked_content(asked.get("fields"), flag("text", asked["text"])),
+        ranking=ranking,
+        shape=asked_shape(ranking.mode, ranking.candidates, asked),
+        explain=flag("explain", asked["explain"]),
     )
+
+
+def _chunks_per_document(value: object, grouped: bool) -> int:
+    if value is None:
+        return 1
+    if not grouped:
+        raise refuse("chunks_per_document", "None without group_by_document=True, where every chunk is a hit", value)
+    return integer("chunks_per_document", value, 1, _MOST_CHUNKS)

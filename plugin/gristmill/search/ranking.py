@@ -19,8 +19,9 @@ from gristmill.store.keywords import KEYWORDS, keywords_of
 from gristmill_schemas import CollectionSpec, Fusion, SearchMode
 from gristmill_schemas.errors import InvalidInput
 
-#: Candidates of each branch, by default: so many times the hits that are asked for, and no fewer than so many.
-_OVERSAMPLED, _LEAST_CANDIDATES = 4, 50
+#: Candidates of each branch, by default: at least so many times the hits that are asked for. In steps of the same factor
+#: from the second number on, since pages of one list must be made of the same candidates: those of the first 50 hits are.
+_OVERSAMPLED, _LEAST_CANDIDATES = 4, 200
 #: How often the branch of vectors is counted. By saying it so often: weights are for servers from 1.17 on. Of scores, the
 #: one that stands out among its own weighs enough.
 _VECTORS_COUNT = {Fusion.RRF: 2, Fusion.DBSF: 1}
@@ -60,20 +61,27 @@ class Ranking:
         kinds = {SearchMode.DENSE: spec.distance, SearchMode.KEYWORD: KEYWORDS, SearchMode.HYBRID: self.fusion}
         return str(kinds[self.mode])
 
-    def asked(self, query: str, vector: Sequence[float], conditions: models.Filter | None) -> dict[str, Any]:
+    def asked(
+        self,
+        query: str,
+        vector: Sequence[float],
+        conditions: models.Filter | None,
+        params: models.SearchParams | None = None,
+    ) -> dict[str, Any]:
         """Arguments of Qdrant's Query API: `query`, `using`, `prefetch`.
 
         Args:
             query: what is looked for.
             vector: the same, encoded; empty where only words count.
             conditions: that the candidates of both branches must meet; others see to those of the whole.
+            params: how hard Qdrant looks for the nearest vectors.
         """
         if self.mode is SearchMode.DENSE:
             return {"query": vector}
         words = keywords_of(query)
         if self.mode is SearchMode.KEYWORD:
             return {"query": words, "using": KEYWORDS}
-        dense = models.Prefetch(query=vector, filter=conditions, limit=self.candidates)
+        dense = models.Prefetch(query=vector, filter=conditions, limit=self.candidates, params=params)
         sparse = models.Prefetch(query=words, using=KEYWORDS, filter=conditions, limit=self.candidates)
         return {"prefetch": [*[dense] * _VECTORS_COUNT[self.fusion], sparse], "query": _FUSED[self.fusion]}
 
@@ -84,19 +92,37 @@ def asked_ranking(
     candidates: int | None,
     hits: int,
     score_threshold: float | None,
+    *,
+    chosen: bool = False,
 ) -> Ranking:
-    """What was asked for, checked; `hits` are those that are shown and those that are passed over before."""
+    """What was asked for, checked.
+
+    Args:
+        mode: what decides the rank.
+        fusion: of a hybrid search.
+        candidates: best points of each list.
+        hits: those that are shown and those that are passed over before.
+        score_threshold: as it was given.
+        chosen: boosts or diversity choose among the candidates.
+    """
     if mode not in list(SearchMode):
         raise refuse("mode", f"one of {', '.join(SearchMode)}", mode)
     if fusion is not None and fusion not in list(Fusion):
         raise refuse("fusion", f"one of {', '.join(Fusion)}", fusion)
-    chosen = SearchMode(mode)
-    if chosen is SearchMode.HYBRID and score_threshold is not None:
+    searched = SearchMode(mode)
+    hybrid = searched is SearchMode.HYBRID
+    if hybrid and score_threshold is not None:
         raise refuse("score_threshold", "None with mode='hybrid', whose scores are made of ranks", score_threshold)
-    for name, value in {"fusion": fusion, "candidates": candidates}.items():
-        if chosen is not SearchMode.HYBRID and value is not None:
-            raise refuse(name, f"None with mode={chosen.value!r}: there is one list, and nothing to fuse", value)
-    enough = max(_OVERSAMPLED * hits, _LEAST_CANDIDATES)
-    if candidates is not None and (enough := integer("candidates", candidates, 1)) < hits:
+    for name, value, taken in (("fusion", fusion, hybrid), ("candidates", candidates, hybrid or chosen)):
+        if not taken and value is not None:
+            raise refuse(name, f"None with mode={searched.value!r}: there is one list, and nothing to fuse", value)
+    if candidates is not None and integer("candidates", candidates, 1) < hits:
         raise refuse("candidates", f"at least limit + offset, which is {hits}", candidates)
-    return Ranking(chosen, Fusion(fusion or Fusion.RRF), enough)
+    return Ranking(searched, Fusion(fusion or Fusion.RRF), candidates or _enough(hits))
+
+
+def _enough(hits: int) -> int:
+    enough = _LEAST_CANDIDATES
+    while enough < _OVERSAMPLED * hits:
+        enough *= _OVERSAMPLED
+    return enough

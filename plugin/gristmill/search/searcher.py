@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from typing import Any, Protocol, Unpack
 
 from qdrant_client import QdrantClient, models
@@ -14,28 +13,28 @@ from qdrant_client import QdrantClient, models
 from gristmill.arguments import identifier, one_or_many, text
 from gristmill.search.descriptions import Descriptions
 from gristmill.search.examples import Example, Examples, asked_examples, vectors_of
-from gristmill.search.hits import OutOfDate, Points, first_foreign, one_per_document, read_hits
+from gristmill.search.explaining import Stopwatch, explained
+from gristmill.search.hits import OutOfDate, by_document, first_foreign, read_hits
 from gristmill.search.instructions import Applied, Cautions, resolve_instruction
-from gristmill.search.options import HitOptions, How, RecommendOptions, SearchOptions, checked
+from gristmill.search.options import How, RecommendOptions, SearchOptions, SimilarOptions, checked
 from gristmill.search.query_vectors import QueryEncoder
+from gristmill.search.refining.context import with_context
+from gristmill.search.retrieval import Asked, Retrieval, Row
 from gristmill.search.unindexed import Unindexed
 from gristmill.search.unmatched import Unmatched
 from gristmill.store.collections import Collections
-from gristmill.store.connection import store_errors
+from gristmill.store.queries import is_server
 from gristmill.store.tenancy import require_tenant
-from gristmill_schemas import CollectionSpec, SearchHit, SearchMode, Strategy
+from gristmill_schemas import CollectionSpec, Hits, SearchHit, SearchMode, Strategy
 from gristmill_schemas.errors import GristmillError, InvalidInput
 from gristmill_schemas.limits import MAX_QUERY_BYTES, MAX_QUERY_TEXTS
-from gristmill_schemas.point import ETAG_PATH, VERSION_PATH
+from gristmill_schemas.point import VERSION_PATH
 
 log = logging.getLogger(__name__)
 
-#: Arguments of Qdrant's Query API for one list of hits, by the conditions that its candidates must meet.
-_Asked = Callable[[models.Filter | None], dict[str, Any]]
-
 
 class _Look(Protocol):
-    def __call__(self, spec: CollectionSpec, how: How, *, certain: bool) -> list[list[SearchHit]]:
+    def __call__(self, spec: CollectionSpec, how: How, *, certain: bool) -> list[Hits]:
         """Lists of hits, by a description of the collection which is, or is not, certain to be the newest."""
 
 
@@ -62,7 +61,7 @@ class Searcher:
         #: Bulk loads that were told of.
         self._loads: set[tuple[str, float]] = set()
 
-    def search(self, collection: str, query: str, **options: Unpack[SearchOptions]) -> list[SearchHit]:
+    def search(self, collection: str, query: str, **options: Unpack[SearchOptions]) -> Hits:
         """See `Client.search`."""
         if not isinstance(query, str):
             hint = "; `search_many` takes a list of queries" if isinstance(query, Iterable) else ""
@@ -70,9 +69,7 @@ class Searcher:
         text("query", query, MAX_QUERY_BYTES)
         return self.search_many(collection, [query], **options)[0]
 
-    def search_many(
-        self, collection: str, queries: Iterable[str], **options: Unpack[SearchOptions]
-    ) -> list[list[SearchHit]]:
+    def search_many(self, collection: str, queries: Iterable[str], **options: Unpack[SearchOptions]) -> list[Hits]:
         """See `Client.search_many`."""
         name = identifier("collection", collection)
         many = one_or_many("queries", queries, str, "a query or an iterable of queries")
@@ -89,7 +86,7 @@ class Searcher:
         """Forget what is remembered of a collection: it has been changed."""
         self._descriptions.forget(collection)
 
-    def similar(self, collection: str, document_id: str, **options: Unpack[HitOptions]) -> list[SearchHit]:
+    def similar(self, collection: str, document_id: str, **options: Unpack[SimilarOptions]) -> Hits:
         """See `Client.similar`."""
         one = Example("document_id", id=identifier("document_id", document_id))
         return self._alike(collection, Examples((one,)), checked(**options))
@@ -101,23 +98,25 @@ class Searcher:
         negative: object,
         strategy: Strategy | str,
         **options: Unpack[RecommendOptions],
-    ) -> list[SearchHit]:
+    ) -> Hits:
         """See `Client.recommend`."""
         return self._alike(collection, asked_examples(positive, negative, strategy), checked(**options))
 
-    def _alike(self, collection: str, examples: Examples, how: How) -> list[SearchHit]:
+    def _alike(self, collection: str, examples: Examples, how: How) -> Hits:
         return self._watched(collection, [partial(self._by_examples, examples)], how)[0]
 
-    def _watched(self, collection: str, looks: Sequence[_Look], how: How) -> list[list[SearchHit]]:
+    def _watched(self, collection: str, looks: Sequence[_Look], how: How) -> list[Hits]:
         """Look for each, and see to filters that have no index or find nothing."""
         name = identifier("collection", collection)
+        if not is_server(self._store):  # which looks at everything anyway, and warns of whoever says how
+            how = replace(how, shape=replace(how.shape, exact=False, ef=None))
         with self._unindexed.watch(name, how.conditions):
             found = [hits for look in looks for hits in self._healed(name, look, how)]
         if how.conditions and not all(found):
             self._unmatched.tell(name, how.where, how.tenant)
         return found
 
-    def _healed(self, collection: str, look: _Look, how: How) -> list[list[SearchHit]]:
+    def _healed(self, collection: str, look: _Look, how: How) -> list[Hits]:
         """Look by what is remembered of the collection; where that finds nothing or fails, by what is true now.
 
         A collection may be made anew and an alias may move while a client is open.
@@ -125,7 +124,7 @@ class Searcher:
         remembered = self._descriptions.remembered(collection)
         if remembered is None:
             return look(self._descriptions.ask(collection), how, certain=True)
-        found: list[list[SearchHit]] = []
+        found: list[Hits] = []
         failed: GristmillError | None = None
         try:
             found = look(remembered, how, certain=False)
@@ -145,44 +144,77 @@ class Searcher:
             self._loads.add(load)
             log.warning("collection %r is in a bulk load: searches are right, and slow until it ends", spec.name)
 
-    def _by_queries(
-        self, queries: list[str], spec: CollectionSpec, how: How, *, certain: bool
-    ) -> list[list[SearchHit]]:
+    def _by_queries(self, queries: list[str], spec: CollectionSpec, how: How, *, certain: bool) -> list[Hits]:
         self._tell_of_bulk_load(spec)
         require_tenant(spec, how.tenant)
         how.ranking.require_keywords(spec)
-        applied = resolve_instruction(spec, how.instruction)
+        applied, watch = resolve_instruction(spec, how.instruction), Stopwatch()
         vectors = self._encode(spec, queries, applied) if how.ranking.needs_vectors else [[] for _ in queries]
-        asked = [partial(how.ranking.asked, query, vector) for query, vector in zip(queries, vectors, strict=True)]
+        watch.lap("encode")
+        asked = [
+            partial(how.ranking.asked, query, vector, params=how.shape.params)
+            for query, vector in zip(queries, vectors, strict=True)
+        ]
         told: dict[str, Any] = {"mode": how.ranking.mode, "score_kind": how.ranking.score_kind(spec)}
         if how.ranking.needs_vectors:
             told |= _told_of(spec, applied)
-        return self._found(spec, how, asked, told, certain)
+        return self._found(spec, how, asked, told, certain, watch)
 
-    def _by_examples(
-        self, examples: Examples, spec: CollectionSpec, how: How, *, certain: bool
-    ) -> list[list[SearchHit]]:
+    def _by_examples(self, examples: Examples, spec: CollectionSpec, how: How, *, certain: bool) -> list[Hits]:
         self._tell_of_bulk_load(spec)
         require_tenant(spec, how.tenant)
         told: dict[str, Any] = {"mode": SearchMode.DENSE, "score_kind": examples.score_kind(spec)}
         texts: dict[str, list[float]] = {}
+        watch = Stopwatch()
         if examples.texts:
             applied = resolve_instruction(spec, how.instruction)
             texts = dict(zip(examples.texts, self._encode(spec, examples.texts, applied), strict=True))
+            watch.lap("encode")
             told |= _told_of(spec, applied)
         query = examples.asked(vectors_of(self._store, spec, examples, how.tenant), texts)
         others = replace(how, conditions=examples.others(how.conditions, how.tenant))
-        return self._found(spec, others, [lambda conditions: {"query": query}], told, certain)
+        return self._found(spec, others, [lambda conditions: {"query": query}], told, certain, watch)
 
     def _found(
-        self, spec: CollectionSpec, how: How, asked: Sequence[_Asked], told: Mapping[str, Any], certain: bool
-    ) -> list[list[SearchHit]]:
-        points = self._query(spec, how, asked)
-        if spec.key not in self._mixed and (foreign := first_foreign(chain.from_iterable(points))):
+        self,
+        spec: CollectionSpec,
+        how: How,
+        asked: Sequence[Asked],
+        told: Mapping[str, Any],
+        certain: bool,
+        watch: Stopwatch,
+    ) -> list[Hits]:
+        kind = str(told["score_kind"])
+        retrieval = self._retrieval(spec, how, kind)
+        pages, server_s = retrieval.pages(asked)
+        points = (point for page in pages for row in page for point in row.points)
+        if spec.key not in self._mixed and (foreign := first_foreign(points)):
             self._mixed.add(spec.key)
             log.warning("collection %r holds points that no search shows; one of them: %s", spec.name, foreign.problem)
-            points = self._query(spec, how, asked)
-        return [one_per_document(read_hits(spec, each, told, certain), how.grouped) for each in points]
+            retrieval = self._retrieval(spec, how, kind)
+            pages, server_s = retrieval.pages(asked)
+        watch.lap("qdrant")
+        applied = {**told, "score_kind": how.shape.kind(kind)}
+        found = [Hits(self._hits(spec, how, page, applied, certain)) for page in pages]
+        if how.context_chunks:
+            found = [Hits(with_context(self._store, spec, hits, how.context_chunks)) for hits in found]
+            watch.lap("context")
+        if how.explain:
+            for hits, each in zip(found, asked, strict=True):
+                hits.explanation = explained(retrieval, each, applied, watch, server_s)
+        return found
+
+    def _retrieval(self, spec: CollectionSpec, how: How, kind: str) -> Retrieval:
+        conditions = _ours(how.conditions) if spec.key in self._mixed else how.conditions
+        return Retrieval(self._store, spec, how, conditions, kind)
+
+    @staticmethod
+    def _hits(
+        spec: CollectionSpec, how: How, page: Sequence[Row], applied: Mapping[str, Any], certain: bool
+    ) -> list[SearchHit]:
+        points = [point for row in page for point in row.points]
+        hits = read_hits(spec, points, applied, certain, texts=how.content.text)
+        return by_document(hits, how.chunks_per_document) if how.grouped else hits
 
     def _encode(self, spec: CollectionSpec, queries: list[str], applied: Applied) -> list[list[float]]:
         templates = spec.space.templates
@@ -190,26 +222,6 @@ class Searcher:
         model_input = [templates.for_query(query, applied.text) for query in queries]
         vectors: list[list[float]] = self._queries.encode(spec.space, model_input).tolist()
         return vectors
-
-    def _query(self, spec: CollectionSpec, how: How, asked: Sequence[_Asked]) -> list[Points]:
-        conditions = _ours(how.conditions) if spec.key in self._mixed else how.conditions
-        shared: dict[str, Any] = {"limit": how.limit, "score_threshold": how.score_threshold, "with_payload": True}
-        # By the name that was asked for: where an alias has moved, the answer is the new collection's.
-        with store_errors(spec.name):
-            if not how.grouped:
-                shared |= {"filter": conditions, "offset": how.offset}
-                requests = [models.QueryRequest(**each(conditions), **shared) for each in asked]
-                return [answer.points for answer in self._store.query_batch_points(spec.name, requests)]
-            # By etag, which is the document's own and not, like its id, one that other tenants may have as well. Qdrant
-            # takes no batch of grouped searches, and passes over no groups.
-            shared |= {
-                "limit": how.offset + how.limit,
-                "query_filter": conditions,
-                "group_by": ETAG_PATH,
-                "group_size": 1,
-            }
-            groups = [self._store.query_points_groups(spec.name, **each(conditions), **shared) for each in asked]
-        return [[point for group in found.groups[how.offset :] for point in group.hits] for found in groups]
 
 
 def _told_of(spec: CollectionSpec, applied: Applied) -> dict[str, Any]:
