@@ -744,8 +744,8 @@ class Client:
             fusion: of a hybrid search: by ranks (`rrf`, the default), of which vectors' count twice, or by scores
                 (`dbsf`).
             candidates: best points of each list that are fused, of a hybrid search; or of which `boost` or `diversity`
-                choose. By default 200, for `limit + offset` above 50 800, above 200 3,200 and so on: pages join up where all are
-                made of the same.
+                choose. By default 200, for `limit + offset` above 50 800, above 200 3,200 and so on: pages join up where all
+                are made of the same.
 
         Returns:
             Hits, best first; an empty list where nothing matches. Where a filter found nothing, the log says once why: a key

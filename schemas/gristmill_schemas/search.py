@@ -108,7 +108,7 @@ class Explanation(Record):
     query: dict[str, Any] = Field(default_factory=dict)
     #: Best points of each list, of which fusion, boosts or diversity choose; None where nothing does.
     candidates: int | None = None
-    #: Milliseconds by stage: `encode`, `qdrant` (asking it, the way there included), `context`, `total`.
+    #: Milliseconds by stage: `encode`, `qdrant` (asking it, the way there included), `passages`, `total`.
     took_ms: dict[str, float] = Field(default_factory=dict)
     #: What Qdrant says it took itself, milliseconds; None in local mode and where documents are grouped.
     server_ms: float | None = None

@@ -18,7 +18,7 @@ from gristmill.search.hits import OutOfDate, by_document, first_foreign, read_hi
 from gristmill.search.instructions import Applied, Cautions, resolve_instruction
 from gristmill.search.options import How, RecommendOptions, SearchOptions, SimilarOptions, checked
 from gristmill.search.query_vectors import QueryEncoder
-from gristmill.search.refining.context import with_context
+from gristmill.search.refining.passages import with_passages
 from gristmill.search.retrieval import Asked, Retrieval, Row
 from gristmill.search.unindexed import Unindexed
 from gristmill.search.unmatched import Unmatched
@@ -197,8 +197,8 @@ class Searcher:
         applied = {**told, "score_kind": how.shape.kind(kind)}
         found = [Hits(self._hits(spec, how, page, applied, certain)) for page in pages]
         if how.context_chunks:
-            found = [Hits(with_context(self._store, spec, hits, how.context_chunks)) for hits in found]
-            watch.lap("context")
+            found = [Hits(with_passages(self._store, spec, hits, how.context_chunks)) for hits in found]
+            watch.lap("passages")
         if how.explain:
             for hits, each in zip(found, asked, strict=True):
                 hits.explanation = explained(retrieval, each, applied, watch, server_s)

@@ -23,11 +23,11 @@ class _Part:
     text: str
 
 
-def with_context(store: QdrantClient, spec: CollectionSpec, hits: Sequence[SearchHit], chunks: int) -> list[SearchHit]:
+def with_passages(store: QdrantClient, spec: CollectionSpec, hits: Sequence[SearchHit], chunks: int) -> list[SearchHit]:
     """The hits, each chunk of theirs with so many neighbours on either side; one look at Qdrant for all of them."""
     wanted = {each for hit in hits for number in _numbers(hit) for each in _around(hit, number, chunks)}
     parts = _parts(store, spec, wanted)
-    return [_in_context(hit, chunks, parts) for hit in hits]
+    return [_in_passage(hit, chunks, parts) for hit in hits]
 
 
 def _numbers(hit: SearchHit) -> Iterable[int]:
@@ -54,13 +54,13 @@ def _parts(store: QdrantClient, spec: CollectionSpec, wanted: Iterable[str]) -> 
     return parts
 
 
-def _in_context(hit: SearchHit, chunks: int, parts: Mapping[str, _Part]) -> SearchHit:
+def _in_passage(hit: SearchHit, chunks: int, parts: Mapping[str, _Part]) -> SearchHit:
     passage, span = _joined(hit, hit.chunk, chunks, parts)
-    best = tuple(_chunk_in_context(hit, each, chunks, parts) for each in hit.best_chunks)
+    best = tuple(_chunk_in_passage(hit, each, chunks, parts) for each in hit.best_chunks)
     return hit.model_copy(update={"passage": passage, "passage_span": span, "best_chunks": best})
 
 
-def _chunk_in_context(hit: SearchHit, chunk: FoundChunk, chunks: int, parts: Mapping[str, _Part]) -> FoundChunk:
+def _chunk_in_passage(hit: SearchHit, chunk: FoundChunk, chunks: int, parts: Mapping[str, _Part]) -> FoundChunk:
     passage, span = _joined(hit, chunk.chunk, chunks, parts)
     return chunk.model_copy(update={"passage": passage, "passage_span": span})
 
