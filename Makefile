@@ -51,11 +51,12 @@ check: lint ## lint, types and the fast tests, on all cores; needs no server
 check-plugin: $(VENV)/.dev ## the plugin alone, as an application installs it, on every Python that is found
 	$(BIN)/python scripts/plugin_alone.py
 
-bench: $(VENV)/.dev services ## the benchmarks: encoder against its ceiling and a peer, pipeline against a raw upload
+bench: $(VENV)/.dev services ## the benchmarks: encoder against ceiling and peer, pipeline against a raw upload, search
 	$(BIN)/gristmill bench encoder --model random:qwen3-0.6b:6 --dtype bfloat16 --peer sentence-transformers --json
 	$(BIN)/gristmill bench encoder --model demo --dtype bfloat16 --peer sentence-transformers --json
 	$(BIN)/gristmill bench encoder --model demo --dtype float32 --peer sentence-transformers --json
 	$(BIN)/python scripts/with_servers.py $(BIN)/gristmill bench pipeline --peers langchain,llamaindex --json
+	$(BIN)/python scripts/with_servers.py $(BIN)/gristmill bench search --json
 
 bench-gpu: $(VENV)/.dev ## one card: mixed, short and long texts, queries alone; one JSON table. ARGS='--model …'
 	$(BIN)/gristmill bench gpu --peer $(ARGS)

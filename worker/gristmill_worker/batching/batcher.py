@@ -135,6 +135,7 @@ class Batcher:
         self.sick: str | None = None
         self.tokens_done = 0
         self.texts_done = 0
+        self.batches_done = 0
         #: The last text that was encoded, and its vector.
         self._last: tuple[TokenizedText, npt.NDArray[np.float32]] | None = None
         #: Longest text that has been encoded, in tokens: what fitted once is not too long for this device.
@@ -315,6 +316,7 @@ class Batcher:
         self._budget.went_well(self._cost(batch))
         self.tokens_done += sum(entry.text.n_tokens for entry in batch)
         self.texts_done += len(batch)
+        self.batches_done += 1
         self._longest_done = max(self._longest_done, *(entry.text.n_tokens for entry in batch))
 
     # whose fault it is

@@ -1,4 +1,4 @@
-"""`gristmill bench encoder|gpu|pipeline`: the commands around the benchmarks, which are loaded when one runs."""
+"""`gristmill bench encoder|gpu|pipeline|search`: the commands around the benchmarks, which are loaded when one runs."""
 
 from __future__ import annotations
 
@@ -114,6 +114,34 @@ def bench_pipeline(
         peers=tuple(dict.fromkeys(each.strip() for each in peers.split(",") if each.strip())),
         index=index,
     )
+    figures = report(plan, measure(plan, aside))
+    if as_json:
+        print_json(figures)
+    else:
+        show(figures)
+
+
+@app.command("search")
+def bench_search(
+    encoder: Annotated[
+        str, typer.Option(help="hash:DIM (costs nothing), demo, folder, hub id, or random:….")
+    ] = "hash:1024",
+    documents: Annotated[int, typer.Option(min=64, help="How many are searched.")] = 10_000,
+    queries: Annotated[int, typer.Option(min=50, help="How many different ones.")] = 200,
+    limit: Annotated[int, typer.Option(min=1, help="Hits per query.")] = 10,
+    torch_threads: Annotated[int | None, typer.Option(min=1, help="Of torch in the worker; default its own.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False,
+) -> None:
+    """Measure a search: beside qdrant-client, beside encoding alone, on threads, and under bulk load."""
+    from gristmill.cli.output import aside, print_json
+
+    with brought_by("bench", "`gristmill bench search`"):
+        from gristmill_worker.bench.search.records import SearchPlan
+        from gristmill_worker.bench.search.report import report, show
+        from gristmill_worker.bench.search.run import measure
+
+    plan = SearchPlan(encoder, documents, queries, rounds, limit, torch_threads)
     figures = report(plan, measure(plan, aside))
     if as_json:
         print_json(figures)

@@ -157,6 +157,7 @@ class Engine:
             "queued_texts": self.batcher.queued_texts,
             "texts": self.batcher.texts_done,
             "tokens": self.batcher.tokens_done,
+            "batches": self.batcher.batches_done,
             "idle": {cause: round(seconds, 3) for cause, seconds in self.idle.seconds().items()},
         }
 

@@ -38,13 +38,13 @@ def measure(plan: Plan, note: Note) -> Rounds:
         InvalidInput, ModelUnavailable, NotInstalled, GristmillError: what was asked for cannot be had.
     """
     require(plan.peers, plan.encoder)
-    _require_encoder(plan.encoder)
-    with _left_by_signals(), ExitStack() as closing:
+    require_encoder(plan.encoder)
+    with left_by_signals(), ExitStack() as closing:
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="gristmill-bench-")))
         return _Bench(plan, note, folder, closing).run()
 
 
-def _require_encoder(name: str) -> None:
+def require_encoder(name: str) -> None:
     """Say what is wrong with it here, once, and not in every process."""
     if name.startswith("hash:"):
         open_encoder(name).close()
@@ -53,7 +53,7 @@ def _require_encoder(name: str) -> None:
 
 
 @contextmanager
-def _left_by_signals() -> Iterator[None]:
+def left_by_signals() -> Iterator[None]:
     """SIGTERM and a closed terminal leave as Ctrl-C does: through every block that is open."""
 
     def leave(number: int, _: object) -> None:

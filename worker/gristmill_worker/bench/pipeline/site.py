@@ -14,6 +14,7 @@ from qdrant_client import models
 
 from gristmill import Client, ClientSettings, JobReport
 from gristmill.backends import open_parts
+from gristmill.ledger import Ledger
 from gristmill.ledger.connection import broker_errors, connect
 from gristmill.models import engines
 from gristmill.settings import load_settings, variable
@@ -35,7 +36,11 @@ from gristmill_worker.process.supervisor import supervised_worker
 #: Longest wait for workers to load their model, and for Qdrant to build its indexes.
 _READY_S, _GREEN_S = 600.0, 3_600.0
 _LOOK_S = 0.02
+#: Keys that are forgotten at once.
+_KEYS = 1_000
 _NO_INDEX = models.HnswConfigDiff(m=0)
+#: Of each vector in an index, Qdrant's own default.
+_EDGES = 16
 #: Qdrant leaves parts smaller than its threshold, 10 to 20 MB of vectors, without an index. After the writes it is lowered
 #: to 1 kB: whatever was written is indexed then, on every side, and however few the documents are.
 _INDEX_ALL = models.OptimizersConfigDiff(indexing_threshold=1)
@@ -59,7 +64,7 @@ class Site:
         self._settings = load_settings(ClientSettings, key_prefix=f"bench-{uuid.uuid4().hex[:8]}")
         if self._settings.embedded_path is not None:
             raise InvalidInput(
-                "embedded_path: expected none for `gristmill bench pipeline`, which measures servers, got "
+                "embedded_path: expected none for a benchmark of servers, got "
                 f"{self._settings.embedded_path!r}; unset {variable('embedded_path')}",
                 field="embedded_path",
             )
@@ -79,6 +84,16 @@ class Site:
             "redis": redis_clock(self._settings),
         }
         self.encoder = self._client.models.list()[0]
+
+    @property
+    def settings(self) -> ClientSettings:
+        """What clients of the workers are opened with."""
+        return self._settings
+
+    @property
+    def ledger(self) -> Ledger:
+        """Knows what the workers say of themselves."""
+        return self._ledger
 
     def rss_mb(self) -> float:
         """Resident memory of the largest worker process, in 10^6 bytes."""
@@ -160,8 +175,9 @@ class Site:
         prefix, url = self._settings.key_prefix, self._settings.redis_url
         client = connect(self._settings)
         with self._noted(f"the keys that begin with {prefix!r} could not be deleted"), broker_errors(url):
-            for key in client.scan_iter(f"*{prefix}*", count=1000):
-                client.delete(key)
+            keys = list(client.scan_iter(f"*{prefix}*", count=_KEYS))
+            for start in range(0, len(keys), _KEYS):
+                client.unlink(*keys[start : start + _KEYS])
         client.close()
 
     @contextmanager
@@ -189,6 +205,14 @@ class Site:
         green_s = time.perf_counter() - began
         spent = {name: _difference(clock(), before[name]) for name, clock in self._clocks.items()}
         return Pass(documents, seconds, green_s, indexed, {"side": side_s, **spent})
+
+    def index(self, collection: str) -> None:
+        """Have Qdrant build the index of a collection, all of it, and wait for it."""
+        with store_errors(collection):
+            self.store.update_collection(
+                collection, hnsw_config=models.HnswConfigDiff(m=_EDGES), optimizers_config=_INDEX_ALL
+            )
+        self._await_green(collection)
 
     def _await_green(self, collection: str) -> int:
         """Returns the vectors that are in the index then."""
