@@ -91,7 +91,7 @@ class Retrieval:
         shared |= {"score_threshold": self.how.score_threshold, "params": self.how.shape.params}
         requests = [models.QueryRequest(**self.request(each), **shared) for each in asked]
         # By the name that was asked for: where an alias has moved, the answer is the new collection's.
-        return self._told(lambda: query_batch(self.store, self.spec.name, requests, timed=self.how.explain))
+        return self._told(lambda: query_batch(self.store, self.spec.name, requests))
 
     def _groups(self, asked: Asked, start: int, count: int, content: Any) -> list[Row]:
         # By etag, which is the document's own and not, like its id, one that other tenants may have as well. Qdrant
