@@ -19,6 +19,7 @@ class Gap(StrEnum):
     STALE = "stale"  #: an older version is there, or another content
     INCOMPLETE = "incomplete"  #: some of its chunks are not there, or not of its version
     WRONG_SPACE = "wrong_space"  #: its vectors are of another space than the collection's
+    VECTORLESS = "vectorless"  #: a point without its vector, or without its words in a collection that keeps them
     LEFTOVER = "leftover"  #: a chunk that its document no longer has
     REVIVED = "revived"  #: a point of a document that was deleted at this version or a newer one
     FOREIGN = "foreign"  #: a point that Gristmill did not write: no valid system payload, or not under its own id
@@ -65,6 +66,7 @@ class AuditReport(Record):
     stale: int = 0
     incomplete: int = 0
     wrong_space: int = 0
+    vectorless: int = 0
     leftover: int = 0
     revived: int = 0
     foreign: int = 0

@@ -9,6 +9,8 @@ from gristmill import AuditReport, Chunking, Client, Document, Gap, LongTexts, R
 from gristmill_schemas import point_id
 from gristmill_schemas.point import CHUNK_PATH
 from gristmill_schemas.validation import SYSTEM_KEY
+from places import ways_to
+from services import QdrantServer
 
 LONG = " ".join(f"word{n}" for n in range(100))
 
@@ -277,3 +279,30 @@ def test_chunk_zero_speaks_for_its_document_in_every_filter_of_deletes(client: C
     assert (report.accepted, report.deleted) == (1, 1)
     chunks = models.Filter(must=[models.FieldCondition(key=CHUNK_PATH, range=models.Range(gte=1))])
     assert store_of(client).count(collection_name, count_filter=chunks, exact=True).count == 0
+
+
+@pytest.mark.parametrize("vectors", [["bm25"], [""], ["", "bm25"]])
+def test_points_without_words_or_vectors_are_named_and_stored_again(
+    qdrant_server: QdrantServer, collection_name: str, vectors: list[str]
+) -> None:
+    with Client.embedded(path=qdrant_server.url, **ways_to(qdrant_server), model="hash:16", threads=2) as client:
+        client.create_collection(collection_name, chunking=Chunking(size=20, overlap=0, context="title"))
+        titled = Document(id="titled", text=LONG, metadata={"title": "XJ-2000A"})
+        client.enqueue(collection_name, [*documents(5), titled, Document(id="wordless", text="!?")]).wait(30)
+        damaged: list[Any] = [point_id("d3", None), point_id("titled", None, 2)]
+        store_of(client).delete_vectors(collection_name, vectors, points=damaged, wait=True)
+        report = client.audit(collection_name)
+        assert (report.vectorless, report.gaps, report.left) == (2, 2, 2)
+        what = " and ".join(f"vector {name!r}" if name else "vector" for name in vectors)
+        assert {finding.id: finding.detail.split(":")[0] for finding in report.findings} == {
+            "d3": f"chunk 0 of 1 has no {what}",
+            "titled": f"chunk 2 of 5 has no {what}",
+        }
+        report = client.audit(collection_name, repair=True)
+        assert (report.vectorless, report.repaired, report.left) == (2, 2, 0)
+        assert repaired(client, report).gaps == 0
+        words = client.search(collection_name, "3", mode="keyword")
+        assert [hit.id for hit in words] == ["d3"]
+        assert client.search(collection_name, "text number 3")[0].id == "d3"
+        found = client.search(collection_name, "XJ-2000A", mode="keyword", limit=9)
+        assert sorted(hit.chunk for hit in found) == [0, 1, 2, 3, 4]

@@ -24,6 +24,7 @@ _COLUMNS = (
     "stale",
     "incomplete",
     "wrong_space",
+    "vectorless",
     "leftover",
     "revived",
     "foreign",

@@ -17,6 +17,7 @@ from gristmill.maintenance.audit.repairing import Repairer
 from gristmill.seen_keys import SeenKeys
 from gristmill.store.points import PAGE, Seen, look_up, scroll
 from gristmill.store.tenancy import of_tenant
+from gristmill.store.vectors import lacks_a_vector, without_vectors
 from gristmill_schemas import AuditReport, CollectionSpec, Document, Finding, Gap, PointSystem, Rejection, point_id
 
 #: Of some points, those that should not be there.
@@ -64,6 +65,9 @@ class Auditor:
         for page in scroll(self._store, self._spec.physical, of_tenant(self._tenant)):
             yield from self._compare(self._scanned(page))
             self._sweep(page)
+        for page in scroll(self._store, self._spec.physical, lacks_a_vector(self._spec)):
+            found = (seen.system for seen in page if seen.system is not None)
+            yield from self._compare(Subject(system.id, system.tenant, trace=True) for system in found)
 
     def report(self, job_id: str | None = None) -> AuditReport:
         """What has been found so far."""
@@ -126,7 +130,8 @@ class Auditor:
         points = look_up(self._store, self._spec, [subject.key for subject in subjects])
         more = [each for seen in points.values() if seen.system for each in chunk_ids(seen.system)[1:]]
         points |= look_up(self._store, self._spec, more)
-        judged = (judge(subject, points, self._spec.space.fingerprint) for subject in subjects)
+        lacking = without_vectors(self._store, self._spec, [each for each, seen in points.items() if seen.system])
+        judged = (judge(subject, points, self._spec, lacking) for subject in subjects)
         return [problem for problem in judged if problem is not None]
 
     def _settle(self, problems: list[Problem]) -> Iterator[Document]:

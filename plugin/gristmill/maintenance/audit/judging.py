@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gristmill.store.points import Seen
-from gristmill_schemas import Document, Gap, PointSystem, point_id
+from gristmill_schemas import CollectionSpec, Document, Gap, PointSystem, point_id
 from gristmill_schemas.point import etag_of
 
 
@@ -54,13 +54,16 @@ def chunk_ids(held: PointSystem) -> list[str]:
     return [point_id(held.id, held.tenant, chunk) for chunk in range(held.chunks)]
 
 
-def judge(subject: Subject, points: Mapping[str, Seen], fingerprint: str) -> Problem | None:
+def judge(
+    subject: Subject, points: Mapping[str, Seen], spec: CollectionSpec, lacking: Mapping[str, Sequence[str]]
+) -> Problem | None:
     """What is wrong with a document, or None.
 
     Args:
         subject: what should be there.
         points: what is there: at least all of its chunks.
-        fingerprint: of the collection's space.
+        spec: the collection.
+        lacking: names of the vectors that points do not have and should, by their ids.
     """
     first = points.get(subject.key)
     if first is None or first.system is None:
@@ -68,13 +71,30 @@ def judge(subject: Subject, points: Mapping[str, Seen], fingerprint: str) -> Pro
         detail = "no chunk 0, which is written last" if subject.trace else "no such point"
         return Problem(subject, gap, first.problem if first else detail, squatted=first is not None)
     held = first.system
-    found = _wrong_content(subject, held) or _wrong_chunks(held, [points.get(each) for each in chunk_ids(held)])
-    if found is None and held.space != fingerprint:
-        found = Gap.WRONG_SPACE, f"expected vectors of space {fingerprint}, got {held.space}"
+    found = (
+        _wrong_content(subject, held, spec)
+        or _wrong_chunks(held, [points.get(each) for each in chunk_ids(held)])
+        or _wrong_vectors(held, spec, lacking)
+    )
     return None if found is None else Problem(subject, *found, held)
 
 
-def _wrong_content(subject: Subject, held: PointSystem) -> tuple[Gap, str] | None:
+def _wrong_vectors(
+    held: PointSystem, spec: CollectionSpec, lacking: Mapping[str, Sequence[str]]
+) -> tuple[Gap, str] | None:
+    if held.space != spec.space.fingerprint:
+        return Gap.WRONG_SPACE, f"expected vectors of space {spec.space.fingerprint}, got {held.space}"
+    for number, each in enumerate(chunk_ids(held)):
+        if names := lacking.get(each):
+            what = " and ".join(f"vector {name!r}" if name else "vector" for name in names)
+            return (
+                Gap.VECTORLESS,
+                f"chunk {number} of {held.chunks} has no {what}: searches by it do not find the document",
+            )
+    return None
+
+
+def _wrong_content(subject: Subject, held: PointSystem, spec: CollectionSpec) -> tuple[Gap, str] | None:
     if subject.version is not None and held.version != subject.version:
         if held.version > subject.version:
             return None  # a newer one is there, and the newest wins
@@ -82,7 +102,8 @@ def _wrong_content(subject: Subject, held: PointSystem) -> tuple[Gap, str] | Non
     document = subject.document
     if document is None or held.etag == etag_of(subject.key, document.text_hash, document.metadata_hash):
         return None
-    what = "text" if held.text_hash != document.text_hash else "metadata"
+    same_text = held.text_hash in (document.text_hash, spec.chunking.text_hash(document.text, document.metadata))
+    what = "metadata" if same_text else "text"
     return Gap.STALE, f"version {held.version} has another {what} than the document that was given"
 
 

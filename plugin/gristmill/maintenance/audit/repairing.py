@@ -73,10 +73,11 @@ class Repairer:
     def make_way(self, problems: Iterable[Problem]) -> None:
         """Let the same version of these documents pass the fence once more."""
         operations: list[models.UpdateOperation] = []
-        damaged = [(problem.held.version, problem.held) for problem in problems if problem.held is not None]
-        for version, group in groupby(sorted(damaged, key=lambda pair: pair[0]), key=lambda pair: pair[0]):
-            ids = [each for _, held in group for each in chunk_ids(held)]
-            mark = {"version": version - 1, "text_hash": ""}
+        damaged = [problem.held for problem in problems if problem.held is not None]
+        for (version, chunks), group in groupby(sorted(damaged, key=_alike), key=_alike):
+            ids = [each for held in group for each in chunk_ids(held)]
+            # A single chunk says nothing of its number; where one does, it is read in full, and not taken for unchanged.
+            mark = {"version": version - 1, "text_hash": "", "chunks": chunks}
             chosen = _still(ids, _version_is(version))
             operations.append(
                 models.SetPayloadOperation(set_payload=models.SetPayload(payload=mark, key=SYSTEM_KEY, filter=chosen))
@@ -101,6 +102,10 @@ class Repairer:
         if operations:
             with store_errors(self._spec.physical):
                 change(self._store, self._spec, operations)
+
+
+def _alike(held: PointSystem) -> tuple[int, int]:
+    return held.version, held.chunks
 
 
 def _still(ids: Sequence[str], *conditions: models.Condition) -> models.Filter:

@@ -1,0 +1,63 @@
+"""Which points lack a vector that their collection's points have: what a restore, a copy or another tool may leave behind.
+
+A point without its vector is found by no search for meaning, one without its words by no search for words, and nothing fails
+by it. A text without words, such as `!?`, has its words: none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qdrant_client import QdrantClient, models
+
+from gristmill.store.connection import store_errors
+from gristmill.store.copies import consistency
+from gristmill.store.keywords import KEYWORDS
+from gristmill_schemas import CollectionSpec
+
+#: Points per request.
+_PAGE = 1000
+
+
+def vector_names(spec: CollectionSpec) -> tuple[str, ...]:
+    """The vectors of each point; the unnamed one is the default."""
+    return ("", KEYWORDS) if spec.keyword else ("",)
+
+
+def lacks_a_vector(spec: CollectionSpec) -> models.Filter:
+    """Points that have not all of their vectors."""
+    return models.Filter(should=[_lacks(name) for name in vector_names(spec)])
+
+
+def without_vectors(store: QdrantClient, spec: CollectionSpec, ids: Sequence[str]) -> dict[str, list[str]]:
+    """Of these points those that lack a vector, and the names of what they lack."""
+    found: dict[str, list[str]] = {}
+    for start in range(0, len(ids), _PAGE):
+        page = list(ids[start : start + _PAGE])
+        if _any(store, spec, models.Filter(must=[models.HasIdCondition(has_id=page), lacks_a_vector(spec)])):
+            for name in vector_names(spec):
+                chosen = models.Filter(must=[models.HasIdCondition(has_id=page), _lacks(name)])
+                for each in _ids(store, spec, chosen, len(page)):
+                    found.setdefault(each, []).append(name)
+    return found
+
+
+def _lacks(name: str) -> models.Filter:
+    return models.Filter(must_not=[models.HasVectorCondition(has_vector=name)])
+
+
+def _any(store: QdrantClient, spec: CollectionSpec, where: models.Filter) -> bool:
+    return bool(_ids(store, spec, where, 1))
+
+
+def _ids(store: QdrantClient, spec: CollectionSpec, where: models.Filter, limit: int) -> list[str]:
+    with store_errors(spec.physical):
+        points, _ = store.scroll(
+            spec.physical,
+            scroll_filter=where,
+            limit=limit,
+            with_payload=False,
+            with_vectors=False,
+            consistency=consistency(spec),
+        )
+    return [str(point.id) for point in points]
