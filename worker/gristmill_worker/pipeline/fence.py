@@ -5,6 +5,8 @@ complete *then*. A later writer replaces the other chunks before chunk 0, and ma
 document of several chunks counts as present only while all of them agree with chunk 0, before and after every action.
 Writes are conditional in Qdrant as well (`stored version < mine`); this module decides what is worth trying and reads,
 afterwards, what became of it.
+
+None of the records of a document's way is frozen: there are half a dozen for each, and that doubles what making one costs.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from gristmill_schemas.point import etag_of
 _PLAIN: Final = Chunking()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Task:
     """One document on its way, with its version settled."""
 
@@ -39,14 +41,14 @@ class Task:
 
     def __post_init__(self) -> None:
         # At once: `cached_property` has one lock per class before Python 3.12, at which all task threads would queue.
-        document, set_field = self.document, object.__setattr__
-        set_field(self, "key", point_id(document.id, document.tenant))
+        document = self.document
+        self.key = point_id(document.id, document.tenant)
         plain = document.text_hash
         bare = self.chunking.context is ChunkContext.NONE
-        set_field(self, "text_hash", plain if bare else self.chunking.text_hash(document.text, document.metadata))
+        self.text_hash = plain if bare else self.chunking.text_hash(document.text, document.metadata)
         metadata = canonical_json(document.metadata)
-        set_field(self, "etag", etag_of(self.key, plain, hash_of(metadata)))
-        set_field(self, "metadata_bytes", len(metadata))
+        self.etag = etag_of(self.key, plain, hash_of(metadata))
+        self.metadata_bytes = len(metadata)
 
     def point_id(self, chunk: int) -> str:
         """The id of one of its chunks."""
@@ -73,7 +75,7 @@ class Unchanged:
         return cls(document.id, document.tenant, version, task.text_hash, task.etag, space)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Held:
     """What Qdrant and the ledger hold of one document."""
 

@@ -42,7 +42,7 @@ class TakenOver(Exception):
 _MAX_ROUNDS = 5
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Plan:
     task: Task
     before: Held

@@ -36,7 +36,7 @@ T = TypeVar("T")
 _NOT_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit, Unavailable)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prepared:
     """One document, encoded."""
 
@@ -50,7 +50,7 @@ class Prepared:
     truncated: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Cut:
     """One document, tokenized: a text per chunk, the characters each covers, and what stands above it."""
 

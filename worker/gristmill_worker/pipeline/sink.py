@@ -63,7 +63,7 @@ _READ_POINTS = 1024
 _PROBE_ID = str(uuid.uuid5(POINT_NAMESPACE, "probe"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sighting:
     """What Qdrant holds of one document."""
 
@@ -74,7 +74,7 @@ class Sighting:
     squatter: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Point:
     """One chunk, ready to be written."""
 
