@@ -301,10 +301,13 @@ class Stage:
 
     def points(self) -> dict[tuple[str, int], tuple[PointSystem, str]]:
         """Everything in the collection, by document and chunk."""
+        return {(system.id, system.chunk): (system, text) for system, text in self.store_points()}
+
+    def store_points(self) -> list[tuple[PointSystem, str]]:
+        """Everything in the collection, of whichever tenant."""
         found, _ = self.store.scroll(self.name, limit=10_000, with_payload=True)
-        systems = [PointSystem.read((point.payload or {})[SYSTEM_KEY]) for point in found]
-        texts = [(point.payload or {})["text"] for point in found]
-        return {(system.id, system.chunk): (system, text) for system, text in zip(systems, texts, strict=True)}
+        payloads = [point.payload or {} for point in found]
+        return [(PointSystem.read(payload[SYSTEM_KEY]), payload["text"]) for payload in payloads]
 
 
 def play(stage: Stage, actors: list[Actor], choose: Callable[[int], int], kills: int, thefts: int) -> None:

@@ -33,7 +33,16 @@ from gristmill.search.filters import Where
 from gristmill.search.instructions import InstructionGroup
 from gristmill.settings import ClientSettings
 from gristmill.tenants.groups import TenantDeadLetters, TenantInstructions, TenantJobs
-from gristmill_schemas import AuditReport, CollectionSpec, DeadLetter, IndexStatus, JobReport, Rejection, StoredDocument
+from gristmill_schemas import (
+    AuditReport,
+    CollectionSpec,
+    DeadLetter,
+    Erasure,
+    IndexStatus,
+    JobReport,
+    Rejection,
+    StoredDocument,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -333,6 +342,7 @@ class AsyncClient(_Threaded[Client]):
         return AsyncTenantClient(self._threads, self._wrapped.tenant(name))
 
     begin_bulk = _awaited(Client.begin_bulk)
+    confirm_erased = _awaited(Client.confirm_erased)
     count = _awaited(Client.count)
     create_collection = _awaited(Client.create_collection)
     delete_where = _awaited_job(Client.delete_where)
@@ -345,6 +355,11 @@ class AsyncClient(_Threaded[Client]):
     search = _awaited(Client.search)
     search_many = _awaited(Client.search_many)
     similar = _awaited(Client.similar)
+
+    @_as(Client.erase_tenant)
+    async def erase_tenant(self, collection: str, tenant: str, *, wait_s: float = 30.0) -> Erasure:
+        """See `Client.erase_tenant`."""
+        return await self._paused(self._wrapped._erasing(collection, tenant, wait_s))
 
     @_as(Client.bulk)
     @asynccontextmanager

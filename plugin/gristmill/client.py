@@ -46,6 +46,7 @@ from gristmill.maintenance.audit import Auditor
 from gristmill.maintenance.bulk_loads import PROMISE_S, BulkDesk, paused
 from gristmill.maintenance.collection_group import CollectionGroup
 from gristmill.maintenance.dead_letters import DeadLetters, RefusedMessages
+from gristmill.maintenance.erasing import Eraser
 from gristmill.maintenance.index_group import IndexGroup
 from gristmill.maintenance.receipts import find_receipt
 from gristmill.models import Models
@@ -77,6 +78,7 @@ from gristmill_schemas import (
     Distance,
     Document,
     DocumentPage,
+    Erasure,
     Facet,
     Hits,
     IndexStatus,
@@ -226,6 +228,47 @@ class Client:
             InvalidInput: it is no name.
         """
         return TenantClient(self, identifier("tenant", name))
+
+    def erase_tenant(self, collection: str, tenant: str, *, wait_s: float = 30.0) -> Erasure:
+        """Erase a tenant from a collection: points, what is on its way, dead letters, roster, tombstones, notes of workers.
+
+        Nothing has to stop for it. What workers have in hand is taken from them, and what they were writing is taken back;
+        documents of other tenants go their way. What is enqueued for the tenant afterwards is stored as ever; what is
+        enqueued while this runs may be erased or may stay, and the proof says so.
+
+        Args:
+            collection: an existing collection.
+            tenant: whose everything goes.
+            wait_s: longest wait for workers that were writing.
+
+        Returns:
+            The proof: what was found, erased and is left in each place, by a last look. `confirm_erased` looks again.
+
+        Raises:
+            InvalidInput: an argument is wrong.
+            CollectionNotFound, StoreUnavailable, StoreRefused, BrokerUnavailable, BrokerRefused. Call it again then: it
+                goes on where it was.
+        """
+        return paused(self._erasing(collection, tenant, wait_s))
+
+    def _erasing(self, collection: str, tenant: str, wait_s: float) -> Generator[float, None, Erasure]:
+        longest = number("wait_s", wait_s, 0)
+        return (yield from self._eraser(collection, tenant).run(longest))
+
+    def confirm_erased(self, collection: str, tenant: str) -> Erasure:
+        """Look for a tenant in a collection, everywhere that `erase_tenant` looks; nothing is changed.
+
+        Raises:
+            InvalidInput: an argument is wrong.
+            CollectionNotFound, StoreUnavailable, StoreRefused, BrokerUnavailable, BrokerRefused.
+        """
+        return self._eraser(collection, tenant).look()
+
+    def _eraser(self, collection: str, tenant: str) -> Eraser:
+        parts, owner = self._parts, identifier("tenant", tenant)
+        spec = self._collections.get(identifier("collection", collection))
+        names = self._collections.names_of(spec)
+        return Eraser(parts.store, parts.ledger, parts.evidence, parts.dispatcher.publish, spec, names, owner)
 
     def create_collection(
         self,

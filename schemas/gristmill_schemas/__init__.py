@@ -21,6 +21,7 @@ if typing.TYPE_CHECKING:
         LongTexts,
     )
     from gristmill_schemas.document import Deletion, Document
+    from gristmill_schemas.erasure import Erased, Erasure
     from gristmill_schemas.job import (
         DeadGroup,
         DeadLetter,
@@ -32,7 +33,7 @@ if typing.TYPE_CHECKING:
         ReceiptState,
         Rejection,
     )
-    from gristmill_schemas.parcel import Intent, Parcel
+    from gristmill_schemas.parcel import Intent, Parcel, Retraction
     from gristmill_schemas.point import PointSystem, point_id
     from gristmill_schemas.query import QueryRequest
     from gristmill_schemas.search import (
@@ -66,6 +67,8 @@ __all__ = [
     "DocumentPage",
     "EncoderInfo",
     "Explanation",
+    "Erased",
+    "Erasure",
     "Facet",
     "FieldIndex",
     "Finding",
@@ -89,6 +92,7 @@ __all__ = [
     "ReceiptState",
     "RefusedMessage",
     "Rejection",
+    "Retraction",
     "SearchHit",
     "SearchMode",
     "StoredDocument",
@@ -103,6 +107,7 @@ _HOMES = (
     "gristmill_schemas.audit",
     "gristmill_schemas.collection",
     "gristmill_schemas.document",
+    "gristmill_schemas.erasure",
     "gristmill_schemas.job",
     "gristmill_schemas.parcel",
     "gristmill_schemas.point",

@@ -81,8 +81,28 @@ class Intent(Stored):
     #: Name of the physical collection, and its key (`CollectionSpec.key`).
     collection: str
     key: str
+    job_id: str = ""
     #: Id and tenant of each. Pairs and no records: one of these is written for every parcel, and hardly ever read.
     documents: tuple[tuple[str, str | None], ...]
+    #: Etag and version that each will have.
+    contents: tuple[tuple[str, int], ...] = ()
+
+
+class Retraction(Stored):
+    """What a claim may still write of a tenant that has been erased, and is to be taken back. It names nobody."""
+
+    KIND: ClassVar[str] = "retraction"
+
+    id: str
+    #: Of the claim.
+    token: str
+    #: Name of the physical collection, and its key (`CollectionSpec.key`).
+    collection: str
+    key: str
+    #: By this the points are told from those of the same content that somebody else has stored since.
+    job_id: str
+    #: Etag and version of each document.
+    contents: tuple[tuple[str, int], ...]
 
 
 def pack(parcel: Parcel) -> bytes:

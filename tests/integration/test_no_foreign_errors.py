@@ -39,6 +39,8 @@ RIGHT: dict[str, dict[str, Any]] = {
     "query_cache_info": {},
     "receipt": {"collection": C, "document_id": "a"},
     "tenant": {"name": "acme"},
+    "erase_tenant": {"collection": C, "tenant": "acme", "wait_s": 0},
+    "confirm_erased": {"collection": C, "tenant": "acme"},
     "audit": {"collection": C},
     "collections.list": {},
     "collections.get": {"name": C},

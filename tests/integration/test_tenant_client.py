@@ -46,7 +46,8 @@ PASSED = {
 }  # fmt: skip
 #: What is not one tenant's.
 ABSENT = {
-    "begin_bulk", "bulk", "close", "create_collection", "embedded", "finish_bulk", "query_cache_info", "tenant",
+    "begin_bulk", "bulk", "close", "confirm_erased", "create_collection", "embedded", "erase_tenant", "finish_bulk",
+    "query_cache_info", "tenant",
     "collections.count", "collections.delete", "collections.get", "collections.index_status", "collections.list",
     "collections.wait_for_index",
     "indexes.create", "indexes.drop", "indexes.get", "indexes.list",

@@ -33,7 +33,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from gristmill.settings import ClientSettings
-from gristmill_schemas import DeadLetter, EncoderInfo, Intent, JobReport, Outcome, Parcel
+from gristmill_schemas import DeadLetter, EncoderInfo, Intent, JobReport, Outcome, Parcel, Retraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,7 @@ class Encoded:
 
 
 NOTHING_ENCODED: Mapping[str, Encoded] = MappingProxyType({})
+NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
 class UnreadableParcel(Exception):
@@ -304,8 +305,18 @@ class Ledger(Protocol):
         """Be the one of many that does a periodic duty; true while `holder` holds it."""
 
     # fence
-    def bury(self, collection: str, versions: Mapping[str, int]) -> None:
-        """Write tombstones: point id of chunk 0 to the deletion's version. A higher one already there stays, renewed."""
+    def bury(
+        self,
+        collection: str,
+        versions: Mapping[str, int],
+        owners: Mapping[str, str] = NOBODY,
+        claim: Claim | None = None,
+    ) -> bool:
+        """Write tombstones: point id of chunk 0 to the deletion's version. A higher one already there stays, renewed.
+
+        `owners` says whose they are, where they are a tenant's. False, and nothing is written, where there is a `claim`
+        that is not the holder any more.
+        """
 
     def tombstones(self, collection: str, point_ids: Sequence[str]) -> dict[str, int]:
         """Those of the given documents that have been deleted, and at which version."""
@@ -316,14 +327,20 @@ class Ledger(Protocol):
         For a parcel whose collection's name means another collection now than when it was accepted.
         """
 
-    def intend(self, intent: Intent) -> None:
-        """Note what a claim is about to write."""
+    def intend(self, intent: Intent) -> bool:
+        """Note what a claim is about to write. False, and it must not: it is not the holder any more."""
 
     def fulfil(self, token: str) -> None:
         """Forget the intent of a claim without a verdict: somebody else looks at what became of its writes."""
 
     def unfulfilled(self, limit: int) -> list[Intent]:
         """Intents of claims that do not hold their parcel any more, newest first: each may still write, or have written."""
+
+    def retractions(self) -> list[Retraction]:
+        """What claims may still write of tenants that have been erased."""
+
+    def lift(self, retraction_id: str) -> None:
+        """Forget a retraction: its claim will write no more."""
 
     # people
     def report(self, job_id: str) -> JobReport | None:

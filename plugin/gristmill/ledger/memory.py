@@ -16,6 +16,7 @@ from math import inf
 from gristmill.ledger.base import (
     MAX_INTENTS,
     NEWER_FORMAT_S,
+    NOBODY,
     NOTHING_ENCODED,
     Accepted,
     Begun,
@@ -33,7 +34,7 @@ from gristmill.ledger.base import (
 from gristmill.ledger.costs import JOB, Costs
 from gristmill.ledger.letters import is_meant, pack_letter, without_text
 from gristmill.ledger.roster import MemoryRoster
-from gristmill_schemas import DeadLetter, EncoderInfo, Intent, JobReport, JobState, Parcel
+from gristmill_schemas import DeadLetter, EncoderInfo, Intent, JobReport, JobState, Parcel, Retraction
 from gristmill_schemas.errors import InvalidInput, NewerFormat
 from gristmill_schemas.parcel import pack, unpack
 
@@ -100,6 +101,12 @@ class _Line:
         self.rests_until = max(until, self.rests_until)
         self.turn = max(self.turn, self.rests_until)
 
+    def leave(self, parcel_id: str) -> None:
+        """Whoever waited here waits no more."""
+        self.waiting = [(due, each) for due, each in self.waiting if each != parcel_id]
+        heapq.heapify(self.waiting)
+        self.turn = self.turn if self.waiting else inf
+
     def take(self, now: float) -> str | None:
         """The parcel that is due, if one is; the line goes to the back."""
         due_now = bool(self.waiting) and self.waiting[0][0] <= now
@@ -127,7 +134,10 @@ class MemoryLedger:
         self._lines: defaultdict[str, defaultdict[str, _Line]] = defaultdict(lambda: defaultdict(_Line))
         #: Collection, then point id.
         self._tombs: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        #: Collection and tenant, to point ids.
+        self._graves: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
         self._intents: dict[str, Intent] = {}
+        self._retractions: dict[str, Retraction] = {}
         self._collections: set[str] = set()
         self._deleted: set[str] = set()
         self._letters: dict[str, _Letter] = {}
@@ -424,11 +434,22 @@ class MemoryLedger:
 
     # fence
 
-    def bury(self, collection: str, versions: Mapping[str, int]) -> None:
+    def bury(
+        self,
+        collection: str,
+        versions: Mapping[str, int],
+        owners: Mapping[str, str] = NOBODY,
+        claim: Claim | None = None,
+    ) -> bool:
         with self._lock:
+            if claim is not None and self._held(claim) is None:
+                return False
             for point_id, version in versions.items():
                 tombs = self._tombs[collection]
                 tombs[point_id] = max(version, tombs.get(point_id, version))
+                if point_id in owners:
+                    self._graves[collection, owners[point_id]].add(point_id)
+            return True
 
     def tombstones(self, collection: str, point_ids: Sequence[str]) -> dict[str, int]:
         with self._lock:
@@ -440,11 +461,15 @@ class MemoryLedger:
             if self._roster is not None:
                 self._roster.follow(parcel, key)
 
-    def intend(self, intent: Intent) -> None:
+    def intend(self, intent: Intent) -> bool:
         with self._lock:
+            kept = self._parcels.get(intent.parcel_id)
+            if kept is None or kept.token != intent.token:
+                return False
             self._intents[intent.token] = intent
             while len(self._intents) > MAX_INTENTS:
                 del self._intents[next(iter(self._intents))]
+            return True
 
     def fulfil(self, token: str) -> None:
         with self._lock:
@@ -454,6 +479,32 @@ class MemoryLedger:
         with self._lock:
             held = {kept.token for kept in self._parcels.values()}
             return [intent for intent in reversed(self._intents.values()) if intent.token not in held][:limit]
+
+    def retractions(self) -> list[Retraction]:
+        with self._lock:
+            return list(self._retractions.values())
+
+    def lift(self, retraction_id: str) -> None:
+        with self._lock:
+            self._retractions.pop(retraction_id, None)
+
+    def _reduce(self, parcel_id: str, left: Parcel, points: Iterable[str]) -> bool:
+        """Leave of a parcel only this, and take it from its holder. True where it was held, and waits again."""
+        kept = self._parcels[parcel_id]
+        was_held, gone = bool(kept.token), kept.items - len(left)
+        if not len(left):
+            self._lines[kept.model][kept.collection].leave(parcel_id)
+            self._drop(parcel_id)
+            self._count_done(kept.job_id, 1, {"gone": gone})
+            return False
+        self._count(kept, -1)
+        kept.body, kept.bytes = self._packed(left)
+        kept.items, kept.last_error, kept.found = len(left), "", kept.found - frozenset(points)
+        self._count(kept, 1)
+        if was_held:
+            self._give_back(parcel_id, kept, kept.accepted_at)
+        self._count_done(kept.job_id, 0, {"gone": gone})
+        return was_held
 
     # people
 

@@ -15,6 +15,7 @@ from gristmill.ledger.letters import is_meant, is_of_job, is_of_tenant, name_in,
 from gristmill.ledger.memory import MemoryLedger
 from gristmill.ledger.redis import RedisLedger
 from gristmill.ledger.roster import Rostered, bucket_of, name_of, parse_name, used_buckets
+from gristmill.ledger.traces import MemoryTraces, RedisTraces, Traces, Whose
 from gristmill_schemas import DeadLetter, Parcel, RefusedMessage
 from gristmill_schemas.errors import InvalidInput, NewerFormat
 from gristmill_schemas.parcel import unpack
@@ -88,6 +89,9 @@ class Evidence(Protocol):
 
     def unreadable(self) -> list[str]:
         """Ids of parked parcels whose bytes could not be read."""
+
+    def traces(self, whose: Whose) -> Traces:
+        """What there is of a tenant in a collection, to be counted and erased."""
 
 
 class RedisEvidence:
@@ -254,6 +258,10 @@ class RedisEvidence:
             pipe.unlink(self._key("refused"))
             return int(pipe.execute()[0])
 
+    def traces(self, whose: Whose) -> Traces:
+        """See `Evidence.traces`."""
+        return RedisTraces(self._ledger, whose)
+
     def unreadable(self) -> list[str]:
         """See `Evidence.unreadable`."""
         with broker_errors(self._url):
@@ -333,6 +341,10 @@ class MemoryEvidence:
     def drop_refused(self) -> int:
         """See `Evidence.drop_refused`."""
         return 0
+
+    def traces(self, whose: Whose) -> Traces:
+        """See `Evidence.traces`."""
+        return MemoryTraces(self._ledger, whose)
 
     def unreadable(self) -> list[str]:
         """See `Evidence.unreadable`."""

@@ -19,6 +19,7 @@ import redis
 from gristmill.ledger.base import (
     MAX_INTENTS,
     NEWER_FORMAT_S,
+    NOBODY,
     NOTHING_ENCODED,
     Accepted,
     Begun,
@@ -44,10 +45,10 @@ from gristmill.ledger.letters import (
     read_letters,
     without_text,
 )
-from gristmill.ledger.roster import enrolment
+from gristmill.ledger.roster import enrolment, graves_of
 from gristmill.ledger.scripting import Argument, Scripts
 from gristmill.settings import ClientSettings
-from gristmill_schemas import DeadLetter, EncoderInfo, Intent, JobReport, JobState, Outcome, Parcel
+from gristmill_schemas import DeadLetter, EncoderInfo, Intent, JobReport, JobState, Outcome, Parcel, Retraction
 from gristmill_schemas.errors import InvalidInput, NewerFormat
 from gristmill_schemas.parcel import pack, unpack
 
@@ -285,10 +286,23 @@ class RedisLedger:
     # fence
 
     @_translated
-    def bury(self, collection: str, versions: Mapping[str, int]) -> None:
-        if versions:
-            flat = [part for pair in versions.items() for part in pair]
-            self._run("bury", collection, self._keeping.tombstone_ttl_s, *flat)
+    def bury(
+        self,
+        collection: str,
+        versions: Mapping[str, int],
+        owners: Mapping[str, str] = NOBODY,
+        claim: Claim | None = None,
+    ) -> bool:
+        if not versions:
+            return True
+        held = ("", "") if claim is None else (claim.parcel.id, claim.token)
+        graves = {tenant: graves_of(collection, tenant) for tenant in set(owners.values())}
+        flat = [
+            part
+            for point, version in versions.items()
+            for part in (point, version, graves.get(owners.get(point, ""), ""))
+        ]
+        return bool(self._run("bury", collection, self._keeping.tombstone_ttl_s, *held, *flat))
 
     @_translated
     def tombstones(self, collection: str, point_ids: Sequence[str]) -> dict[str, int]:
@@ -308,8 +322,9 @@ class RedisLedger:
             self._run("follow", parcel.collection_key, key, enrolment(parcel))
 
     @_translated
-    def intend(self, intent: Intent) -> None:
-        self._run("intend", intent.token, intent.model_dump_json(), self._keeping.tombstone_ttl_s, MAX_INTENTS)
+    def intend(self, intent: Intent) -> bool:
+        ttl_s, parcel = self._keeping.tombstone_ttl_s, intent.parcel_id
+        return bool(self._run("intend", intent.token, intent.model_dump_json(), ttl_s, MAX_INTENTS, parcel))
 
     @_translated
     def fulfil(self, token: str) -> None:
@@ -335,6 +350,20 @@ class RedisLedger:
         for intent in intents:
             pipe.hget(self._key("parcel", intent.parcel_id), "token")
         return [intent for intent, token in zip(intents, pipe.execute(), strict=True) if token != intent.token.encode()]
+
+    @_translated
+    def retractions(self) -> list[Retraction]:
+        ids = cast("list[bytes]", self._redis.zrange(self._key("retractions"), 0, -1))
+        keys = [self._key("retraction", raw.decode()) for raw in ids]
+        bodies = cast("list[bytes | None]", self._redis.mget(keys)) if keys else []
+        return list(Retraction.read_each(body for body in bodies if body is not None))
+
+    @_translated
+    def lift(self, retraction_id: str) -> None:
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.zrem(self._key("retractions"), retraction_id)
+        pipe.unlink(self._key("retraction", retraction_id))
+        pipe.execute()
 
     # people
 

@@ -38,6 +38,11 @@ def parse_name(name: str) -> tuple[str, str | None]:
     return rest[int(length) :], rest[: int(length)] or None
 
 
+def graves_of(collection: str, tenant: str) -> str:
+    """What the deleted documents of a tenant are listed under; its length goes first, so that no two share one."""
+    return f"{len(tenant)}:{tenant}{collection}"
+
+
 def bucket_of(name: str) -> int:
     """The bucket that a name lies in."""
     return zlib.crc32(name.encode()) % BUCKETS
@@ -90,6 +95,10 @@ class MemoryRoster:
         name = name_of(document_id, tenant)
         if known.get(name, through + 1) <= through:
             del known[name]
+
+    def drop(self, collection: str, name: str) -> None:
+        """Forget a name, whatever its version."""
+        self._collections.get(collection, {}).pop(name, None)
 
     def versions(self, collection: str) -> Mapping[str, int]:
         """Name to version."""

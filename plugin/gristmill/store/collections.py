@@ -147,6 +147,13 @@ class Collections:
             aliases = self._store.get_aliases().aliases
         return next((each.collection_name for each in aliases if each.alias_name == name), name)
 
+    def names_of(self, spec: CollectionSpec) -> frozenset[str]:
+        """Every name that means this collection now, as far as this key may see aliases."""
+        with store_errors(spec.name):
+            aliases = self._store.get_aliases().aliases
+        means = {each.alias_name for each in aliases if each.collection_name == spec.physical}
+        return frozenset({spec.name, spec.physical, *means})
+
     def _describe(self, name: str, physical: str) -> CollectionSpec:
         with store_errors(name):
             info = self._store.get_collection(physical)

@@ -12,9 +12,9 @@ from typing import Any
 
 from qdrant_client import models
 
-from gristmill_schemas import CollectionSpec
+from gristmill_schemas import CollectionSpec, Retraction
 from gristmill_schemas.errors import InvalidInput
-from gristmill_schemas.point import TENANT_PATH
+from gristmill_schemas.point import ETAG_PATH, JOB_PATH, TENANT_PATH, VERSION_PATH
 
 #: Edges per node of a tenant's graph: Qdrant's default for any.
 _EDGES = 16
@@ -44,6 +44,22 @@ def of_tenant(tenant: str | None) -> models.Filter | None:
     if tenant is None:
         return None
     return models.Filter(must=[models.FieldCondition(key=TENANT_PATH, match=models.MatchValue(value=tenant))])
+
+
+def retracting(retraction: Retraction) -> list[models.UpdateOperation]:
+    """Operations that delete what a claim has written and should not: of this job, this very content and version."""
+    operations: list[models.UpdateOperation] = []
+    for version in sorted({version for _, version in retraction.contents}):
+        etags = [etag for etag, of in retraction.contents if of == version]
+        chosen = models.Filter(
+            must=[
+                models.FieldCondition(key=JOB_PATH, match=models.MatchValue(value=retraction.job_id)),
+                models.FieldCondition(key=ETAG_PATH, match=models.MatchAny(any=etags)),
+                models.FieldCondition(key=VERSION_PATH, range=models.Range(gte=version, lte=version)),
+            ]
+        )
+        operations.append(models.DeleteOperation(delete=models.FilterSelector(filter=chosen)))
+    return operations
 
 
 def graph_per_tenant(spec: CollectionSpec, layout: Mapping[str, Any]) -> Mapping[str, Any]:

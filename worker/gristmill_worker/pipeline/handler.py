@@ -114,6 +114,7 @@ class Handler:
             return self._give_back(claim, refund=not error.suspect, error=_line(error))
         except TakenOver:
             log.info("parcel %s: another worker took it over", claim.parcel.id)
+            self._retract(claim)
             return Handled.DONE
         except CollectionNotFound as error:
             return self._not_found(claim, error)
@@ -166,11 +167,21 @@ class Handler:
     def _finish(self, claim: Claim, verdict: Verdict) -> None:
         if not self._ledger.finish(claim, verdict):
             log.info("parcel %s: another worker took it over; its verdict counts", claim.parcel.id)
+            self._retract(claim)
+
+    def _retract(self, claim: Claim) -> None:
+        """Who has lost a parcel may have lost it to the erasure of a tenant: then what was written meanwhile goes again."""
+        try:
+            self._pipeline.retract(claim)
+        except GristmillError as away:
+            log.warning("parcel %s: left to the duty that looks for late writes: %s", claim.parcel.id, away)
 
     def _give_back(self, claim: Claim, *, refund: bool = True, error: str = "", delay_s: float = 0.0) -> Handled:
         try:
             if self._impatient.release(claim, refund=refund, error=error, delay_s=delay_s):
                 self._impatient.fulfil(claim.token)  # whoever takes the parcel next looks at its documents
+            else:
+                self._retract(claim)
         except GristmillError as away:
             log.warning("parcel %s could not be given back (%s); its lease will run out", claim.parcel.id, away)
         # What is not due yet needs no message now: the reconciler sees when it is.

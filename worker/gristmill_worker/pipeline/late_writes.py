@@ -19,7 +19,8 @@ from gristmill.ledger import Ledger
 from gristmill.store.collections import Collections
 from gristmill.store.connection import store_errors
 from gristmill.store.points import PAGE, change, scroll
-from gristmill_schemas import CollectionSpec, Intent, PointSystem, point_id
+from gristmill.store.tenancy import retracting
+from gristmill_schemas import CollectionSpec, Intent, PointSystem, Retraction, point_id
 from gristmill_schemas.errors import CollectionNotFound
 from gristmill_worker.pipeline.sink import deleting_leftovers, deleting_through, documents
 
@@ -51,6 +52,8 @@ class LateWrites:
                 left.setdefault((intent.collection, intent.key), []).append(intent)
             for (collection, key), intents in left.items():
                 self._look_after(collection, key, intents)
+            for retraction in self._ledger.retractions():
+                self._take_back(retraction)
 
     def _look_after(self, collection: str, key: str, intents: Sequence[Intent]) -> None:
         try:
@@ -64,6 +67,18 @@ class LateWrites:
         names = list({name for intent in intents for name in intent.documents})
         for start in range(0, len(names), PAGE):
             self._undo(spec, names[start : start + PAGE])
+
+    def _take_back(self, retraction: Retraction) -> None:
+        """Kept for as long as a tombstone: nobody knows when a frozen worker goes on."""
+        try:
+            spec = self._collections.get(retraction.collection)
+        except CollectionNotFound:
+            spec = None
+        if spec is None or spec.key != retraction.key:
+            self._ledger.lift(retraction.id)
+            return
+        with store_errors(spec.name):
+            change(self._store, spec, retracting(retraction))
 
     def _undo(self, spec: CollectionSpec, names: Sequence[tuple[str, str | None]]) -> None:
         tombs = self._ledger.tombstones(spec.key, [point_id(*name) for name in names])

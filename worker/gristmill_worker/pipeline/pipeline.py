@@ -107,6 +107,13 @@ class Pipeline:
             left = self._confirm(spec, plans, prepared, tally)
         raise GristmillError(f"{len(left)} documents were overtaken {_MAX_ROUNDS} times; trying again later")
 
+    def retract(self, claim: Claim) -> None:
+        """Take back what a claim that is lost has written of tenants that were erased meanwhile."""
+        for retraction in self._ledger.retractions():
+            if retraction.token == claim.token:
+                self._sink.retract(self._spec(claim.parcel), retraction)
+                self._ledger.lift(retraction.id)
+
     def _spec(self, parcel: Parcel) -> CollectionSpec:
         """What the name that was asked for means now."""
         try:
@@ -124,7 +131,9 @@ class Pipeline:
         for item in parcel.deletions:
             key = point_id(item.id, item.tenant)
             buried[key] = max(parcel.version_of(item), buried.get(key, 0))
-        self._ledger.bury(spec.key, buried)
+        owners = {point_id(item.id, item.tenant): item.tenant for item in parcel.deletions if item.tenant is not None}
+        if not self._ledger.bury(spec.key, buried, owners, tally.claim):
+            raise TakenOver
         found = self._find(spec, buried, tally.claim)
         self._sink.delete_through(spec, [(item.id, item.tenant, parcel.version_of(item)) for item in parcel.deletions])
         held = self._sink.stored(spec, list(buried))
@@ -206,16 +215,19 @@ class Pipeline:
 
     def _intend(self, spec: CollectionSpec, prepared: Iterable[Prepared], claim: Claim) -> None:
         """Say what is about to be written, for whoever must look after it if this process dies on the way."""
-        documents = tuple((each.task.document.id, each.task.document.tenant) for each in prepared)
-        if documents:
+        tasks = [each.task for each in prepared]
+        if tasks:
             intent = Intent(
                 token=claim.token,
                 parcel_id=claim.parcel.id,
                 collection=spec.physical,
                 key=spec.key,
-                documents=documents,
+                job_id=claim.parcel.job_id,
+                documents=tuple((task.document.id, task.document.tenant) for task in tasks),
+                contents=tuple((task.etag, task.version) for task in tasks),
             )
-            self._ledger.intend(intent)
+            if not self._ledger.intend(intent):
+                raise TakenOver
 
     def _confirm(
         self, spec: CollectionSpec, plans: Sequence[_Plan], prepared: dict[str, Prepared], tally: Tally

@@ -30,7 +30,8 @@ from gristmill.store.points import (
     read_unchanged,
     upsert,
 )
-from gristmill_schemas import CollectionSpec, PointSystem, point_id
+from gristmill.store.tenancy import retracting
+from gristmill_schemas import CollectionSpec, PointSystem, Retraction, point_id
 from gristmill_schemas.errors import RequestTooLarge, StoreRefused, StoreUnfit
 from gristmill_schemas.point import ETAG_PATH, ID_PATH, POINT_NAMESPACE, TENANT_PATH, VERSION_PATH
 from gristmill_schemas.validation import SYSTEM_KEY
@@ -305,6 +306,11 @@ class Sink:
             version = models.FieldCondition(key=VERSION_PATH, range=models.Range(gte=task.version, lte=task.version))
             chosen = models.Filter(must=[documents([document.id]), tenant_is(document.tenant), content, version])
             self._update(spec, [models.DeleteOperation(delete=models.FilterSelector(filter=chosen))])
+
+    def retract(self, spec: CollectionSpec, retraction: Retraction) -> None:
+        """Delete what was written of a tenant that has been erased, unless the collection is another by now."""
+        if spec.key == retraction.key:
+            self._update(spec, retracting(retraction))
 
     def delete_through(self, spec: CollectionSpec, doomed: Sequence[tuple[str, str | None, int]]) -> None:
         """Delete every point of the given (id, tenant)s up to and including the given version."""

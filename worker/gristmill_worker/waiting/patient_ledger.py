@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from gristmill.ledger import Begun, Claim, Ledger, Verdict
-from gristmill_schemas import Intent, Parcel
+from gristmill_schemas import Intent, Parcel, Retraction
 from gristmill_worker.waiting.patience import Patience
 
 
@@ -40,17 +40,25 @@ class PatientLedger:
         """See `Ledger.follow`."""
         self._patience.call(lambda: self._ledger.follow(parcel, key))
 
-    def intend(self, intent: Intent) -> None:
+    def intend(self, intent: Intent) -> bool:
         """See `Ledger.intend`."""
-        self._patience.call(lambda: self._ledger.intend(intent))
+        return self._patience.call(lambda: self._ledger.intend(intent))
 
     def reroute(self, claim: Claim, parcel: Parcel) -> bool:
         """See `Ledger.reroute`."""
         return self._patience.call(lambda: self._ledger.reroute(claim, parcel))
 
-    def bury(self, collection: str, versions: Mapping[str, int]) -> None:
+    def bury(self, collection: str, versions: Mapping[str, int], owners: Mapping[str, str], claim: Claim) -> bool:
         """See `Ledger.bury`."""
-        self._patience.call(lambda: self._ledger.bury(collection, versions))
+        return self._patience.call(lambda: self._ledger.bury(collection, versions, owners, claim))
+
+    def retractions(self) -> list[Retraction]:
+        """See `Ledger.retractions`."""
+        return self._patience.call(self._ledger.retractions)
+
+    def lift(self, retraction_id: str) -> None:
+        """See `Ledger.lift`."""
+        self._patience.call(lambda: self._ledger.lift(retraction_id))
 
     def tombstones(self, collection: str, point_ids: Sequence[str]) -> dict[str, int]:
         """See `Ledger.tombstones`."""

@@ -24,8 +24,11 @@
 --   {P}:tombs:<key>        set     days since 1970 on which something was deleted, with a time to live; <key> is
 --                                  CollectionSpec.key
 --   {P}:tomb:<day>:<key>   hash    point id -> version that is deleted, with a time to live
+--   {P}:graves:<day>:<length of tenant>:<tenant><key>   set   point ids of a tenant that are in the tomb of that day, likewise
 --   {P}:intents       zset    token of a claim -> when it said what it is about to write, capped
 --   {P}:intent:<token>  string  JSON of what, with the time to live of a tombstone
+--   {P}:retractions       zset    id of a retraction -> when it was made
+--   {P}:retraction:<id>   string  JSON of what a claim may still write of a tenant that is erased, with the same time to live
 --   {P}:clock         string  highest version given out
 --   {P}:roster:<key>            bitmap  which buckets of the roster hold anything
 --   {P}:roster:<key>:<bucket>   hash    "<length of tenant>:<tenant><document id>" -> highest version accepted

@@ -1,5 +1,6 @@
--- ARGV: token, JSON, time to live in seconds, how many are kept.
+-- ARGV: token, JSON, time to live in seconds, how many are kept, parcel id. Returns 1, or 0 for anybody but the holder.
 also_when_memory_is_full()
+if not holds(P .. ':parcel:' .. ARGV[5], ARGV[1]) then return 0 end
 local now, index = now_us(), P .. ':intents'
 redis.call('SET', P .. ':intent:' .. ARGV[1], ARGV[2], 'EX', ARGV[3])
 redis.call('ZADD', index, whole(now), ARGV[1])
