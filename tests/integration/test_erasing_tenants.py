@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,7 @@ from gristmill_schemas.erasure import PLACES
 from interleaving import CHUNK_WORDS, Order, Stage
 
 LONG = "word " * 9000
+Run = Callable[..., tuple[int, str, str]]
 
 
 def filled(client: Client, name: str) -> None:
@@ -90,6 +94,28 @@ def test_the_async_client_erases_and_confirms() -> None:
 
     proof, confirmed = asyncio.run(erase())
     assert (proof.points.erased, proof.is_complete, confirmed.points.found) == (1, True, 0)
+
+
+def test_the_command_line_erases_a_tenant_and_confirms_it(run: Run, embedded: Path) -> None:
+    file = embedded / "docs.jsonl"
+    file.write_text("\n".join(json.dumps({"id": str(n), "text": f"text {n}"}) for n in range(3)))
+    assert run("collections", "create", "shared", "--tenants")[0] == 0
+    for tenant in ("acme", "evil"):
+        assert run("ingest", str(file), "-c", "shared", "--tenant", tenant)[0] == 0
+    code, _, err = run("ingest", str(file), "-c", "shared")
+    assert (code, "keeps tenants apart" in err) == (1, True)
+    code, _, err = run("search", "shared", "text")
+    assert (code, "keeps tenants apart" in err) == (2, True)
+    code, _, err = run("tenants", "erase", "shared", "acme")
+    assert (code, "Erase tenant 'acme' from 'shared': 3 points?" in err) == (2, True), err
+    assert run("tenants", "confirm", "shared", "acme")[0] == 1
+    code, out, _ = run("tenants", "erase", "shared", "acme", "--yes", "--json")
+    proof = json.loads(out)
+    assert (code, proof["points"], proof["is_complete"]) == (0, {"found": 3, "erased": 3, "left": 0}, True)
+    code, out, _ = run("tenants", "confirm", "shared", "acme")
+    assert (code, "nothing is left" in out) == (0, True)
+    code, out, _ = run("audit", "shared", "--tenant", "evil", "--json")
+    assert (code, json.loads(out)["documents"]) == (0, 3)
 
 
 # while workers write

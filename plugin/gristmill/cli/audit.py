@@ -40,6 +40,7 @@ def audit(
     files: Annotated[
         list[str] | None, typer.Argument(help="Documents that should be there; as `gristmill ingest` takes them.")
     ] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only this tenant's documents.")] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Enqueue exactly the gap; delete leftover chunks.")] = False,
     format: Annotated[Format | None, typer.Option(help="Instead of going by each file's suffix.")] = None,
     encoding: Annotated[str | None, typer.Option(help="Of text files; default: found out for each.")] = None,
@@ -85,7 +86,13 @@ def audit(
     with open_client(aside) as client:
         with progress_bar(hidden=as_json) as bar:
             line = bar.add_task("comparing", total=None, note="")
-            report = client.audit(name, expected, repair=repair, progress=lambda done: bar.update(line, completed=done))
+            report = client.audit(
+                name,
+                expected,
+                tenant=tenant,
+                repair=repair,
+                progress=lambda done: bar.update(line, completed=done),
+            )
         failed = 0
         if report.job_id is not None:
             job = watch_job(client.jobs.get(report.job_id), hidden=as_json)

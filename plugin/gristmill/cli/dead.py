@@ -25,6 +25,7 @@ Ids = Annotated[list[str] | None, typer.Argument(help="Letter ids, as `dead list
 Everything = Annotated[bool, typer.Option("--all", help="All of them, as far as the options below do not narrow it.")]
 OfCollection = Annotated[str | None, typer.Option("--collection", "-c", help="Only this collection's.")]
 OfError = Annotated[str | None, typer.Option("--error", "-e", help="Only those of this class of error.")]
+OfTenant = Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.")]
 OfJob = Annotated[str | None, typer.Option("--job", help="Only this job's.")]
 
 #: Rejections that are shown; --json lists all.
@@ -34,10 +35,10 @@ _REASON = 200
 
 
 @commands.command()
-def summary(collection: OfCollection = None, as_json: JsonFlag = False) -> None:
+def summary(collection: OfCollection = None, tenant: OfTenant = None, as_json: JsonFlag = False) -> None:
     """How many died of what, and what to do: one line per error and collection."""
     with open_client(aside, qdrant=False) as client:
-        found = client.dead.summary(collection)
+        found = client.dead.summary(collection, tenant=tenant)
     if as_json:
         print_json(found.model_dump(mode="json") | {"share": found.share})
         return
@@ -79,12 +80,13 @@ def list_(
     collection: OfCollection = None,
     error: OfError = None,
     job: OfJob = None,
+    tenant: OfTenant = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 50,
     as_json: JsonFlag = False,
 ) -> None:
     """Dead letters, newest first."""
     with open_client(aside, qdrant=False) as client:
-        letters = client.dead.list(collection, job=job, error=error, limit=limit)
+        letters = client.dead.list(collection, job=job, error=error, tenant=tenant, limit=limit)
     if as_json:
         print_json({"letters": [letter.model_dump(mode="json") for letter in letters]})
         return

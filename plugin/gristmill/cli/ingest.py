@@ -55,6 +55,7 @@ def ingest(
     ] = None,
     paragraphs: Annotated[bool, typer.Option(help="Text files: one document per paragraph.")] = False,
     sections: Annotated[bool, typer.Option(help="Markdown: one document per section, not per file.")] = True,
+    tenant: Annotated[str | None, typer.Option(help="Whose documents: given to those that name none.")] = None,
     bulk: Annotated[
         bool, typer.Option("--bulk", help="Put the index off meanwhile: for the first load, and for large ones.")
     ] = False,
@@ -85,6 +86,7 @@ def ingest(
             job = client.enqueue(
                 collection,
                 documents,
+                tenant=tenant,
                 progress=lambda accepted: bar.update(line, note=f"{counted(accepted, 'document')} handed over"),
             )
             bar.stop()

@@ -22,10 +22,14 @@ app.add_typer(commands, name="jobs")
 
 
 @commands.command("list")
-def list_(limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20, as_json: JsonFlag = False) -> None:
+def list_(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20,
+    tenant: Annotated[str | None, typer.Option(help="Only jobs that are all of this tenant.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
     """The newest jobs, newest first."""
     with open_client(aside, qdrant=False) as client:
-        reports = client.jobs.list(limit)
+        reports = client.jobs.list(limit, tenant=tenant)
     if as_json:
         print_json({"jobs": [as_record(report) for report in reports]})
     else:
