@@ -6,7 +6,7 @@ import importlib
 import typing
 
 if typing.TYPE_CHECKING:
-    from gristmill_schemas.audit import AuditReport, Finding, Gap, RefusedMessage
+    from gristmill_schemas.audit import AuditReport, Erased, Erasure, Finding, Gap, RefusedMessage
     from gristmill_schemas.collection import (
         BulkHolder,
         BulkLoad,
@@ -21,7 +21,6 @@ if typing.TYPE_CHECKING:
         LongTexts,
     )
     from gristmill_schemas.document import Deletion, Document
-    from gristmill_schemas.erasure import Erased, Erasure
     from gristmill_schemas.job import (
         DeadGroup,
         DeadLetter,
@@ -107,7 +106,6 @@ _HOMES = (
     "gristmill_schemas.audit",
     "gristmill_schemas.collection",
     "gristmill_schemas.document",
-    "gristmill_schemas.erasure",
     "gristmill_schemas.job",
     "gristmill_schemas.parcel",
     "gristmill_schemas.point",

@@ -6,10 +6,9 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from gristmill_schemas.audit import AuditReport, RefusedMessage
+from gristmill_schemas.audit import AuditReport, Erasure, RefusedMessage
 from gristmill_schemas.collection import CollectionSpec, Instruction
 from gristmill_schemas.document import Deletion, Document
-from gristmill_schemas.erasure import Erasure
 from gristmill_schemas.job import DeadLetter, DeadSummary, JobReport, Receipt, Rejection
 from gristmill_schemas.parcel import Parcel
 from gristmill_schemas.point import PointSystem

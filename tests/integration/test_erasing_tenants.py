@@ -14,7 +14,7 @@ from gristmill.ledger.reading import MemoryEvidence
 from gristmill.maintenance.bulk_loads import paused
 from gristmill.maintenance.erasing import Eraser
 from gristmill_schemas import Deletion
-from gristmill_schemas.erasure import PLACES
+from gristmill_schemas.audit import PLACES
 from interleaving import CHUNK_WORDS, Order, Stage
 
 LONG = "word " * 9000

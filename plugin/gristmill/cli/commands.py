@@ -18,7 +18,7 @@ OWN: Final = {
     "search": ("search", "Search a collection, with an instruction if you like."),
     "collections": ("collections", "Create, list, show and delete collections."),
     "instructions": ("collections.instructions", "Sentences that say what searches are for, by name and version."),
-    "tenants": ("collections.tenants", "Erase one tenant from a collection, and confirm that nothing is left."),
+    "tenants": ("collections.tenants", "Erase one tenant from a collection, and prove it."),
     "jobs": ("jobs", "What became of what was handed over."),
     "dead": ("dead", "Documents that could not be stored, and why."),
     "audit": ("audit", "Compare what was accepted with what Qdrant holds."),

@@ -25,7 +25,7 @@ from gristmill.store.connection import store_errors
 from gristmill.store.copies import ordering
 from gristmill.store.tenancy import of_tenant
 from gristmill_schemas import CollectionSpec, DeadLetter, Erased, Erasure
-from gristmill_schemas.erasure import PLACES
+from gristmill_schemas.audit import PLACES
 from gristmill_schemas.errors import BrokerUnavailable
 
 #: Of everything; each but the first erases what others have done meanwhile.

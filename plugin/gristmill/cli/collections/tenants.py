@@ -10,11 +10,9 @@ from gristmill import Erasure
 from gristmill.cli.layout import counted, listing
 from gristmill.cli.output import JsonFlag, aside, confirm, notes, print_json, said, say
 from gristmill.startup import open_client
-from gristmill_schemas.erasure import PLACES
+from gristmill_schemas.audit import PLACES
 
-commands = typer.Typer(
-    help="Erase one tenant from a collection, and confirm that nothing is left.", no_args_is_help=True
-)
+commands = typer.Typer(help="Erase one tenant from a collection, and prove it.", no_args_is_help=True)
 app = typer.Typer()
 app.add_typer(commands, name="tenants")
 
