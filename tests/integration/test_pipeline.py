@@ -11,7 +11,16 @@ import pytest
 from qdrant_client import models
 
 from gristmill.store.connection import store_errors
-from gristmill_schemas import CollectionSpec, Deletion, Document, JobReport, LongTexts, Outcome, PointSystem
+from gristmill_schemas import (
+    ChunkContext,
+    CollectionSpec,
+    Deletion,
+    Document,
+    JobReport,
+    LongTexts,
+    Outcome,
+    PointSystem,
+)
 from gristmill_schemas.errors import StoreRefused, StoreUnavailable
 from gristmill_worker.batching.canary import CANARY_TEXTS
 from gristmill_worker.encoder.base import TokenizedText, Vectors
@@ -427,6 +436,11 @@ def test_a_tokenizer_that_panics_costs_the_one_text_that_it_panics_at(make_stage
     (letter,) = stage.ledger.dead_letters(10)
     assert (letter.error, letter.attempts) == ("EncodingFailed", 1)
     assert "Panic: index out of bounds" in letter.reason
+    titled = stage.spec.chunking.model_copy(update={"context": ChunkContext.TITLE})
+    stage.collections.update(stage.spec.model_copy(update={"chunking": titled}))
+    documents = [Document(id=str(n), text=f"new {n}", metadata={"title": f"t{n}"}) for n in range(5)]
+    bad = Document(id="bad", text="good", metadata={"title": "PANIC"})
+    assert counts(stage.deliver(bad, *documents)) == {"stored": 5, "dead": 1}
 
 
 class Refusing:

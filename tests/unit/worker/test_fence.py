@@ -7,7 +7,7 @@ import dataclasses
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gristmill_schemas import Document, Outcome, PointSystem
+from gristmill_schemas import ChunkContext, Chunking, Document, Outcome, PointSystem
 from gristmill_worker.pipeline.fence import Action, Held, Task, decide, leaves_chunks, outcome
 
 SPACE = "space"
@@ -175,6 +175,26 @@ def test_a_second_delivery_gives_the_outcome_of_the_first(task: Task, chunks: in
     assert outcome(task, Action.SETTLE, after, SPACE) is Outcome.STORED
     stranger = dataclasses.replace(task, job_id="a third")
     assert outcome(stranger, Action.SETTLE, after, SPACE) is Outcome.SKIPPED
+
+
+def test_content_and_not_the_policy_of_the_day_decides_whether_a_document_is_unchanged() -> None:
+    document = Document(id="a", text="grain", metadata={"title": "Mill"})
+    plain, titled = (
+        Task(document, 7, "j", Chunking(context=context)) for context in (ChunkContext.NONE, ChunkContext.TITLE)
+    )
+    assert plain.etag == titled.etag
+    assert plain.text_hash != titled.text_hash
+    for stored, now in ((plain, titled), (titled, plain)):
+        held = Held(chunk_of(stored).model_copy(update={"text_hash": stored.text_hash}), None)
+        assert decide(now, held, SPACE) is Action.SETTLE
+        assert decide(dataclasses.replace(now, version=8), held, SPACE) is Action.TOUCH
+        other = dataclasses.replace(
+            now, document=document.model_copy(update={"metadata": {"title": "Stone"}}), version=8
+        )
+        assert decide(other, held, SPACE) is Action.ENCODE
+    renamed = Document(id="a", text="grain", metadata={"title": "Mill", "lang": "en"})
+    held = Held(chunk_of(titled).model_copy(update={"text_hash": titled.text_hash}), None)
+    assert decide(Task(renamed, 8, "j", titled.chunking), held, SPACE) is Action.METADATA
 
 
 # what must be cleaned up

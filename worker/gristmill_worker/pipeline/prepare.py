@@ -6,6 +6,7 @@ the batcher, which mixes this parcel's texts with those of all others.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -147,14 +148,11 @@ class Preparer:
     ) -> tuple[list[_Cut], list[tuple[Task, EncodingFailed]]]:
         template = spec.space.templates.for_document
         policy = spec.chunking
-        above = self._above(policy, tasks)
-        whole = self._tokens(
-            [template(below(line, task.document.text)) for line, task in zip(above, tasks, strict=True)]
-        )
+        read, failed = self._under_contexts(policy, tasks)
+        whole = self._tokens([template(below(line, task.document.text)) for task, line in read])
         limit = min(policy.size, spec.space.max_tokens) if policy.long_texts is LongTexts.CHUNK else None
         cuts: list[_Cut] = []
-        failed: list[tuple[Task, EncodingFailed]] = []
-        for task, text, line in zip(tasks, whole, above, strict=True):
+        for (task, line), text in zip(read, whole, strict=True):
             if isinstance(text, EncodingFailed):
                 failed.append((task, text))
                 continue
@@ -202,11 +200,22 @@ class Preparer:
         inputs = [template(below(line, text[a:b])) for line, (a, b) in zip(above, spans, strict=True)]
         return _native(lambda: self._encoder.tokenize(inputs))
 
-    def _above(self, policy: Chunking, tasks: Sequence[Task]) -> list[str]:
-        """What stands above each document, were it not cut."""
+    def _under_contexts(
+        self, policy: Chunking, tasks: Sequence[Task]
+    ) -> tuple[list[tuple[Task, str]], list[tuple[Task, EncodingFailed]]]:
+        """What stands above each document, were it not cut; and those of which it cannot be read."""
         if policy.context is ChunkContext.NONE:
-            return [""] * len(tasks)
-        return [self._contexts.of(policy, each.document, [(0, len(each.document.text))])[0] for each in tasks]
+            return [(task, "") for task in tasks], []
+        read: list[tuple[Task, str]] = []
+        failed: list[tuple[Task, EncodingFailed]] = []
+        for task in tasks:
+            document = task.document
+            try:
+                lines = _native(functools.partial(self._contexts.of, policy, document, [(0, len(document.text))]))
+                read.append((task, lines[0]))
+            except EncodingFailed as error:
+                failed.append((task, error))
+        return read, failed
 
 
 def _counting(cuts: Sequence[_Cut], told: Callable[[int], None]) -> Callable[[int], None]:
