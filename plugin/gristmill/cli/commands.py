@@ -16,6 +16,8 @@ from typer.core import TyperCommand, TyperGroup
 OWN: Final = {
     "ingest": ("ingest", "Read documents and hand them to the workers."),
     "search": ("search", "Search a collection, with an instruction if you like."),
+    "similar": ("browsing", "Documents like stored ones, and unlike others."),
+    "facets": ("browsing", "Values of a metadata field, and how many documents have each."),
     "collections": ("collections", "Create, list, show and delete collections."),
     "instructions": ("collections.instructions", "Sentences that say what searches are for, by name and version."),
     "tenants": ("collections.tenants", "Erase one tenant from a collection, and prove it."),

@@ -87,7 +87,7 @@ def confirm(question: str) -> None:
 
 def print_json(value: Any) -> None:
     """One JSON object, alone on stdout, whatever its encoding."""
-    sys.stdout.write(json_text(value, sys.stdout.encoding, default=_plain) + "\n")
+    sys.stdout.write(json_text(value, sys.stdout.encoding, default=plain) + "\n")
 
 
 class _Said(logging.Handler):
@@ -115,7 +115,8 @@ def logged_by(name: str) -> Iterator[list[str]]:
         logger.level, logger.propagate = before
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A record, as JSON has it."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     raise TypeError(f"cannot print {type(value).__name__} as JSON")

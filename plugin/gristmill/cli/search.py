@@ -16,7 +16,8 @@ from rich.padding import Padding
 
 from gristmill import Fusion, InvalidInput, SearchHit, SearchMode
 from gristmill.cli.layout import counted
-from gristmill.cli.output import JsonFlag, aside, console, logged_by, notes, print_json, said, say
+from gristmill.cli.output import JsonFlag, aside, console, logged_by, notes, plain, print_json, said, say
+from gristmill.cli.terminal import json_text
 from gristmill.startup import open_client
 from gristmill_schemas.validation import shown
 
@@ -40,6 +41,15 @@ def search(
     group: Annotated[bool, typer.Option("--group", help="At most one hit per document.")] = False,
     mode: Annotated[SearchMode, typer.Option(help="Rank by vectors, by words (BM25), or by both.")] = SearchMode.DENSE,
     fusion: Annotated[Fusion | None, typer.Option(help="How --mode hybrid joins both lists; default `rrf`.")] = None,
+    offset: Annotated[int, typer.Option(min=0, help="Hits to pass over first.")] = 0,
+    diversity: Annotated[float | None, typer.Option(help="From 0 to 1: hits less like one another.")] = None,
+    boost: Annotated[
+        list[str] | None,
+        typer.Option(help='What else counts, as JSON: \'{"field": "published", "half_life": "P30D"}\'; repeatable.'),
+    ] = None,
+    around: Annotated[int, typer.Option("--around", min=0, help="Chunks before and after each hit.")] = 0,
+    exact: Annotated[bool, typer.Option("--exact", help="Look at everything, and not by the graph.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Say what was applied and what took how long.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Search a collection, with an instruction if you like."""
@@ -55,6 +65,12 @@ def search(
             group_by_document=group,
             mode=mode,
             fusion=fusion,
+            offset=offset,
+            diversity=diversity,
+            boost=parse_boosts(boost or ()),
+            context_chunks=around,
+            exact=exact,
+            explain=explain,
         )
     took_ms = (time.perf_counter() - started) * 1000
     if as_json:
@@ -67,10 +83,13 @@ def search(
                 "milliseconds": round(took_ms, 1),
                 "hits": found,
                 "notes": logged,
+                **({"explanation": hits.explanation} if explain else {}),
             }
         )
         return
     show_hits(hits)
+    if explain:
+        say(said(json_text(hits.explanation, notes.encoding, default=plain)), notes)
     for sentence in logged:
         say(said(sentence), notes)
     say(f"[dim]{counted(len(hits), 'hit')} in {took_ms:.0f} ms[/]", notes)
@@ -98,6 +117,18 @@ def _filter(condition: str) -> dict[str, Any]:
             f"where: expected a filter as JSON, got {shown(condition, 200)}: {error}", field="where"
         ) from None
     return found
+
+
+def parse_boosts(boosts: Sequence[str]) -> list[Any] | None:
+    """Boosts as JSON, one by one."""
+    found = []
+    for position, boost in enumerate(boosts):
+        try:
+            found.append(json.loads(boost, parse_constant=_no_constant))
+        except (ValueError, RecursionError) as error:
+            place = f"boost[{position}]"
+            raise InvalidInput(f"{place}: expected JSON, got {shown(boost, 200)}: {error}", field=place) from None
+    return found or None
 
 
 def _add(where: dict[str, Any], condition: str) -> None:
@@ -152,5 +183,5 @@ def show_hits(hits: Sequence[SearchHit], *, width: int = 220) -> None:
     for rank, hit in enumerate(hits, start=1):
         chunk = f" [dim]chunk {hit.chunk + 1}/{hit.chunks}[/]" if hit.chunks > 1 else ""
         say(f"[bold]{rank}.[/] [green]{hit.score:.4f}[/] [cyan]{said(hit.id)}[/]{chunk}")
-        text = " ".join(hit.text.split())
+        text = " ".join((hit.passage or hit.text).split())
         console.print(Padding(f"{said(text[:width])}{'…' if len(text) > width else ''}", (0, 0, 0, 3), expand=False))

@@ -1,0 +1,74 @@
+"""`gristmill similar`, `facets`, and what `gristmill search` can be told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gristmill import Client, Document
+from places import ways_to
+from services import QdrantServer
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def place(embedded: Path) -> None:
+    """A collection "made" of ten documents."""
+    with Client() as client:
+        client.create_collection("made")
+        documents = [Document(id=f"d{n}", text=f"text {n}", metadata={"n": n, "lang": "zh"}) for n in range(10)]
+        client.enqueue("made", documents).wait(30).raise_for_failures()
+
+
+@pytest.mark.usefixtures("place")
+def test_a_search_at_a_prompt_is_varied_boosted_and_explained(run: Run) -> None:
+    code, out, _ = run("search", "made", "text", "--explain", "--exact", "--offset", "1", "--around", "1", "--json")
+    told = json.loads(out)
+    assert code == 0
+    assert told["explanation"]["mode"] == "dense"
+    assert told["explanation"]["took_ms"]["total"] > 0
+    assert told["hits"][0]["passage"].startswith("text")
+    code, out, _ = run("search", "made", "text", "--boost", '{"field": "n"}', "-n", "2", "--json")
+    assert [hit["id"] for hit in json.loads(out)["hits"]] == ["d9", "d8"]
+    code, out, err = run("search", "made", "text", "--diversity", "0.5", "--explain")
+    assert (code, out.count("text")) == (0, 5)
+    assert '"diversity": 0.5' in err
+    for wrong, told_of in (
+        (["--boost", "soon"], "boost[0]: expected JSON"),
+        (["--diversity", "2"], "diversity: expected"),
+    ):
+        code, _, err = run("search", "made", "text", *wrong)
+        assert code == 2
+        assert told_of in err
+
+
+@pytest.mark.usefixtures("place")
+def test_documents_like_others_and_values_of_a_field_are_shown(run: Run) -> None:
+    code, out, _ = run("similar", "made", "d1", "d2", "--unlike", "d3", "-n", "9", "--json")
+    found = {hit["id"] for hit in json.loads(out)["hits"]}
+    assert (code, len(found), found & {"d1", "d2", "d3"}) == (0, 7, set())
+    code, out, _ = run("similar", "made", "d1", "-w", "n>=5")
+    assert (code, out.count("text")) == (0, 5)
+    code, _, err = run("similar", "made", "nobody")
+    assert (code, "'nobody'" in err) == (2, True)
+    code, out, _ = run("facets", "made", "lang")
+    assert (code, out.split()) == (0, ["zh", "10", "documents"])
+    code, out, _ = run("facets", "made", "n", "-w", "n<3", "-n", "2", "--json")
+    assert json.loads(out)["facets"] == [{"value": 0, "count": 1}, {"value": 1, "count": 1}]
+
+
+def test_a_field_without_an_index_is_told_of_with_the_command_that_makes_one(
+    run: Run, qdrant_server: QdrantServer, collection_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = ways_to(qdrant_server)["qdrant_grpc_port"]
+    for name, value in {"EMBEDDED_PATH": qdrant_server.url, "QDRANT_GRPC_PORT": port, "MODEL": "hash:16"}.items():
+        monkeypatch.setenv(f"GRISTMILL_{name}", str(value))
+    with Client() as client:
+        client.create_collection(collection_name)
+    code, _, err = run("facets", collection_name, "lang")
+    assert code == 2
+    assert f"gristmill collections index create {collection_name} lang=keyword" in " ".join(err.split())
