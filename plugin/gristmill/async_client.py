@@ -351,6 +351,7 @@ class AsyncClient(_Threaded[Client]):
     facets = _awaited(Client.facets)
     receipt = _awaited(Client.receipt)
     recommend = _awaited(Client.recommend)
+    rerank = _awaited(Client.rerank)
     scroll = _awaited(Client.scroll)
     search = _awaited(Client.search)
     search_many = _awaited(Client.search_many)
@@ -583,6 +584,7 @@ class AsyncTenantClient(_Threaded[TenantClient]):
 
     count = _awaited(TenantClient.count)
     embed = _awaited(TenantClient.embed)
+    rerank = _awaited(TenantClient.rerank)
     facets = _awaited(TenantClient.facets)
     receipt = _awaited(TenantClient.receipt)
     recommend = _awaited(TenantClient.recommend)

@@ -18,6 +18,7 @@ from gristmill.ledger.connection import connect
 from gristmill.ledger.reading import Evidence, RedisEvidence
 from gristmill.search.query_vectors import WorkerQueryEncoder
 from gristmill.search.remembered_vectors import RememberedVectors
+from gristmill.search.reranking import PairScorer, WorkerScores
 from gristmill.settings import ClientSettings
 from gristmill.store.collections import Collections
 from gristmill.store.connection import open_store
@@ -36,6 +37,7 @@ class Parts:
     store: QdrantClient
     queries: RememberedVectors
     evidence: Evidence
+    scorer: PairScorer
     #: Qdrant's local mode instead of a server.
     local: bool = False
     #: Closes all of the above, in reverse order of opening.
@@ -65,7 +67,7 @@ class Parts:
         """
         guarded: dict[str, Any] = {
             name: _UntilClosed(getattr(self, name), self.closed)
-            for name in ("ledger", "dispatcher", "store", "queries", "evidence")
+            for name in ("ledger", "dispatcher", "store", "queries", "scorer", "evidence")
         }
         return replace(self, **guarded)
 
@@ -118,7 +120,8 @@ def open_parts(settings: ClientSettings, overrides: Mapping[str, Any], progress:
     closing.callback(store.close)
     queries = RememberedVectors(WorkerQueryEncoder(settings, client, ledger), settings.query_cache_bytes)
     clean_loggers()
-    return Parts(settings, ledger, dispatcher, store, queries, RedisEvidence(ledger), closing=closing)
+    scorer = WorkerScores(settings, client, ledger)
+    return Parts(settings, ledger, dispatcher, store, queries, RedisEvidence(ledger), scorer, closing=closing)
 
 
 def _embedded() -> OpenEmbedded:

@@ -57,6 +57,7 @@ from gristmill.search.filters import Where, compile_filter
 from gristmill.search.instructions import Cautions, InstructionGroup
 from gristmill.search.options import DEFAULTS, RecommendOptions, SearchOptions, SimilarOptions
 from gristmill.search.remembered_vectors import QueryCacheInfo
+from gristmill.search.reranking import Reranking
 from gristmill.search.searcher import Searcher
 from gristmill.search.unindexed import Unindexed
 from gristmill.search.unmatched import Unmatched
@@ -85,6 +86,7 @@ from gristmill_schemas import (
     Instruction,
     Receipt,
     Rejection,
+    RerankResult,
     StoredDocument,
     Strategy,
     VectorSpace,
@@ -180,8 +182,15 @@ class Client:
         self._unindexed = Unindexed(parts.store, local=parts.local)
         self._browser = Browser(parts.store, self._collections, self._unmatched, self._unindexed, local=parts.local)
         cautions = Cautions()
+        self._reranking = Reranking(self.models, parts.scorer)
         self._searcher = Searcher(
-            parts.store, self._collections, parts.queries, self._unmatched, self._unindexed, cautions
+            parts.store,
+            self._collections,
+            parts.queries,
+            self._reranking,
+            self._unmatched,
+            self._unindexed,
+            cautions,
         )
         self._embedder = Embedder(self._collections, self.models, parts.queries, cautions)
         self.instructions = InstructionGroup(self._collections, lambda spec: self._searcher.forget(spec.physical))
@@ -769,7 +778,8 @@ class Client:
             limit: most hits.
             offset: hits to pass over first.
             score_threshold: hits that are worse are left out: with lower scores, and by the distance `euclid` with higher
-                ones. Not in a hybrid search, whose scores are made of ranks.
+                ones. Not in a hybrid search, whose scores are made of ranks, unless it is reranked: then it is about
+                the reranker's score.
             group_by_document: at most one hit per document, its best chunk.
             chunks_per_document: with `group_by_document`, so many of each document's best chunks (`hit.best_chunks`).
             context_chunks: so many neighbouring chunks on either side come with each hit, joined (`hit.passage`).
@@ -789,6 +799,10 @@ class Client:
             candidates: best points of each list that are fused, of a hybrid search; or of which `boost` or `diversity`
                 choose. By default 200, for `limit + offset` above 50 800, above 200 3,200 and so on: pages join up where all
                 are made of the same.
+            rerank: let a cross-encoder on a worker read query and candidates together, which ranks better and costs a pass
+                over each: True for the one that there is (or GRISTMILL_RERANKER), or its name. The instruction goes to it,
+                too. A hit's `score` is the reranker's then, from 0 to 1, and `retrieval_score` what it was found by.
+            rerank_top: candidates that are reranked, of which hits come; at least `limit + offset`, by default 50 or that.
 
         Returns:
             Hits, best first; an empty list where nothing matches. Where a filter found nothing, the log says once why: a key
@@ -867,6 +881,37 @@ class Client:
             CollectionNotFound, NoWorker, WaitTimeout, EncodingFailed, StoreUnavailable, StoreRefused, BrokerUnavailable.
         """
         return self._searcher.recommend(collection, positive, negative, strategy, **options)
+
+    def rerank(
+        self,
+        query: str,
+        documents: Iterable[str | Mapping[str, Any]],
+        *,
+        instruction: str | None = None,
+        model: str | None = None,
+        top: int | None = None,
+    ) -> list[RerankResult]:
+        """Put texts, from wherever they are, in the order of how well they answer a query.
+
+        Args:
+            query: what is looked for.
+            documents: texts, or mappings with one under `text`, whose other fields come back as `metadata`.
+            instruction: what the search is for: a sentence, or a preset (`preset:web`). None takes the reranker's own.
+            model: the reranker: what a worker was started with. None takes GRISTMILL_RERANKER, or where that is not set, the
+                one that is being served.
+            top: most results.
+
+        Returns:
+            The best first, equal ones in their order: `index` is the place among the documents, `score` from 0 to 1. No
+            documents give an empty list. `truncated` says that a text's end was cut off at the reranker's window, as a
+            query's never is.
+
+        Raises:
+            InvalidInput: an argument is wrong; the message names it.
+            NoWorker: nobody serves a reranker, or this one.
+            WaitTimeout, EncodingFailed, BrokerUnavailable.
+        """
+        return self._reranking.texts(query, documents, instruction=instruction, model=model, top=top)
 
     def embed(
         self,
@@ -1003,6 +1048,7 @@ class TenantClient(Confined[Client]):
     delete = confined_job(Client.delete)
     delete_where = confined_job(Client.delete_where)
     embed = passed(Client.embed)
+    rerank = passed(Client.rerank)
     enqueue = confined_job(Client.enqueue)
     facets = confined(Client.facets)
     receipt = confined(Client.receipt)

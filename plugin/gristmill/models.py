@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import builtins
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from gristmill.arguments import number, refuse
 from gristmill.habits import Group, answers_habits
 from gristmill.ledger import Ledger
 from gristmill.settings import ClientSettings
-from gristmill_schemas import EncoderInfo
-from gristmill_schemas.errors import NoWorker
+from gristmill_schemas import EncoderInfo, ModelTask
+from gristmill_schemas.errors import InvalidInput, NoWorker
 
 _LOOK_S = 0.2
 
@@ -44,6 +44,18 @@ def _place(url: str) -> str:
     scheme, _, rest = url.partition("://")
     host, slash, path = rest.partition("/")
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}".rstrip("/")
+
+
+def _named(infos: Iterable[EncoderInfo], wanted: str) -> EncoderInfo | None:
+    """The model of a name, a digest, or the name that it has at a server."""
+    there = list(infos)
+    exact = (info for info in there if wanted in (info.model, info.digest))
+    return next(exact, None) or next((info for info in there if _is_remote(info.model, wanted)), None)
+
+
+def _known(rerankers: Iterable[EncoderInfo]) -> str:
+    names = ", ".join(info.model for info in rerankers)
+    return f" (announced: {names})" if names else ""
 
 
 @answers_habits
@@ -92,13 +104,64 @@ class Models(Group):
             time.sleep(_LOOK_S)
         return found
 
+    def reranker(self, name: str | None = None, field: str = "rerank") -> EncoderInfo:
+        """What a worker says about the reranker that is meant.
+
+        Args:
+            name: what the worker was started with, or its digest; None takes GRISTMILL_RERANKER, or where that is not set,
+                the one reranker that there is.
+            field: the argument that errors are about.
+
+        Raises:
+            NoWorker: no worker has announced it.
+            InvalidInput: it is no reranker; or there are several, and none was named.
+        """
+        if name is not None and not (isinstance(name, str) and name):
+            raise refuse(field, "a reranker's name or digest", name)
+        wanted = name or self._settings.reranker
+        infos = self._ledger.models()
+        rerankers = [info for info in infos if info.task is ModelTask.RERANKING]
+        if wanted is None:
+            return self._only(self._living(rerankers), field)
+        if (found := _named(rerankers, wanted)) is not None:
+            return found
+        if _named(infos, wanted) is not None:
+            raise InvalidInput(
+                f"{field}: expected a reranker, got {wanted!r}, which embeds texts and scores no pairs{_known(rerankers)}",
+                field=field,
+                model=wanted,
+            )
+        raise NoWorker(
+            f"{field}: no worker has announced the reranker {wanted!r}{_known(rerankers)}; start one: `gristmill worker "
+            f"--reranker {wanted}`",
+            field=field,
+            model=wanted,
+        )
+
+    def _only(self, living: builtins.list[EncoderInfo], field: str) -> EncoderInfo:
+        if len(living) == 1:
+            return living[0]
+        if living:
+            raise InvalidInput(
+                f"{field}: expected the name of a reranker, since several are served{_known(living)}; or set "
+                "GRISTMILL_RERANKER",
+                field=field,
+            )
+        raise NoWorker(
+            f"{field}: nobody serves a reranker; start a worker with one (`gristmill worker --reranker "
+            "Qwen/Qwen3-Reranker-0.6B`, or Client.embedded(reranker=…))",
+            field=field,
+        )
+
+    def _living(self, infos: builtins.list[EncoderInfo]) -> builtins.list[EncoderInfo]:
+        live = {engine.get("model_digest") for engine in engines(self._ledger)}
+        return [info for info in infos if info.digest in live]
+
     def _announced(self, wanted: str | None) -> EncoderInfo | None:
         infos = self._ledger.models()
         if wanted is not None:
-            exact = (info for info in infos if wanted in (info.model, info.digest))
-            return next(exact, None) or next((info for info in infos if _is_remote(info.model, wanted)), None)
-        live = {engine.get("model_digest") for engine in engines(self._ledger)}
-        serving = [info for info in infos if info.digest in live]
+            return _named(infos, wanted)
+        serving = self._living([info for info in infos if info.task is ModelTask.EMBEDDING])
         return serving[0] if len(serving) == 1 else None
 
     def _nobody(self, wanted: str | None) -> NoWorker:

@@ -29,6 +29,7 @@ class _SharedOptions(TypedDict, total=False):
     qdrant_timeout_s: int | None
     start_wait_s: float | None
     model: str | None
+    reranker: str | None
     queue_max_documents: int | None
     queue_max_bytes: int | None
     dead_max_bytes: int | None
@@ -36,6 +37,7 @@ class _SharedOptions(TypedDict, total=False):
     jobs_kept: int | None
     roster: bool | None
     query_timeout_s: float | None
+    rerank_timeout_s: float | None
     query_cache_bytes: int | None
     job_ttl_s: int | None
     tombstone_ttl_s: int | None
@@ -56,6 +58,8 @@ class EmbeddedOptions(_SharedOptions, total=False):
     dtype: str | None
     pooling: str | None
     max_tokens: int | None
+    reranker_revision: str | None
+    reranker_max_tokens: int | None
     budget_tokens: int | None
     remote_api_key: str | SecretStr | None
     remote_wait_s: float | None
@@ -86,6 +90,7 @@ _ELSEWHERE = {
         "model",
     ),
     **dict.fromkeys(("cache", "cache_size", "query_cache", "query_cache_size", "embedding_cache"), "query_cache_bytes"),
+    **dict.fromkeys(("rerank_model", "reranker_model", "cross_encoder", "rerank"), "reranker"),
     **dict.fromkeys(("cuda", "gpu"), "device"),
     **dict.fromkeys(("torch_dtype", "precision"), "dtype"),
     **dict.fromkeys(("max_seq_length", "max_length"), "max_tokens"),

@@ -39,7 +39,7 @@ S = TypeVar("S", bound="ClientSettings")
 
 ENV_PREFIX = "GRISTMILL_"
 #: Settings that may be or hold a URL, and so a password.
-_ADDRESSES = ("redis_url", "qdrant_url", "embedded_path", "model")
+_ADDRESSES = ("redis_url", "qdrant_url", "embedded_path", "model", "reranker")
 #: A wrong address that surely holds no password: scheme, host, port and database, as far as they are there.
 _INNOCENT = re.compile(r"([\w+.-]*:?/*)?[\w.-]*(:\d{1,5})?(/\d*)?")
 
@@ -144,6 +144,12 @@ class ClientSettings(BaseSettings, metaclass=_KnownNames):
     model: str = Field(
         "Qwen/Qwen3-Embedding-0.6B", min_length=1, description="Model of new collections and of the worker"
     )
+    reranker: str | None = Field(
+        None,
+        min_length=1,
+        description="Reranker of `rerank=True` and of the worker: a folder, a hub id, or the URL of a server that reranks; "
+        "see rerank.md",
+    )
     queue_max_documents: int = Field(
         1_000_000, ge=1, description="High-water mark: `enqueue` waits while more documents than this are unfinished"
     )
@@ -173,6 +179,9 @@ class ClientSettings(BaseSettings, metaclass=_KnownNames):
         16 * 1024 * 1024,
         ge=0,
         description="Memory of a client for query vectors that it has had before (16 MiB: 3,700 of 1,024 numbers); 0: none",
+    )
+    rerank_timeout_s: float = Field(
+        30.0, gt=0, le=3600, description="Longest wait for the scores of a search's candidates, seconds"
     )
     job_ttl_s: int = Field(7 * 86_400, ge=60, description="How long a job's counters are kept once it has finished")
     tombstone_ttl_s: int = Field(

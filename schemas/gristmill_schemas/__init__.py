@@ -34,7 +34,7 @@ if typing.TYPE_CHECKING:
     )
     from gristmill_schemas.parcel import Intent, Parcel, Retraction
     from gristmill_schemas.point import PointSystem, point_id
-    from gristmill_schemas.query import QueryRequest
+    from gristmill_schemas.query import QueryRequest, RerankRequest
     from gristmill_schemas.search import (
         DocumentPage,
         Explanation,
@@ -42,12 +42,13 @@ if typing.TYPE_CHECKING:
         FoundChunk,
         Fusion,
         Hits,
+        RerankResult,
         SearchHit,
         SearchMode,
         StoredDocument,
         Strategy,
     )
-    from gristmill_schemas.space import Distance, EncoderInfo, Pooling, Templates, VectorSpace
+    from gristmill_schemas.space import Distance, EncoderInfo, ModelTask, Pooling, Templates, VectorSpace
 
 __all__ = [
     "AuditReport",
@@ -82,6 +83,7 @@ __all__ = [
     "JobReport",
     "JobState",
     "LongTexts",
+    "ModelTask",
     "Outcome",
     "Parcel",
     "PointSystem",
@@ -91,6 +93,8 @@ __all__ = [
     "ReceiptState",
     "RefusedMessage",
     "Rejection",
+    "RerankRequest",
+    "RerankResult",
     "Retraction",
     "SearchHit",
     "SearchMode",

@@ -12,8 +12,8 @@ from gristmill_schemas.document import Deletion, Document
 from gristmill_schemas.job import DeadLetter, DeadSummary, JobReport, Receipt, Rejection
 from gristmill_schemas.parcel import Parcel
 from gristmill_schemas.point import PointSystem
-from gristmill_schemas.query import QueryRequest
-from gristmill_schemas.search import DocumentPage, Explanation, Facet, SearchHit, StoredDocument
+from gristmill_schemas.query import QueryRequest, RerankRequest
+from gristmill_schemas.search import DocumentPage, Explanation, Facet, RerankResult, SearchHit, StoredDocument
 from gristmill_schemas.space import EncoderInfo, VectorSpace
 from gristmill_schemas.validation import Record
 
@@ -37,6 +37,8 @@ EXPORTED: tuple[type[Record], ...] = (
     Receipt,
     RefusedMessage,
     Rejection,
+    RerankRequest,
+    RerankResult,
     SearchHit,
     StoredDocument,
     VectorSpace,

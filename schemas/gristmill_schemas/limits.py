@@ -32,6 +32,8 @@ MAX_QUERY_TEXTS: Final = 256
 MAX_REQUEST_TEXT_BYTES: Final = 2 * 1024 * 1024
 #: Largest query request that a worker reads: its texts, escaped as JSON.
 MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
+#: Most candidates of one search that are reranked: each is a pass of a cross-encoder over query and document.
+MAX_RERANKED: Final = 1_000
 #: Most dimensions of a vector: Qdrant takes no more.
 MAX_DIMENSIONS: Final = 65_536
 #: Most chunks that one document may be cut into.

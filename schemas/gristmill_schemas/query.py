@@ -11,6 +11,9 @@ An answer is not JSON but a header and raw numbers, since vectors are what it co
     then       float32 (texts, dimensions), or the error's message in UTF-8
 
 All numbers are little-endian.
+
+Rerankers are asked in the same way, through a list of their own. For each document their answer has two numbers instead of a
+vector: its score, from 0 to 1, and 1 where all of it was read, 0 where its end was cut off at the reranker's window.
 """
 
 from __future__ import annotations
@@ -30,6 +33,8 @@ from gristmill_schemas.validation import CleanText, Identifier
 ANSWER_FORMAT = 1
 _HEADER = struct.Struct("<BBII")
 _FLOAT_BYTES = 4
+#: Numbers of each document in a reranker's answer.
+SCORE_COLUMNS = 2
 #: Characters of an error's message that travel.
 _MESSAGE_CHARS = 2_000
 
@@ -57,6 +62,30 @@ class QueryRequest(Stored):
     def _bounded(self) -> Self:
         if (size := sum(len(text.encode()) for text in self.texts)) > MAX_REQUEST_TEXT_BYTES:
             raise ValueError(f"texts: expected at most {MAX_REQUEST_TEXT_BYTES} bytes together, got {size}")
+        return self
+
+
+class RerankRequest(Stored):
+    """One query and the documents to score against it."""
+
+    KIND: ClassVar[str] = "rerank request"
+
+    #: Names the answer; nobody can guess it, and it is used once.
+    token: ReplyToken
+    #: The reranker that is meant; a worker with another one refuses.
+    model_digest: Identifier
+    query: CleanText = Field(min_length=1)
+    #: What the search is for; None takes the reranker's own.
+    instruction: CleanText | None = None
+    documents: tuple[CleanText, ...] = Field(min_length=1, max_length=MAX_QUERY_TEXTS)
+    #: Microseconds since 1970, as in `QueryRequest`: put in by the ledger.
+    deadline_us: int = Field(0, ge=0, lt=2**53)
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        size = sum(len(text.encode()) for text in (self.query, self.instruction or "", *self.documents))
+        if size > MAX_REQUEST_TEXT_BYTES:
+            raise ValueError(f"documents: expected at most {MAX_REQUEST_TEXT_BYTES} bytes, query included, got {size}")
         return self
 
 

@@ -58,8 +58,15 @@ class SearchHit(Record):
     mode: SearchMode = SearchMode.DENSE
     #: What the score is: similarity by the collection's distance (cosine, dot; euclid is a distance: smaller is nearer),
     #: bm25, what ranks were fused by (rrf, dbsf), how examples were weighed (best_score, sum_scores), or boosted: any of
-    #: these with its boosts.
+    #: these with its boosts. Of a reranked search: relevance, from 0 to 1, by the reranker.
     score_kind: str = "cosine"
+    #: Of a reranked search: the score that it was found by, and what that is.
+    retrieval_score: float | None = None
+    retrieval_score_kind: str | None = None
+    #: Which reranker decided the rank; None where none did.
+    reranker: str | None = None
+    #: Whether that reranker read only the beginning of the text, since query and text are longer than its window.
+    rerank_truncated: bool = False
     #: Empty where texts were left out (`text=False`).
     text: str
     #: Those that were asked for (`fields=`), or all.
@@ -119,6 +126,20 @@ class Hits(list[SearchHit]):
 
     #: None where nobody asked.
     explanation: Explanation | None = None
+
+
+class RerankResult(Record):
+    """One of the texts that `Client.rerank` was given, and its score."""
+
+    #: Its place among those that were given, from 0.
+    index: int
+    #: 0 to 1, how well it answers the query; comparable within one reranker.
+    score: float
+    text: str
+    #: What was given besides the text, where that was a mapping.
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    #: Whether its end was cut off, since query and text together are longer than the reranker's window.
+    truncated: bool = False
 
 
 class StoredDocument(Record):

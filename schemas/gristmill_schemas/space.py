@@ -11,7 +11,7 @@ from typing import ClassVar
 from pydantic import Field, field_validator
 
 from gristmill_schemas.document import canonical_json
-from gristmill_schemas.errors import DimensionsNotSupported
+from gristmill_schemas.errors import DimensionsNotSupported, InvalidInput
 from gristmill_schemas.stored import Stored
 from gristmill_schemas.validation import CleanText, Identifier, ModelDigest, Record
 
@@ -33,6 +33,13 @@ class Distance(StrEnum):
     COSINE = "cosine"
     DOT = "dot"
     EUCLID = "euclid"
+
+
+class ModelTask(StrEnum):
+    """What a model is served for."""
+
+    EMBEDDING = "embedding"  #: texts become vectors
+    RERANKING = "reranking"  #: a query and a document become one score
 
 
 class Templates(Record):
@@ -86,6 +93,8 @@ class EncoderInfo(Stored):
     model: Identifier
     #: Hub commit, where it came from the hub.
     revision: str | None = None
+    #: A reranker has no space: it gives scores, and pooling, dimensions and templates describe how it comes to them.
+    task: ModelTask = ModelTask.EMBEDDING
     #: Content digest over weights, configuration and tokenizer: the same files give the same digest anywhere.
     digest: ModelDigest
     pooling: Pooling
@@ -109,7 +118,15 @@ class EncoderInfo(Stored):
 
         Raises:
             DimensionsNotSupported: the model has not declared this size, and `force` is off.
+            InvalidInput: it is a reranker.
         """
+        if self.task is not ModelTask.EMBEDDING:
+            raise InvalidInput(
+                f"model: expected one that embeds, got {self.model}, which is a reranker: it scores pairs, and has no "
+                "vectors to keep",
+                field="model",
+                model=self.model,
+            )
         size = self.dimensions if dimensions is None else dimensions
         if not 0 < size <= self.dimensions:
             raise DimensionsNotSupported(

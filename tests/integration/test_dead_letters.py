@@ -60,7 +60,7 @@ class Mill:
         self.grave = Grave(ledger)
         store = open_local_store(":memory:")
         closing.callback(store.close)
-        parts = Parts(settings, ledger, self.grave, store, None, evidence, local=True, closing=closing)  # type: ignore[arg-type]  # nobody searches
+        parts = Parts(settings, ledger, self.grave, store, None, evidence, None, local=True, closing=closing)  # type: ignore[arg-type]  # nobody searches
         self.client = Client.__new__(Client)
         self.client._start(parts)
         ledger.announce(MODEL)

@@ -36,6 +36,7 @@ RIGHT: dict[str, dict[str, Any]] = {
     "similar": {"collection": C, "document_id": "a"},
     "recommend": {"collection": C, "positive": ["a"]},
     "embed": {"texts": ["t"]},
+    "rerank": {"query": "q", "documents": ["t"]},
     "query_cache_info": {},
     "receipt": {"collection": C, "document_id": "a"},
     "tenant": {"name": "acme"},
@@ -69,6 +70,7 @@ RIGHT: dict[str, dict[str, Any]] = {
     "models.list": {},
     "models.get": {"name": "hash:16"},
     "models.served": {"model": "hash:16", "wait_s": 0},
+    "models.reranker": {"name": "overlap:64"},
     "refused.list": {},
     "refused.get": {"message_id": "absent"},
     "refused.drop": {},
@@ -120,7 +122,7 @@ def entered(call: Callable[..., Any]) -> Callable[..., Any]:
 
 @pytest.fixture(scope="module", params=PLACES)
 def calls(request: pytest.FixtureRequest) -> Iterator[dict[str, Callable[..., Any]]]:
-    with Client.embedded(**place_of(request), model="hash:16", threads=2) as client:
+    with Client.embedded(**place_of(request), model="hash:16", reranker="overlap:64", threads=2) as client:
         before = {spec.name for spec in client.collections.list()}
         client.create_collection(C)
         yield calls_of(client)

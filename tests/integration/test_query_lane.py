@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import redis
 
-from gristmill import Client, Document, GristmillError, NoWorker
+from gristmill import Client, Document, EncodingFailed, GristmillError, NoWorker
 from gristmill.search.query_channel import LaneChannel
 from gristmill.settings import variable
 from gristmill_schemas import EncoderInfo, Pooling, Templates
@@ -22,7 +22,7 @@ from services import QdrantServer, WorkerProcess
 from waiting import eventually
 
 #: What a healthy worker changes by itself.
-PASSING = (b"worker", b"turn")
+PASSING = (b"worker", b"turn", b":lanes")
 TOKEN = "0123456789abcdef" * 2
 
 
@@ -241,3 +241,34 @@ def test_the_oldest_requests_make_room_where_nobody_takes_any(
     newest: Any = broker.lindex(queue, 0)
     now, _ = broker.time()
     assert 5 < json.loads(newest)["deadline_us"] / 1e6 - now <= 10
+
+
+def test_a_reranker_beside_the_model_is_asked_through_a_list_of_its_own(
+    client: Client, broker: redis.Redis, settings: dict[str, Any], tmp_path: Path, collection_name: str
+) -> None:
+    prefix, digest = settings["key_prefix"], "overlap-1-64"
+    environment = {variable(name): str(value) for name, value in settings.items()}
+    with pytest.raises(NoWorker, match=r"nobody serves a reranker.*gristmill worker --reranker"):
+        client.rerank("mill", ["a"])
+    with WorkerProcess(tmp_path / "worker", environment | {variable("reranker"): "overlap:64"}):
+        client.create_collection(collection_name, "hash:16", wait_s=60)
+        documents = [Document(id="1", text="a ship"), Document(id="2", text="a mill by the river")]
+        client.enqueue(collection_name, documents).wait(60).raise_for_failures()
+        hits = client.search(collection_name, "mill river", rerank=True)
+        assert [(hit.id, hit.score) for hit in hits] == [("2", 1.0), ("1", 0.0)]
+        assert [each.index for each in client.rerank("mill", ["a", "mill"] * 300)][:2] == [1, 3]
+        with pytest.raises(EncodingFailed, match="query: expected fewer than 64 tokens"):
+            client.rerank("mill " * 70, ["a"])
+        known = {"format": 1, "token": TOKEN, "model_digest": digest, "query": "q", "documents": ["d"]}
+        for wrong, said in (
+            ({"documents": []}, "documents"),
+            ({"model_digest": "another"}, "another"),
+            ({"query": ""}, "query"),
+            ({"texts": ["t"], "documents": None}, "documents"),
+        ):
+            late = {"deadline_us": int((time.time() + 60) * 1e6)}
+            broker.lpush(query_queue(prefix, digest), json.dumps(known | late | wrong))
+            answer = answer_to(broker, prefix, TOKEN)
+            assert answer is not None
+            with pytest.raises(GristmillError, match=said):
+                unpack_answer(answer)

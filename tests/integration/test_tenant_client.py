@@ -41,7 +41,7 @@ CONFINED = {
 }  # fmt: skip
 #: What a tenant has as it is: nothing in it depends on anybody's documents.
 PASSED = {
-    "embed", "instructions.get", "instructions.list", "instructions.presets", "instructions.show",
+    "embed", "rerank", "instructions.get", "instructions.list", "instructions.presets", "instructions.show",
     "job.report", "job.wait",
 }  # fmt: skip
 #: What is not one tenant's.
@@ -52,7 +52,7 @@ ABSENT = {
     "collections.wait_for_index",
     "indexes.create", "indexes.drop", "indexes.get", "indexes.list",
     "instructions.register", "instructions.retire",
-    "models.get", "models.list", "models.served",
+    "models.get", "models.list", "models.reranker", "models.served",
     "refused.drop", "refused.get", "refused.list", "refused.unreadable",
     "job.behind",
 }  # fmt: skip

@@ -26,6 +26,9 @@ def worker(
     model: Annotated[
         list[str] | None, typer.Option(help="Folder or hub id; default GRISTMILL_MODEL. Repeat to serve several.")
     ] = None,
+    reranker: Annotated[
+        str | None, typer.Option(help="Folder, hub id or URL of a reranker, served beside; default GRISTMILL_RERANKER.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float16")] = None,
     threads: Annotated[int | None, typer.Option(help="Parcels worked on at once.")] = None,
@@ -50,6 +53,7 @@ def worker(
     settings = load_settings(
         WorkerSettings,
         model=model[0] if model else None,
+        reranker=reranker,
         device=device,
         dtype=dtype,
         threads=threads,
@@ -65,7 +69,9 @@ def worker(
 
         models = model or [settings.model]
         prepare(models, settings.revision)
-        devices = placements(settings.device, models, processes)
+        both = models if settings.reranker is None else [*models, settings.reranker]
+        prepare(both[len(models) :], settings.reranker_revision)
+        devices = placements(settings.device, both, processes)
         raise typer.Exit(run(_arguments(sys.argv), devices))
     from gristmill_worker.process.app import run_worker
 
@@ -97,3 +103,5 @@ def _say_ready(host: Host) -> None:
             status["dtype"],
             status["budget_tokens"],
         )
+    for reranker in host.rerankers.values():
+        logging.getLogger("gristmill").info("ready: reranker %s on %s", reranker.info.model, reranker.device)

@@ -29,6 +29,12 @@ class WorkerSettings(ClientSettings):
     )
     pooling: Pooling | None = Field(None, description="Overrides the pooling that the model's folder states")
     max_tokens: int | None = Field(None, ge=8, description="Overrides the model's window, in tokens")
+    reranker_revision: str | None = Field(
+        None, description="Commit of the reranker on the hub; unset takes its main branch"
+    )
+    reranker_max_tokens: int | None = Field(
+        None, ge=8, description="Overrides the reranker's window, query and document together, in tokens"
+    )
     budget_tokens: int | None = Field(
         None, ge=16, description="Tokens per batch; unset measures what this machine does best and remembers it"
     )

@@ -50,6 +50,9 @@ def search(
     around: Annotated[int, typer.Option("--around", min=0, help="Chunks before and after each hit.")] = 0,
     exact: Annotated[bool, typer.Option("--exact", help="Look at everything, and not by the graph.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Say what was applied and what took how long.")] = False,
+    rerank: Annotated[bool, typer.Option("--rerank", help="Let the worker's reranker order the candidates.")] = False,
+    reranker: Annotated[str | None, typer.Option(help="Which one, where several are served; says --rerank.")] = None,
+    rerank_top: Annotated[int | None, typer.Option(help="Candidates that are reranked; default 50.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Search a collection, with an instruction if you like."""
@@ -71,6 +74,8 @@ def search(
             context_chunks=around,
             exact=exact,
             explain=explain,
+            rerank=reranker or rerank,
+            rerank_top=rerank_top,
         )
     took_ms = (time.perf_counter() - started) * 1000
     if as_json:
@@ -182,6 +187,7 @@ def show_hits(hits: Sequence[SearchHit], *, width: int = 220) -> None:
         say("no hits")
     for rank, hit in enumerate(hits, start=1):
         chunk = f" [dim]chunk {hit.chunk + 1}/{hit.chunks}[/]" if hit.chunks > 1 else ""
-        say(f"[bold]{rank}.[/] [green]{hit.score:.4f}[/] [cyan]{said(hit.id)}[/]{chunk}")
+        before = "" if hit.retrieval_score is None else f" [dim]{hit.retrieval_score_kind} {hit.retrieval_score:.4f}[/]"
+        say(f"[bold]{rank}.[/] [green]{hit.score:.4f}[/]{before} [cyan]{said(hit.id)}[/]{chunk}")
         text = " ".join((hit.passage or hit.text).split())
         console.print(Padding(f"{said(text[:width])}{'…' if len(text) > width else ''}", (0, 0, 0, 3), expand=False))

@@ -19,6 +19,7 @@ from gristmill.search.ranking import Ranking, asked_ranking
 from gristmill.search.refining.boosts import Boosting
 from gristmill.search.refining.content import Content, asked_content
 from gristmill.search.refining.shape import Shape, asked_shape
+from gristmill.search.reranking.asked import Rerank, asked_rerank
 from gristmill_schemas import Fusion, SearchMode
 
 
@@ -59,6 +60,8 @@ class SearchOptions(RecommendOptions, SimilarOptions, total=False):
 
     mode: SearchMode | str
     fusion: Fusion | str | None
+    rerank: bool | str | None
+    rerank_top: int | None
 
 
 #: Of the options that are not None when they are left out.
@@ -72,6 +75,7 @@ DEFAULTS: Final = MappingProxyType(
         "exact": False,
         "explain": False,
         "mode": SearchMode.DENSE,
+        "rerank": False,
     }
 )
 #: Most chunks of a document that come with it, and on either side of a hit.
@@ -87,6 +91,7 @@ class How:
     tenant: str | None
     #: `where` and `tenant` in Qdrant's words.
     conditions: models.Filter | None
+    #: What Qdrant is asked for: the candidates, where they are reranked.
     limit: int
     offset: int
     score_threshold: float | None
@@ -99,6 +104,8 @@ class How:
     ranking: Ranking
     shape: Shape
     explain: bool
+    #: None where hits stay as they are found.
+    rerank: Rerank | None
 
 
 def checked(**options: Unpack[SearchOptions]) -> How:
@@ -108,6 +115,11 @@ def checked(**options: Unpack[SearchOptions]) -> How:
     hits, before = integer("limit", asked["limit"], 1), integer("offset", asked["offset"], 0)
     least = None if (told := asked.get("score_threshold")) is None else number("score_threshold", told)
     grouped = flag("group_by_document", asked["group_by_document"])
+    if asked["rerank"] and asked["text"] is False:
+        raise refuse("text", "True with rerank, since the reranker reads it", False)
+    rerank = asked_rerank(asked["rerank"], asked.get("rerank_top"), hits, before, least)
+    if rerank is not None:
+        hits, before, least = rerank.top, 0, None
     chosen = asked.get("boost") is not None or asked.get("diversity") is not None
     ranking = asked_ranking(
         asked["mode"], asked.get("fusion"), asked.get("candidates"), hits + before, least, chosen=chosen
@@ -127,6 +139,7 @@ def checked(**options: Unpack[SearchOptions]) -> How:
         ranking=ranking,
         shape=asked_shape(ranking.mode, ranking.candidates, asked),
         explain=flag("explain", asked["explain"]),
+        rerank=rerank,
     )
 
 

@@ -24,7 +24,7 @@ from typing import cast
 
 import redis
 
-from gristmill_schemas import QueryRequest
+from gristmill_schemas import QueryRequest, RerankRequest
 
 #: Requests that wait for one model; the oldest make room, since nobody waits for them any more.
 _MOST_WAITING = 10_000
@@ -161,7 +161,7 @@ class QueryChannel:
         self._redis = client
         self._longest_wait_s = _longest_wait_s(client)
 
-    def ask(self, request: QueryRequest, wait_s: float, served_within_s: float = math.inf) -> bool:
+    def ask(self, request: QueryRequest | RerankRequest, wait_s: float, served_within_s: float = math.inf) -> bool:
         """Queue a request, which is dropped once nobody has taken it in `wait_s` seconds.
 
         Returns:

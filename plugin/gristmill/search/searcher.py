@@ -19,6 +19,7 @@ from gristmill.search.instructions import Applied, Cautions, resolve_instruction
 from gristmill.search.options import How, RecommendOptions, SearchOptions, SimilarOptions, checked
 from gristmill.search.query_vectors import QueryEncoder
 from gristmill.search.refining.passages import with_passages
+from gristmill.search.reranking import Reranking
 from gristmill.search.retrieval import Asked, Retrieval, Row
 from gristmill.search.unindexed import Unindexed
 from gristmill.search.unmatched import Unmatched
@@ -46,6 +47,7 @@ class Searcher:
         store: QdrantClient,
         collections: Collections,
         queries: QueryEncoder,
+        reranking: Reranking,
         unmatched: Unmatched,
         unindexed: Unindexed,
         cautions: Cautions,
@@ -55,6 +57,7 @@ class Searcher:
         self._unindexed = unindexed
         self._cautions = cautions
         self._queries = queries
+        self._reranking = reranking
         self._descriptions = Descriptions(collections)
         #: Keys of the collections that hold points which are not ours; searches there ask for ours alone.
         self._mixed: set[str] = set()
@@ -148,6 +151,7 @@ class Searcher:
         self._tell_of_bulk_load(spec)
         require_tenant(spec, how.tenant)
         how.ranking.require_keywords(spec)
+        reranker = None if how.rerank is None else self._reranking.require(how.rerank.model)
         applied, watch = resolve_instruction(spec, how.instruction), Stopwatch()
         vectors = self._encode(spec, queries, applied) if how.ranking.needs_vectors else [[] for _ in queries]
         watch.lap("encode")
@@ -158,7 +162,10 @@ class Searcher:
         told: dict[str, Any] = {"mode": how.ranking.mode, "score_kind": how.ranking.score_kind(spec)}
         if how.ranking.needs_vectors:
             told |= _told_of(spec, applied)
-        return self._found(spec, how, asked, told, certain, watch)
+        found = self._found(spec, how, asked, told, certain, watch)
+        if how.rerank is None or reranker is None:
+            return found
+        return self._reranking.hits(reranker, queries, found, how.rerank, applied)
 
     def _by_examples(self, examples: Examples, spec: CollectionSpec, how: How, *, certain: bool) -> list[Hits]:
         self._tell_of_bulk_load(spec)

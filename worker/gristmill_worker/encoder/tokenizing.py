@@ -71,7 +71,7 @@ class Tokenizer:
         folder, window = recipe.transformer, recipe.info.max_tokens
         if recipe.static:
             return cls(_backend(folder / "tokenizer.json"), window, special=False)
-        tokenizer = _fast(recipe)
+        tokenizer = load_fast(folder, code=recipe.runs_code)
         backend = tokenizer.backend_tokenizer
         if recipe.lower_case:
             _lower(backend)
@@ -99,11 +99,11 @@ class Tokenizer:
         """One record per text, in order; ids int32 (T,), T from `n_special` to `max_tokens`."""
         if self._prompts:
             return [self._prompted(text) for text in texts]
-        needed = texts if self._keeps_end else [self._beginning(text, self.max_tokens) for text in texts]
+        needed = texts if self._keeps_end else [self.beginning(text, self.max_tokens) for text in texts]
         encodings = self.backend.encode_batch_fast(list(needed), add_special_tokens=self._special)
         return [self._record(text, encoding.ids) for text, encoding in zip(texts, encodings, strict=True)]
 
-    def _beginning(self, text: str, tokens: int) -> str:
+    def beginning(self, text: str, tokens: int) -> str:
         """A beginning that has more than so many tokens, the same as in the whole text; where there is none, the text.
 
         A word's tokens depend on all of it, so the last word of what is looked at does not count.
@@ -138,7 +138,7 @@ class Tokenizer:
 
     def fitting(self, text: str) -> str:
         """So much of a text as has at most `max_tokens` tokens, special ones included, ending where a token ends."""
-        looked_at = self._beginning(text, self.max_tokens)
+        looked_at = self.beginning(text, self.max_tokens)
         encoding = self.backend.encode(looked_at, add_special_tokens=False)
         ends = [end for _, end in encoding.offsets]
         room = max(0, self.max_tokens - self.n_special)
@@ -165,7 +165,7 @@ class Tokenizer:
         """
         room = max(1, min(size, self.max_tokens - reserved) - self.n_special)
         # A token is at least one byte, so a short text needs no counting.
-        if len(text) * 4 <= room or self.count(self._beginning(text, room)) <= room:
+        if len(text) * 4 <= room or self.count(self.beginning(text, room)) <= room:
             return [(0, len(text))]
         # White space beyond the window says nothing and is one empty chunk.
         return self._splitter(room, min(overlap, room - 1), readable(text, by)).spans(text) or [(0, 0)]
@@ -188,11 +188,15 @@ def _around(backend: Any) -> tuple[int, int]:
     return before, next((n for n, special in enumerate(reversed(mask)) if not special), 0)
 
 
-def _fast(recipe: Recipe) -> Any:
+def load_fast(folder: Path, *, code: bool = False) -> Any:
+    """transformers' tokenizer of a folder, which has a Rust one inside (`backend_tokenizer`).
+
+    Raises:
+        ModelUnavailable: the folder has no tokenizer that can be loaded without running its code, which `code` allows.
+    """
     from transformers import AutoTokenizer
 
-    folder = recipe.transformer
-    if not vocabulary_files(folder) and not recipe.runs_code:
+    if not vocabulary_files(folder) and not code:
         # transformers makes an empty tokenizer of nothing.
         raise ModelUnavailable(
             f"{folder}: expected a tokenizer (tokenizer.json, or a vocabulary such as vocab.txt), found none: copy the "
@@ -201,9 +205,7 @@ def _fast(recipe: Recipe) -> Any:
     try:
         # AutoTokenizer and not tokenizer.json alone: it also applies what tokenizer_config.json adds, such as the
         # end-of-text token that Qwen3-Embedding pools from.
-        tokenizer = AutoTokenizer.from_pretrained(
-            str(folder), local_files_only=True, trust_remote_code=recipe.runs_code
-        )
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=code)
     except Exception as error:  # the library raises bare Exceptions, and checks settings by errors of its own
         raise ModelUnavailable(f"{folder}: its tokenizer cannot be loaded: {error}; fetch the folder again") from error
     if getattr(tokenizer, "backend_tokenizer", None) is None:

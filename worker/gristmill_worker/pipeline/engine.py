@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill.ingest.broker import MESSAGE_S, PARCELS_PER_MESSAGE
-from gristmill_schemas import VectorSpace
+from gristmill_schemas import EncoderInfo, QueryRequest, VectorSpace
 from gristmill_schemas.errors import EncodingFailed, SpaceMismatch
 from gristmill_worker.batching.batcher import Batcher, Lane, stacked
 from gristmill_worker.batching.idle_clock import IdleClock, Stage
@@ -58,6 +58,8 @@ def _open(settings: WorkerSettings) -> Encoder:
 class Engine:
     """Encodes queries at once, and parcels, as its ledger hands them out, through the pipeline."""
 
+    reads = QueryRequest
+
     def __init__(self, encoder: Encoder, commons: Commons) -> None:
         self.encoder = encoder
         self.idle = IdleClock()
@@ -78,6 +80,16 @@ class Engine:
         self._draining = commons.patience.draining
         self._busy = 0
         self._lock = threading.Lock()
+
+    @property
+    def info(self) -> EncoderInfo:
+        """The model."""
+        return self.encoder.info
+
+    @property
+    def sick(self) -> str | None:
+        """Why nothing is encoded any more; None while the device is well."""
+        return self.batcher.sick
 
     @property
     def digest(self) -> str:
@@ -122,6 +134,10 @@ class Engine:
                 f"this process serves {self.encoder.info.model}, the collection wants {space.describe()}"
             )
         return self.encode_now(texts, space.dimensions, normalize=space.normalize)
+
+    def answer(self, request: QueryRequest) -> npt.NDArray[np.float32]:
+        """The vectors of a request; see `encode_now`."""
+        return self.encode_now(request.texts, request.dimensions, normalize=request.normalize)
 
     def encode_now(self, texts: Sequence[str], dimensions: int, *, normalize: bool) -> npt.NDArray[np.float32]:
         """Encode finished model input in the interactive lane: float32 (len(texts), dimensions).

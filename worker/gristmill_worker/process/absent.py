@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 from gristmill_schemas.errors import Unavailable
-from gristmill_worker.encoder import Encoder
-from gristmill_worker.pipeline.engine import load_encoder
 from gristmill_worker.settings import WorkerSettings
 from gristmill_worker.waiting.notices import Notices
 
@@ -21,29 +20,43 @@ log = logging.getLogger(__name__)
 _PATIENCE_S, LOOK_S = 5.0, 10.0
 
 
-def load_present(each: Sequence[WorkerSettings]) -> tuple[list[Encoder], list[WorkerSettings]]:
+class Model(Protocol):
+    """A loaded one."""
+
+    def close(self) -> None:
+        """Give back what it holds."""
+
+
+M = TypeVar("M", bound=Model)
+
+
+def load_present(
+    each: Sequence[WorkerSettings], load: Callable[[WorkerSettings], M], *, some: bool = True
+) -> tuple[list[M], list[WorkerSettings]]:
     """Load the models that are there, one after the other.
 
     Args:
-        each: settings of one model each. A single one is waited for as long as its settings say.
+        each: settings of one model each. A single one of which some are needed is waited for as long as its settings say.
+        load: loads one.
+        some: whether nothing can be done without any.
 
     Returns:
-        The loaded encoders, at least one; and the settings of those whose servers are away.
+        The loaded models; and the settings of those whose servers are away.
 
     Raises:
-        Unavailable: all servers are away.
+        Unavailable: all servers are away, and `some` are needed.
         ModelUnavailable, InvalidInput: one of the others cannot be loaded.
     """
-    present: list[Encoder] = []
+    present: list[M] = []
     absent: list[WorkerSettings] = []
     for settings in each:
-        wait_s = settings.remote_wait_s if len(each) == 1 else min(settings.remote_wait_s, _PATIENCE_S)
+        wait_s = settings.remote_wait_s if some and len(each) == 1 else min(settings.remote_wait_s, _PATIENCE_S)
         try:
-            present.append(load_encoder(settings.model_copy(update={"remote_wait_s": wait_s})))
+            present.append(load(settings.model_copy(update={"remote_wait_s": wait_s})))
         except Unavailable as away:
             log.error("model %s is not served for now: %s", settings.model, away)
             absent.append(settings)
-            if len(absent) == len(each):
+            if some and len(absent) == len(each):
                 raise
     return present, absent
 
@@ -51,9 +64,22 @@ def load_present(each: Sequence[WorkerSettings]) -> tuple[list[Encoder], list[Wo
 class AbsentModels:
     """A duty: looks for the absent models, and says so as long as they are."""
 
-    def __init__(self, absent: Sequence[WorkerSettings], notices: Notices, start_again: Callable[[], None]) -> None:
-        """`start_again`: drains this process, for another to take its place."""
-        self._absent = absent
+    def __init__(
+        self,
+        absent: Sequence[WorkerSettings],
+        load: Callable[[WorkerSettings], Model],
+        notices: Notices,
+        start_again: Callable[[], None],
+    ) -> None:
+        """Nothing is looked for yet.
+
+        Args:
+            absent: settings of one model each.
+            load: loads one.
+            notices: what people shall see.
+            start_again: drains this process, for another to take its place.
+        """
+        self._absent, self._load = absent, load
         self._notices = notices
         self._start_again = start_again
 
@@ -61,7 +87,7 @@ class AbsentModels:
         """One look."""
         for settings in self._absent:
             try:
-                load_encoder(settings.model_copy(update={"remote_wait_s": 0.1})).close()
+                self._load(settings.model_copy(update={"remote_wait_s": 0.1})).close()
             except Unavailable as away:
                 self._notices.put(("absent", settings.model), f"model {settings.model} is not served here: {away}")
                 continue

@@ -21,6 +21,7 @@ import celery.apps.worker
 from celery import signals
 from celery.exceptions import CPendingDeprecationWarning, Reject, SecurityWarning
 from qdrant_client import QdrantClient
+from redis import Redis
 
 from gristmill.ingest.broker import WORK_TASK, CeleryDispatcher, create_celery, queue_name
 from gristmill.ingest.transport import redis_transport
@@ -35,7 +36,7 @@ from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.redaction import redact
 from gristmill_worker.encoder import Encoder
 from gristmill_worker.pipeline.bulk_loads import BULK_PERIOD_S, BulkLoadsOver
-from gristmill_worker.pipeline.engine import Engine
+from gristmill_worker.pipeline.engine import Engine, load_encoder
 from gristmill_worker.pipeline.handler import Handled
 from gristmill_worker.pipeline.late_writes import PERIOD_S, LateWrites
 from gristmill_worker.process.absent import LOOK_S, AbsentModels, load_present
@@ -44,9 +45,10 @@ from gristmill_worker.process.drain import Drain
 from gristmill_worker.process.duties import Duties
 from gristmill_worker.process.guard import Guard, Parking, guarded_transport
 from gristmill_worker.process.host import Host
-from gristmill_worker.process.queries.lane import QueryLane
+from gristmill_worker.process.queries.lane import QueryLane, Served
 from gristmill_worker.process.reconciler import Reconciler
 from gristmill_worker.process.watches import StallWatch, hung_watch, orphan_watch, progress_log, sick_watch
+from gristmill_worker.reranker.loading import Scoring, load_reranker, of_reranker
 from gristmill_worker.settings import WorkerSettings
 from gristmill_worker.vital_threads import Exit
 
@@ -106,13 +108,15 @@ def run_worker(
         closing.callback(dispatcher.close)
         host = Host(settings, ledger, store, Collections(store), dispatcher.publish)
         closing.callback(host.close)
-        present, absent = (list(encoders), []) if encoders else load_present(of_each_model(settings, models))
+        present, absent = (
+            (list(encoders), []) if encoders else load_present(of_each_model(settings, models), load_encoder)
+        )
         for encoder in present:
             host.add(encoder)
-        lanes = [
-            QueryLane(settings, client, engine, host.queries[digest], host.clock, host.notices, host.draining)
-            for digest, engine in host.engines.items()
-        ]
+        rerankers, no_reranker = load_present(of_reranker(settings), load_reranker, some=False)
+        for reranker in rerankers:
+            host.add_reranker(reranker)
+        lanes = _lanes(settings, client, host)
         queues = {digest: BrokerQueue(settings, client, digest) for digest in host.engines}
         chores: dict[str, tuple[float, Callable[[], None]]] = {
             f"reconciler of {engine.encoder.info.model}": (
@@ -134,7 +138,11 @@ def run_worker(
         stalled = StallWatch(lambda: _takable(guard, queues), lambda: host.leases.held, lambda: guard.taken)
         again = threading.Event()
         if absent:
-            chores["absent models"] = (LOOK_S, AbsentModels(absent, host.notices, lambda: _start_again(again)))
+            absent_models = AbsentModels(absent, load_encoder, host.notices, lambda: _start_again(again))
+            chores["absent models"] = (LOOK_S, absent_models)
+        if no_reranker:
+            absent_reranker = AbsentModels(no_reranker, load_reranker, host.notices, lambda: _start_again(again))
+            chores["absent reranker"] = (LOOK_S, absent_reranker)
         late = LateWrites(ledger, store, Collections(store), holder=host.worker_id)
         loads = BulkLoadsOver(
             ledger, host.collections, BulkLoads(store, ledger, evidence), host.notices, holder=host.worker_id
@@ -154,6 +162,16 @@ def run_worker(
         _consume(settings, host, drain, guarded_transport(guard, redis_transport(settings)))
         if again.is_set():
             raise SystemExit(Exit.AGAIN)
+
+
+def _lanes(settings: WorkerSettings, connection: Redis, host: Host) -> list[QueryLane]:
+    """One for each model and each reranker."""
+    scoring = [Scoring(each, host.clock) for each in host.rerankers.values()]
+    served: list[Served] = [*host.engines.values(), *scoring]
+    return [
+        QueryLane(settings, connection, each, host.queries[each.info.digest], host.clock, host.notices, host.draining)
+        for each in served
+    ]
 
 
 def _looks(settings: WorkerSettings, ledger: RedisLedger, store: QdrantClient) -> dict[str, Callable[[], object]]:
@@ -237,6 +255,11 @@ def _watches(settings: WorkerSettings, host: Host) -> dict[str, tuple[float, Cal
             f"sick watch of {name}": (0.2, sick_watch(partial(getattr, batcher, "sick"), host.leases.settle)),
             f"progress of {name}": (10.0, progress_log(engine.status)),
         }
+    for reranker in host.rerankers.values():
+        name = reranker.info.model
+        hung = hung_watch(partial(getattr, reranker, "busy_since"), settings.encode_timeout_s)
+        sick = sick_watch(partial(getattr, reranker, "sick"), host.leases.settle)
+        watches |= {f"hung watch of {name}": (5.0, hung), f"sick watch of {name}": (0.2, sick)}
     return watches
 
 

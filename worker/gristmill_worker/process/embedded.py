@@ -23,10 +23,11 @@ from gristmill.ledger import Keeping, MemoryLedger
 from gristmill.ledger.reading import MemoryEvidence
 from gristmill.maintenance.bulk_loads import BulkLoads
 from gristmill.search.remembered_vectors import RememberedVectors
+from gristmill.search.reranking.pair_scores import Pairs, Scores
 from gristmill.settings import ClientSettings, load_settings
 from gristmill.store.collections import Collections
 from gristmill.store.connection import open_local_store, open_store
-from gristmill_schemas import VectorSpace
+from gristmill_schemas import EncoderInfo, VectorSpace
 from gristmill_schemas.redaction import clean_loggers
 from gristmill_worker.phases import shown
 from gristmill_worker.pipeline.bulk_loads import BULK_PERIOD_S, BulkLoadsOver
@@ -35,6 +36,8 @@ from gristmill_worker.pipeline.handler import Handled
 from gristmill_worker.pipeline.late_writes import PERIOD_S, LateWrites
 from gristmill_worker.process.host import Host
 from gristmill_worker.process.reconciler import Reconciler
+from gristmill_worker.reranker import Reranker
+from gristmill_worker.reranker.loading import load_reranker, of_reranker
 from gristmill_worker.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -61,6 +64,7 @@ def _open(settings: ClientSettings, overrides: Mapping[str, Any]) -> Parts:
     given = {name: getattr(settings, name) for name in settings.model_fields_set} | dict(overrides)
     worker_settings = load_settings(WorkerSettings, **given)
     encoder = load_encoder(worker_settings)
+    rerankers = [load_reranker(each) for each in of_reranker(worker_settings)]
     ledger = MemoryLedger(roster=worker_settings.roster, keeping=Keeping.of(worker_settings))
     closing = ExitStack()
     store, local = _open_store(worker_settings)
@@ -70,6 +74,8 @@ def _open(settings: ClientSettings, overrides: Mapping[str, Any]) -> Parts:
     host = Host(worker_settings, ledger, store, Collections(store, local=local), dispatcher.publish, died=_log_only)
     closing.callback(host.close)
     engine = host.add(encoder)
+    for each in rerankers:
+        host.add_reranker(each)
     dispatcher.start(host)
     closing.callback(dispatcher.close)
     # Only what was given back for a while needs it: nothing gets lost on the way to a thread.
@@ -87,7 +93,8 @@ def _open(settings: ClientSettings, overrides: Mapping[str, Any]) -> Parts:
         chores["bulk loads"] = (BULK_PERIOD_S, over)
     host.start(chores=chores)
     clean_loggers()
-    return Parts(worker_settings, ledger, dispatcher, store, queries, evidence, local=local, closing=closing)
+    scorer = _Scores(rerankers)
+    return Parts(worker_settings, ledger, dispatcher, store, queries, evidence, scorer, local=local, closing=closing)
 
 
 def _log_only(name: str, error: BaseException) -> None:
@@ -153,3 +160,17 @@ class _EngineQueries:
 
     def encode(self, space: VectorSpace, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         return self._engine.encode_queries(space, texts)
+
+
+class _Scores:
+    """`PairScorer` in this process."""
+
+    def __init__(self, rerankers: Sequence[Reranker]) -> None:
+        self._rerankers = {each.info.digest: each for each in rerankers}
+
+    def require(self, reranker: EncoderInfo) -> None:
+        """What this process has announced is here."""
+
+    def score(self, reranker: EncoderInfo, asked: Sequence[Pairs]) -> list[Scores]:
+        here = self._rerankers[reranker.digest]
+        return [here.score(each.query, each.documents, each.instruction) for each in asked]

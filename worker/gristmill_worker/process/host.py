@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from qdrant_client import QdrantClient
@@ -26,6 +26,7 @@ from gristmill_worker.pipeline.gate import Gate
 from gristmill_worker.pipeline.leases import Leases
 from gristmill_worker.process.duties import Duties, DutyList
 from gristmill_worker.process.queries.counts import QueryCounts
+from gristmill_worker.reranker import Reranker
 from gristmill_worker.settings import WorkerSettings
 from gristmill_worker.vital_threads import Died, end_process
 from gristmill_worker.waiting.missing_collections import MissingCollections
@@ -72,6 +73,7 @@ class Host:
         self.engines: dict[str, Engine] = {}
         #: By model.
         self.queries: dict[str, QueryCounts] = {}
+        self.rerankers: dict[str, Reranker] = {}
         self._commons = Commons(
             ledger=ledger,
             clock=self.clock,
@@ -106,6 +108,11 @@ class Host:
         self.queries[engine.digest] = QueryCounts()
         return engine
 
+    def add_reranker(self, reranker: Reranker) -> None:
+        """Serve a reranker beside the models."""
+        self.rerankers[reranker.info.digest] = reranker
+        self.queries[reranker.info.digest] = QueryCounts()
+
     def start(self, watches: DutyList | None = None, chores: DutyList | None = None) -> None:
         """Announce the models, and begin to keep leases and to perform duties.
 
@@ -131,8 +138,8 @@ class Host:
         return engine is not None and engine.busy < self._threads and engine.willing and not self._letters_full
 
     def _announce(self) -> None:
-        for engine in self.engines.values():
-            self.ledger.announce(engine.encoder.info)
+        for _, each in self._served():
+            self.ledger.announce(each.info)
 
     def _look_at_letters(self) -> None:
         self._letters_full = self.ledger.dead_full()
@@ -157,10 +164,12 @@ class Host:
             "parcels": self.leases.held,
             "waiting_for": next(iter(self.notices.all()), None),
             "notices": self.notices.all(),
-            "engines": [
-                {**engine.status(), "queries": self.queries[digest].all()} for digest, engine in self.engines.items()
-            ],
+            "engines": [{**each.status(), "queries": self.queries[digest].all()} for digest, each in self._served()],
         }
+
+    def _served(self) -> Iterator[tuple[str, Engine | Reranker]]:
+        yield from self.engines.items()
+        yield from self.rerankers.items()
 
     def drain(self) -> None:
         """Stop waiting for servers that are away; what runs is finished."""
@@ -171,6 +180,8 @@ class Host:
         self.drain()
         for engine in self.engines.values():
             engine.close()
+        for reranker in self.rerankers.values():
+            reranker.close()
         for duties in self._duties:
             duties.close()
         self.leases.close()

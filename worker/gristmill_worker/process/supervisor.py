@@ -28,7 +28,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 _HEALTHY_S, _CURED_S = 60.0, 600.0
 _LOOK_S = 0.1
 #: Names of models that run on no accelerator of this machine.
-_ELSEWHERE = ("http://", "https://", "hash:")
+_ELSEWHERE = ("http://", "https://", "hash:", "overlap:")
 
 
 def accelerators() -> list[str | None]:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -52,8 +52,8 @@ class Loaded:
     #: transformers' model, or the table (`EmbeddingBag`) of static embeddings.
     model: Any
     tokenizer: Tokenizer
-    #: What makes of a pooled vector the model's own.
-    head: Head
+    #: What makes of a pooled vector the model's own: a `Head`, or a reranker's.
+    head: torch.nn.Module
     info: EncoderInfo
     device: torch.device
     dtype: torch.dtype
@@ -83,7 +83,7 @@ def load(
     with phase(f"reading the files of {found.label}"):
         recipe = read_recipe(found.folder, model=found.label, revision=found.revision, overrides=chosen)
     with phase(f"loading {found.label} onto {where}"):
-        _check(recipe)
+        check_files(recipe.transformer, known=recipe.static or recipe.runs_code)
         tokenizer = Tokenizer.load(recipe)
         head = Head(recipe.layers, keep=recipe.keep, normalize=recipe.info.normalize).to(where)
         loaded: Any = (load_table if recipe.static else load_model)(recipe, where, number)
@@ -92,11 +92,18 @@ def load(
         return Loaded(loaded, tokenizer, head, recipe.info, where, number)
 
 
-def _check(recipe: Recipe) -> None:
-    """What can be seen to be wrong before transformers says it in its own words, or fills it in without any."""
-    folder = recipe.transformer
+def check_files(folder: Path, *, known: bool = False) -> None:
+    """Refuse what can be seen to be wrong before transformers says it in its own words, or fills it in without any.
+
+    Args:
+        folder: with `config.json` and the weights.
+        known: the architecture is none of transformers', and there is another that performs it.
+
+    Raises:
+        ModelUnavailable: something is.
+    """
     config = read_json(folder / "config.json")
-    if not recipe.static and not recipe.runs_code:
+    if not known:
         check_known(folder, config)
     check_numbers(folder, config, weight_files(folder))
 
@@ -170,19 +177,32 @@ def _arm_has_bf16() -> bool:
 
 
 def load_model(recipe: Recipe, device: torch.device, dtype: torch.dtype) -> Any:
-    """Load a folder's weights for inference; code from the folder runs only where the recipe says so.
+    """Load a folder's weights for inference; see `load_weights`."""
+    return load_weights(recipe.transformer, _kind, device, dtype, code=recipe.runs_code)
+
+
+def load_weights(
+    folder: Path, kind: Callable[[Any], Any], device: torch.device, dtype: torch.dtype, *, code: bool = False
+) -> Any:
+    """Load a folder's weights into one of transformers' models, for inference.
+
+    Args:
+        folder: with `config.json` and the weights.
+        kind: from the configuration to the class that loads, such as `AutoModel`.
+        device: where it goes.
+        dtype: number format.
+        code: code from the folder may run.
 
     Raises:
         ModelUnavailable: transformers does not know the architecture, or the weights are missing, broken or another model's.
     """
     from transformers import AutoConfig
 
-    folder = recipe.transformer
-    trust: dict[str, Any] = {"local_files_only": True, "trust_remote_code": recipe.runs_code}
+    trust: dict[str, Any] = {"local_files_only": True, "trust_remote_code": code}
     try:
         with quiet_loading():
             config = AutoConfig.from_pretrained(str(folder), **trust)
-            model, report = _kind(config).from_pretrained(
+            model, report = kind(config).from_pretrained(
                 str(folder), config=config, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **trust
             )
     except MemoryError:

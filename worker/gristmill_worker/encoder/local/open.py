@@ -13,7 +13,7 @@ from gristmill_worker.encoder.model.recipe import Overrides
 from gristmill_worker.phases import phase
 
 #: Stands in the limits until something is measured.
-_FIRST_BUDGET: Final = 1_024
+FIRST_BUDGET: Final = 1_024
 
 
 def open_local(
@@ -29,13 +29,14 @@ def open_local(
     """Open a folder, a hub id, `demo` or `random:…`; arguments and errors are those of `open_encoder`."""
     loaded = load(model, revision=revision, device=device, dtype=dtype, overrides=overrides)
     with phase("checking the forward pass"):
-        encoder = TransformersEncoder(loaded, budget_tokens or _FIRST_BUDGET, packed=packed)
+        encoder = TransformersEncoder(loaded, budget_tokens or FIRST_BUDGET, packed=packed)
     if budget_tokens is None:
-        encoder.tuning = _tuning(encoder)
+        encoder.tuning = tuned(encoder)
     return encoder
 
 
-def _tuning(encoder: TransformersEncoder) -> Tuning:
+def tuned(encoder: TransformersEncoder) -> Tuning:
+    """The budget of an encoder on this machine: remembered, or measured now."""
     key = {
         "model": encoder.info.digest,
         "device": encoder.device,

@@ -46,7 +46,7 @@ def open_remote(
         InvalidInput: it serves several, and none was named.
     """
     base, _, name = url.partition("#")
-    api = Api(_open_client(base, api_key), name)
+    api = Api(open_client(base, api_key), name)
     try:
         api.name = name or _only_model(api)
         probed = _probe(api)
@@ -58,7 +58,7 @@ def open_remote(
     return RemoteEncoder(api, info, counting, budget_tokens=budget_tokens or MAX_TOKENS, usage_counts=usage_counts)
 
 
-def _open_client(base: str, api_key: str | None) -> httpx.Client:
+def open_client(base: str, api_key: str | None) -> httpx.Client:
     """A client that logs and says its address without a login, which goes into a header like the key."""
     address = _address(base)
     login = httpx.BasicAuth(address.username, address.password) if address.userinfo else None

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from gristmill.ledger.clock import LedgerClock
 from gristmill.ledger.connection import broker_errors
 from gristmill.search.query_channel import LaneChannel, deadline_of, is_token
 from gristmill.settings import ClientSettings
-from gristmill_schemas import QueryRequest
+from gristmill_schemas import EncoderInfo, QueryRequest, RerankRequest
 from gristmill_schemas.errors import (
     DeviceFailed,
     GristmillError,
@@ -33,7 +33,6 @@ from gristmill_schemas.errors import (
 )
 from gristmill_schemas.limits import MAX_REQUEST_BYTES
 from gristmill_schemas.query import Status, pack_answer, pack_failure
-from gristmill_worker.pipeline.engine import Engine
 from gristmill_worker.process.queries.counts import QueryCounts
 from gristmill_worker.process.queries.holding import Held, Holding
 from gristmill_worker.process.refusal_log import RefusalLog
@@ -58,25 +57,48 @@ _SHOWN_S = 60.0
 _MICROS = 1_000_000
 
 
+#: Texts for a model that encodes, or pairs for a reranker.
+Request = QueryRequest | RerankRequest
+
+
+class Served(Protocol):
+    """A model of this process that answers requests."""
+
+    @property
+    def reads(self) -> type[Request]:
+        """The kind of request that it takes."""
+
+    @property
+    def info(self) -> EncoderInfo:
+        """The model."""
+
+    @property
+    def sick(self) -> str | None:
+        """Why it answers nothing any more; None while it is well."""
+
+    def answer(self, request: Any) -> npt.NDArray[np.float32]:
+        """The numbers of an answer, (texts, numbers of each)."""
+
+
 class QueryLane:
-    """Serves the query list of one model."""
+    """Serves the list of requests of one model."""
 
     def __init__(
         self,
         settings: ClientSettings,
         connection: redis.Redis,
-        engine: Engine,
+        served: Served,
         counts: QueryCounts,
         clock: LedgerClock,
         notices: Notices,
         draining: threading.Event,
         died: Died = end_process,
     ) -> None:
-        self._engine = engine
-        self._channel = LaneChannel(settings.key_prefix, connection, engine.digest)
+        self._served = served
+        self._channel = LaneChannel(settings.key_prefix, connection, served.info.digest)
         self._clock = clock
         self._notices = notices
-        place = f"query lane of {engine.encoder.info.model}"
+        place = f"query lane of {served.info.model}"
         self._refusals, self._expired = RefusalLog(place), RefusalLog(place, did="dropped")
         self._redis_url = settings.redis_url
         self._counts = counts
@@ -126,7 +148,7 @@ class QueryLane:
         if time.monotonic() >= self._beat_at:
             self._beat_at = time.monotonic() + _READ_S
             self._beat()
-        if self._leaving or self._engine.batcher.sick is not None or not self._holding.may_take():
+        if self._leaving or self._served.sick is not None or not self._holding.may_take():
             self._holding.wait(_READ_S) if self._holding else self._closing.wait(_READ_S)
         elif (body := self._channel.take(_READ_S)) is not None:
             self._pool.submit(self._serve, self._holding.add(body, self._waits_s(body)))
@@ -168,12 +190,12 @@ class QueryLane:
         finally:
             self._holding.remove(held, encoded=encoded)
 
-    def _read(self, held: Held) -> QueryRequest | None:
+    def _read(self, held: Held) -> Request | None:
         body = held.body
         try:
             if len(body) > MAX_REQUEST_BYTES:
                 raise InvalidInput(f"query: expected at most {MAX_REQUEST_BYTES} bytes, got {len(body)}")
-            return QueryRequest.read_json(body)
+            return self._served.reads.read_json(body)
         except (InvalidInput, NewerFormat) as error:
             self._counts.add("refused")
             self._refusals.add(str(error))
@@ -183,7 +205,7 @@ class QueryLane:
                 self._reply(held, token, pack_failure(f"the worker refused it: {error}", Status.REFUSED))
             return None
 
-    def _too_late(self, request: QueryRequest, held: Held) -> bool:
+    def _too_late(self, request: Request, held: Held) -> bool:
         deadline = request.deadline_us / _MICROS
         # Asked for exactly before anything is dropped: the clock of a server that took over may be another.
         if self._clock.now() <= deadline or (now := self._clock.exactly()) <= deadline:
@@ -199,12 +221,13 @@ class QueryLane:
         )
         return True
 
-    def _answer(self, request: QueryRequest, held: Held) -> bytes | None:
+    def _answer(self, request: Request, held: Held) -> bytes | None:
         """The answer; None where another worker is to give it."""
         try:
-            vectors = self._encode(request)
+            self._check_model(request)
+            numbers = self._served.answer(request)
             self._counts.add("answered")
-            return pack_answer(np.ascontiguousarray(vectors, dtype="<f4").tobytes(), *vectors.shape)
+            return pack_answer(np.ascontiguousarray(numbers, dtype="<f4").tobytes(), *numbers.shape)
         except SpaceMismatch as error:
             self._counts.add("refused")
             self._refusals.add(str(error))
@@ -241,13 +264,13 @@ class QueryLane:
         except GristmillError as error:
             log.warning("query lane: an answer was lost: %s", error)
 
-    def _encode(self, request: QueryRequest) -> npt.NDArray[np.float32]:
-        if request.model_digest != self._engine.digest:
+    def _check_model(self, request: Request) -> None:
+        info = self._served.info
+        if request.model_digest != info.digest:
             raise SpaceMismatch(
-                f"model_digest: expected {self._engine.digest!r}, since it came to the lane of "
-                f"{self._engine.encoder.info.model}, got {request.model_digest!r}: vectors of two models cannot be compared"
+                f"model_digest: expected {info.digest!r}, since it came to the lane of {info.model}, got "
+                f"{request.model_digest!r}: what two models give cannot be compared"
             )
-        return self._engine.encode_now(request.texts, request.dimensions, normalize=request.normalize)
 
 
 def _token_of(body: bytes) -> str | None:
