@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Final
 
 from qdrant_client import models
 
@@ -38,7 +38,11 @@ _READY_S, _GREEN_S = 600.0, 3_600.0
 _LOOK_S = 0.02
 #: Keys that are forgotten at once.
 _KEYS = 1_000
-_NO_INDEX = models.HnswConfigDiff(m=0)
+#: Without the threshold Qdrant would finish segments of 10 MB all the same, and copy what is in them at each change.
+_NO_INDEX: Final[Mapping[str, Any]] = {
+    "hnsw_config": models.HnswConfigDiff(m=0),
+    "optimizers_config": models.OptimizersConfigDiff(indexing_threshold=0),
+}
 #: Of each vector in an index, Qdrant's own default.
 _EDGES = 16
 #: Qdrant leaves parts smaller than its threshold, 10 to 20 MB of vectors, without an index. After the writes it is lowered
@@ -149,7 +153,7 @@ class Site:
             self._client.create_collection(name, self.encoder.digest, keyword=False)
             if not self._plan.index:
                 with store_errors(name):
-                    self.store.update_collection(name, hnsw_config=_NO_INDEX)
+                    self.store.update_collection(name, **_NO_INDEX)
             yield name
 
     @contextmanager
@@ -157,9 +161,8 @@ class Site:
         """One as other tools make it, without payload indexes."""
         with self._deleted_in_the_end() as name:
             size = models.VectorParams(size=self.encoder.dimensions, distance=models.Distance.COSINE)
-            hnsw = None if self._plan.index else _NO_INDEX
             with store_errors(name):
-                self.store.create_collection(name, vectors_config=size, hnsw_config=hnsw)
+                self.store.create_collection(name, vectors_config=size, **({} if self._plan.index else _NO_INDEX))
             yield name
 
     @contextmanager
