@@ -55,6 +55,7 @@ from gristmill.search.browsing import Browser
 from gristmill.search.embedding import Embedder, Kind
 from gristmill.search.filters import Where, compile_filter
 from gristmill.search.instructions import Cautions, InstructionGroup
+from gristmill.search.lenses import Lenses, asked_lenses, check_lenses
 from gristmill.search.options import DEFAULTS, RecommendOptions, SearchOptions, SimilarOptions
 from gristmill.search.remembered_vectors import QueryCacheInfo
 from gristmill.search.reranking import Reranking
@@ -181,7 +182,7 @@ class Client:
         self._unmatched = Unmatched(parts.store, self._collections)
         self._unindexed = Unindexed(parts.store, local=parts.local)
         self._browser = Browser(parts.store, self._collections, self._unmatched, self._unindexed, local=parts.local)
-        cautions = Cautions()
+        self._cautions = cautions = Cautions()
         self._reranking = Reranking(self.models, parts.scorer)
         self._searcher = Searcher(
             parts.store,
@@ -293,6 +294,7 @@ class Client:
         instructions: Iterable[Instruction | Mapping[str, Any]] | Instruction | None = None,
         keyword: bool | None = None,
         tenants: bool | None = None,
+        lenses: Lenses | None = None,
         indexes: Mapping[str, Any] | None = None,
         quantization: str | Mapping[str, Any] | models.QuantizationConfig | None = None,
         hnsw: Mapping[str, Any] | models.HnswConfigDiff | None = None,
@@ -327,6 +329,10 @@ class Client:
             tenants: whether it keeps tenants apart: every document needs a tenant, and so does every call that reads or
                 changes documents; `client.tenant("acme")` fixes it. The graph is one per tenant then (`m=0`,
                 `payload_m=16`), unless `hnsw` says otherwise. None is no in a new collection. Fixed at creation.
+            lenses: further vectors of every text, each under a document instruction of its own, for `search(…, lens=…)`:
+                `{"legal": "Given a contract, …"}`, or `{"legal": {"document": "…", "query": "…"}}` with the instruction
+                that its queries have unless they bring one; `docs/lenses.md`. Each costs as much as the first vector.
+                Fixed at creation, but for the queries' instruction.
             indexes: over fields of the metadata that searches filter by, `{"lang": "keyword", "year": "integer"}`; see
                 `client.indexes.create`. In an existing collection those that are missing are made.
             quantization: smaller vectors to search by, beside the whole ones: `int8`, `binary`, `1.5bit`, `2bit`, `product`,
@@ -339,7 +345,8 @@ class Client:
             write_consistency: copies that must have a write before it counts; at most `replicas`.
             bulk: put its index off while much is loaded, which makes that many times cheaper. It is off until
                 `finish_bulk`, or until this client is closed and what is on its way is stored; see `bulk`.
-            update: give an existing collection this chunking and these instructions, instead of raising. Chunking is for
+            update: give an existing collection this chunking, these instructions and the lenses' instructions of queries,
+                instead of raising. Chunking is for
                 documents that are written from now on; those that are there, and unchanged, stay as they are. An
                 instruction with another text becomes a new version of its name; what is registered stays.
             wait_s: how long to wait for a worker to announce the model.
@@ -365,13 +372,14 @@ class Client:
             replicas=replicas,
             write_consistency=write_consistency,
         )
-        over = asked_indexes({} if indexes is None else indexes)
-        asked = asked_for(distance, text_key, chunking, instructions, keyword, tenants)
+        over, views = asked_indexes({} if indexes is None else indexes), asked_lenses(lenses)
+        asked = asked_for(distance, text_key, chunking, instructions, keyword, tenants, views)
         self._check_server()
         wanted, compared = self._space(space, model, dimensions, force_dimensions, wait_s)
         spec = CollectionSpec(
             name=name, space=wanted, **{"distance": compared, "keyword": not self._parts.local, **asked}
         )
+        check_lenses(spec, self._cautions)
         there = self._collections.create(spec, layout)
         check_space(there, wanted)
         settled = settle(self._collections, name, there, asked, update=update)
@@ -769,6 +777,9 @@ class Client:
             instruction: what the search is for: a sentence, the name of a registered one (`faq`, `faq@2`), or a preset
                 (`preset:web`).
                 Goes through the model's own template. None takes the model's default.
+            lens: compare with the vectors of this lens, one of the collection's (`create_collection(…, lenses=…)`), under
+                its queries' instruction, where it has one and none is given; in a hybrid search beside words. None are the
+                vectors without a lens.
             where: what metadata must be like: `{"lang": "zh", "tag": ["a", "b"], "year": {"gte": 2020}}`, or Qdrant's own
                 models. Per key a value, a list of which any may match, None where nothing shall be there, or operators:
                 `gt gte lt lte` of numbers or dates, `not any all`, `nested` of objects in a list, `missing null empty`,
@@ -932,7 +943,7 @@ class Client:
             model: or this model, at its full size; with neither, as in `create_collection`.
             kind: what the texts are: queries, or documents to be found.
             instruction: what the texts are embedded for: a sentence, or a name that is registered with the collection.
-            lens: not yet: collections have no lenses so far.
+            lens: as its documents, or its queries; of `collection`.
 
         Returns:
             float32 (n, dimensions), one row per text in their order; for one text (dimensions,), as

@@ -36,6 +36,8 @@ _PARAMETERS: Final = {
     "queries": ("query", "query_texts", "texts", "requests"),
     "texts": ("text", "input", "inputs", "sentences", "documents", "queries"),
     "instruction": ("prompt", "task", "prompt_name", "query_instruction", "task_description"),
+    "lens": ("using", "vector_name", "named_vector", "view", "target_vector", "anns_field"),
+    "lenses": ("lens", "vectors", "named_vectors", "views"),
     "where": ("query_filter", "filter", "filters", "scroll_filter", "count_filter", "expr", "metadata_filter"),
     "limit": ("top_k", "topk", "k", "n", "n_results", "size", "top", "num_results", "similarity_top_k"),
     "cursor": ("offset", "after", "page", "next_page_offset", "scroll_id", "page_token", "start", "token"),

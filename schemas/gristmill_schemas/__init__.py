@@ -18,6 +18,7 @@ if typing.TYPE_CHECKING:
         IndexState,
         IndexStatus,
         Instruction,
+        Lens,
         LongTexts,
     )
     from gristmill_schemas.document import Deletion, Document
@@ -82,6 +83,7 @@ __all__ = [
     "Intent",
     "JobReport",
     "JobState",
+    "Lens",
     "LongTexts",
     "ModelTask",
     "Outcome",

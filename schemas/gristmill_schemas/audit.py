@@ -18,8 +18,10 @@ class Gap(StrEnum):
     MISSING = "missing"  #: accepted, and nothing of it is there
     STALE = "stale"  #: an older version is there, or another content
     INCOMPLETE = "incomplete"  #: some of its chunks are not there, or not of its version
-    WRONG_SPACE = "wrong_space"  #: its vectors are of another space than the collection's
-    VECTORLESS = "vectorless"  #: a point without its vector, or without its words in a collection that keeps them
+    WRONG_SPACE = "wrong_space"  #: its vectors are of another space or other lenses than the collection's
+    VECTORLESS = (
+        "vectorless"  #: a point without one of its vectors, or without its words in a collection that keeps them
+    )
     LEFTOVER = "leftover"  #: a chunk that its document no longer has
     REVIVED = "revived"  #: a point of a document that was deleted at this version or a newer one
     FOREIGN = "foreign"  #: a point that Gristmill did not write: no valid system payload, or not under its own id
@@ -45,7 +47,7 @@ class AuditReport(Record):
     """What was accepted against what Qdrant holds, document by document."""
 
     collection: str
-    #: Fingerprint that every point must carry.
+    #: Fingerprint that every point must carry: of the space, and of lenses where there are any.
     fingerprint: str
     #: Documents and points found in Qdrant.
     documents: int = 0

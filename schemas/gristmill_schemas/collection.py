@@ -1,16 +1,18 @@
-"""What a collection is: its space, its policy for long texts and its registered instructions."""
+"""What a collection is: its space, its lenses, its policy for long texts and its registered instructions."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, ClassVar
+from functools import cached_property
+from typing import Any, ClassVar, Final
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from gristmill_schemas.document import hash_of, text_hash
-from gristmill_schemas.limits import MAX_INSTRUCTION_CHARS, MAX_INSTRUCTION_VERSION
+from gristmill_schemas.document import canonical_json, hash_of, text_hash
+from gristmill_schemas.limits import MAX_INSTRUCTION_CHARS, MAX_INSTRUCTION_VERSION, MAX_LENSES
 from gristmill_schemas.space import Distance, VectorSpace
 from gristmill_schemas.stored import Stored
 from gristmill_schemas.validation import SYSTEM_KEY, CleanText, Identifier, Record
@@ -88,6 +90,22 @@ def _listed(value: object) -> list[object]:
 HEADINGS_KEY = "headings"
 
 _NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+#: Vectors that a collection has beside its lenses: its keywords.
+TAKEN_NAMES: Final = frozenset({"bm25"})
+
+
+def _named(value: Any, example: str) -> Any:
+    if isinstance(value, str) and not re.fullmatch(_NAME, value):
+        raise ValueError(
+            f"expected 1 to 64 of a-z, 0-9, _ and -, the first a letter or a digit, such as {example}, got {value[:80]!r}"
+        )
+    return value
+
+
+def _sentence(value: str, purpose: str) -> str:
+    if not value.strip():
+        raise ValueError(f"expected a sentence that says what {purpose}, got a blank one")
+    return value
 
 
 class Instruction(Record):
@@ -109,18 +127,34 @@ class Instruction(Record):
     @field_validator("name", mode="before")
     @classmethod
     def _a_name(cls, value: Any) -> Any:
-        if isinstance(value, str) and not re.fullmatch(_NAME, value):
-            raise ValueError(
-                f"expected 1 to 64 of a-z, 0-9, _ and -, the first a letter or a digit, such as faq, got {value[:80]!r}"
-            )
-        return value
+        return _named(value, "faq")
 
     @field_validator("text")
     @classmethod
     def _not_blank(cls, value: str) -> str:
-        if not value.strip():
-            raise ValueError("expected a sentence that says what a search is for, got a blank one")
-        return value
+        return _sentence(value, "a search is for")
+
+
+class Lens(Record):
+    """A named vector of a collection: its texts once more, each encoded under this document instruction."""
+
+    name: str = Field(pattern=_NAME)
+    #: What documents are encoded for. Decides what the vectors mean, so it never changes.
+    document: CleanText = Field(min_length=1, max_length=MAX_INSTRUCTION_CHARS)
+    #: What queries are encoded for unless they bring an instruction: a sentence, a registered name, or a preset.
+    query: CleanText | None = Field(default=None, min_length=1, max_length=MAX_INSTRUCTION_CHARS)
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _a_name(cls, value: Any) -> Any:
+        if isinstance(value, str) and value in TAKEN_NAMES:
+            raise ValueError(f"expected another name, since a collection's keywords have it, got {value!r}")
+        return _named(value, "legal")
+
+    @field_validator("document", "query")
+    @classmethod
+    def _not_blank(cls, value: str | None) -> str | None:
+        return None if value is None else _sentence(value, "texts are encoded for")
 
 
 class CollectionSpec(Stored):
@@ -143,6 +177,8 @@ class CollectionSpec(Stored):
     keyword: bool = False
     #: Every document has a tenant, and whoever asks names one.
     tenants: bool = False
+    #: Further vectors of every text, by name, beside the one without.
+    lenses: tuple[Lens, ...] = Field(default=(), max_length=MAX_LENSES)
     #: By name and version. Kept beside the description, each under a key of its own, so that no two writers meet.
     instructions: tuple[Instruction, ...] = ()
     #: Since when its index is put off for a bulk load; None where it is not. Kept beside the description, not in it.
@@ -154,6 +190,19 @@ class CollectionSpec(Stored):
     def key(self) -> str:
         """What tombstones and roster are kept under: neither outlives its collection, and a copy has its own."""
         return f"{self.physical}@{self.incarnation}" if self.incarnation else self.physical
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """64 bits in hex over all that decides about a point's vectors: the space, and where there are lenses, those."""
+        if not self.lenses:
+            return self.space.fingerprint
+        views = sorted((lens.name, lens.document) for lens in self.lenses)
+        return hashlib.sha256(canonical_json([self.space.fingerprint, views])).hexdigest()[:16]
+
+    @property
+    def vectors(self) -> tuple[str, ...]:
+        """Names of the vectors that a model makes of each text: none for the first, then those of the lenses."""
+        return ("", *(lens.name for lens in self.lenses))
 
     def is_meant_by(self, name: str, key: str) -> bool:
         """Whether a parcel for this name, and at the time of enqueueing this key, belongs here as far as can be said."""

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from gristmill_schemas.audit import AuditReport, Erasure, RefusedMessage
-from gristmill_schemas.collection import CollectionSpec, Instruction
+from gristmill_schemas.collection import CollectionSpec, Instruction, Lens
 from gristmill_schemas.document import Deletion, Document
 from gristmill_schemas.job import DeadLetter, DeadSummary, JobReport, Receipt, Rejection
 from gristmill_schemas.parcel import Parcel
@@ -31,6 +31,7 @@ EXPORTED: tuple[type[Record], ...] = (
     Facet,
     Instruction,
     JobReport,
+    Lens,
     Parcel,
     PointSystem,
     QueryRequest,

@@ -234,8 +234,10 @@ class Receipt(Record):
     truncated: bool = False
     #: Points that it was cut into.
     chunks: int | None = None
-    #: Document instruction it was encoded with, where its lens has one.
-    instruction: str | None = None
+    #: Tokens that its job has encoded for it, under all lenses together; 0 where only its metadata changed.
+    tokens: int | None = None
+    #: Document instructions that it is encoded under beside its plain vector, by lens.
+    lenses: dict[str, str] = Field(default_factory=dict)
     attempts: int | None = None
     job_id: str | None = None
     enqueued_at: float | None = None

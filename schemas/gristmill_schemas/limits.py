@@ -24,6 +24,8 @@ MAX_INSTRUCTION_CHARS: Final = 2_000
 MAX_INSTRUCTION_VERSION: Final = 2**31 - 1
 #: Most registered instructions of one collection, all versions counted: every read of its description carries them.
 MAX_INSTRUCTIONS: Final = 500
+#: Most lenses of one collection: each is one more vector of every text, and one more pass through the model.
+MAX_LENSES: Final = 16
 #: Longest query, in bytes.
 MAX_QUERY_BYTES: Final = 64 * 1024
 #: Most texts in one query request.

@@ -65,7 +65,8 @@ class PointSystem(Stored):
     #: Document and content in one value (`etag_of`). Read by fence and audit; what an update of an unchanged document is
     #: conditional on.
     etag: str
-    #: Fingerprint of the vector space. Read by the fence, by every search, by audits.
+    #: Fingerprint of the vector space, and of the lenses where there are any (`CollectionSpec.fingerprint`). Read by the
+    #: fence, by every search, by audits.
     space: str
     #: Read by the fence (who stored this version?) and by receipts.
     job: str

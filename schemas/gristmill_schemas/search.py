@@ -87,6 +87,8 @@ class SearchHit(Record):
     #: these are.
     passage: str | None = None
     passage_span: tuple[int, int] | None = None
+    #: The lens whose vectors were compared; None are those without a lens, or words.
+    lens: str | None = None
     #: The instruction the query was encoded with: its text, or `name@version` of a registered one or a preset. A search
     #: for words encodes nothing.
     instruction: str | None = None

@@ -55,6 +55,32 @@ def test_words_beside_the_vector_are_the_clients_own_named_vectors(
     assert list(grpc.UpsertPoints.FromString(upsert_request("docs", written, grpc.Filter(), "text")).points) == own
 
 
+@given(
+    points, st.booleans(), st.lists(st.text(max_size=70), unique=True, max_size=4).filter(lambda names: "" not in names)
+)
+def test_vectors_by_name_are_the_clients_own(
+    drawn: list[tuple[int, dict[str, object]]], words: bool, lenses: list[str]
+) -> None:
+    names = ["", *(name for name in lenses if name != KEYWORDS)]
+    written = [
+        (point_id(str(at), None), _vector(size * len(names)).reshape(len(names), size), {**payload, "text": "words"})
+        for at, (size, payload) in enumerate(drawn)
+    ]
+    beside = {KEYWORDS: keywords_of("words")} if words else {}
+    own = [
+        grpc.PointStruct(
+            id=grpc.PointId(uuid=each),
+            vectors=convert_vector_struct(
+                {**dict(zip(names, vectors.tolist(), strict=True)), **beside} if words or len(names) > 1 else vectors[0]
+            ),
+            payload=payload_to_grpc(payload),
+        )
+        for each, vectors, payload in written
+    ]
+    request = upsert_request("docs", written, grpc.Filter(), "text" if words else None, names=names)
+    assert list(grpc.UpsertPoints.FromString(request).points) == own
+
+
 @pytest.mark.parametrize("size", [1, 31, 32, 127, 1024, 65_536])
 def test_every_size_of_vector_arrives_bit_by_bit(size: int) -> None:
     vector = _vector(size)

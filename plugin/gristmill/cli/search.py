@@ -32,6 +32,7 @@ def search(
         str | None,
         typer.Option("--instruction", "-i", help="What it is for: a sentence, a registered name, or a preset."),
     ] = None,
+    lens: Annotated[str | None, typer.Option(help="Compare under this lens of the collection.")] = None,
     where: Annotated[
         list[str] | None,
         typer.Option("--where", "-w", help="key=value, key!=value, 'key>=value' …, or a filter as JSON; repeatable."),
@@ -62,6 +63,7 @@ def search(
             name,
             query,
             instruction=instruction,
+            lens=lens,
             where=parse_where(where or ()),
             limit=limit,
             tenant=tenant,
@@ -84,6 +86,7 @@ def search(
             {
                 "query": query,
                 "instruction": instruction,
+                "lens": lens,
                 "mode": mode,
                 "milliseconds": round(took_ms, 1),
                 "hits": found,

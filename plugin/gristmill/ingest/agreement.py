@@ -10,12 +10,17 @@ from pydantic import ValidationError
 from gristmill.arguments import flag, one_or_many, refuse
 from gristmill.store.collections import Collections
 from gristmill.store.instructions import find_same
-from gristmill_schemas import ChunkContext, Chunking, CollectionSpec, Distance, Instruction
+from gristmill_schemas import ChunkContext, Chunking, CollectionSpec, Distance, Instruction, Lens
 from gristmill_schemas.errors import CollectionConflict, InvalidInput
 from gristmill_schemas.validation import explain
 
 #: What may change while documents are there. The rest decides what is stored, or what vectors mean.
 CHANGEABLE = ("chunking", "instructions")
+#: Why the rest cannot, where more is to be said.
+_LATER = {
+    "lenses": "lenses are chosen when a collection is created; another one, or another document instruction, needs every "
+    "document encoded again, which comes with the migration of models"
+}
 
 
 def asked_for(
@@ -25,9 +30,10 @@ def asked_for(
     instructions: Iterable[Instruction | Mapping[str, Any]] | Instruction | None,
     keyword: bool | None,
     tenants: bool | None,
+    lenses: tuple[Lens, ...] | None,
 ) -> dict[str, Any]:
     """The settings that were given, checked; what was not given is not asked for."""
-    given: dict[str, Any] = {"text_key": text_key, "chunking": _policy(chunking)}
+    given: dict[str, Any] = {"text_key": text_key, "chunking": _policy(chunking), "lenses": lenses}
     if distance is not None:
         if distance not in list(Distance):
             raise refuse("distance", f"one of {', '.join(Distance)}", distance)
@@ -83,9 +89,11 @@ def settle(
     if isinstance(policy := asked.get("chunking"), Chunking):
         asked = {**asked, "chunking": _completed(policy, there.chunking)}
     missing = _missing(there, asked.get("instructions", ()))
+    if "lenses" in asked:
+        asked = {**asked, "lenses": _with_queries(there.lenses, asked["lenses"])}
     differing = {field: value for field, value in asked.items() if value != getattr(there, field)}
     differing = {**differing, "instructions": missing} if missing else _without(differing, "instructions")
-    fixed = [field for field in differing if field not in CHANGEABLE]
+    fixed = [field for field, value in differing.items() if _is_fixed(field, getattr(there, field), value)]
     if not differing:
         return there
     if fixed or not update:
@@ -95,6 +103,23 @@ def settle(
     for each in missing:
         collections.register(there, each, exactly=_names_its_version(each))
     return collections.get(name)
+
+
+def _is_fixed(field: str, there: Any, asked: Any) -> bool:
+    """Whether this change decides what is stored, or what vectors mean."""
+    return _views(there) != _views(asked) if field == "lenses" else field not in CHANGEABLE
+
+
+def _views(lenses: Iterable[Lens]) -> set[tuple[str, str]]:
+    return {(lens.name, lens.document) for lens in lenses}
+
+
+def _with_queries(there: tuple[Lens, ...], asked: tuple[Lens, ...]) -> tuple[Lens, ...]:
+    """The lenses that are asked for, ordered as those there, and with their queries' instructions where none is given."""
+    if _views(there) != _views(asked):
+        return asked
+    given = {lens.name: lens.query for lens in asked if "query" in lens.model_fields_set}
+    return tuple(lens.model_copy(update={"query": given.get(lens.name, lens.query)}) for lens in there)
 
 
 def _missing(there: CollectionSpec, asked: Iterable[Instruction]) -> tuple[Instruction, ...]:
@@ -116,6 +141,7 @@ def _conflict(name: str, there: CollectionSpec, differing: Mapping[str, Any], fi
     )
     way_out = (
         f"{' and '.join(fixed)} cannot be changed: ask for what is there, or create another collection"
+        + "".join(f"; {_LATER[field]}" for field in fixed if field in _LATER)
         if fixed
         else "leave them out to take the collection as it is, or pass update=True (--update) to change it"
     )
@@ -138,9 +164,15 @@ def _policy_shown(policy: Chunking) -> str:
     return f"{told}, under their {policy.context}{key}"
 
 
+def _told(item: Instruction | Lens) -> str:
+    if isinstance(item, Instruction):
+        return f"{_called(item)}: {item.text[:60]!r}"
+    return f"{item.name}: {item.document[:60]!r}" + (f" (queries: {item.query[:60]!r})" if item.query else "")
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, Chunking):
         return _policy_shown(value)
     if isinstance(value, tuple):
-        return "[" + ", ".join(f"{_called(item)}: {item.text[:60]!r}" for item in value) + "]"
+        return "[" + ", ".join(map(_told, value)) + "]"
     return repr(str(value))

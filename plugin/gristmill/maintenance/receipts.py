@@ -82,6 +82,9 @@ def _stored(held: PointSystem, spec: CollectionSpec) -> dict[str, Any]:
         "fingerprint": held.space,
         "truncated": held.truncated,
         "chunks": held.chunks,
+        "tokens": held.tokens,
+        # Under what one of other lenses was encoded, nobody knows any more.
+        "lenses": {lens.name: lens.document for lens in spec.lenses} if held.space == spec.fingerprint else {},
         "attempts": held.attempts,
         "job_id": held.job,
         "stored_at": held.stored_at,

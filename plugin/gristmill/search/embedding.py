@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from gristmill.arguments import one_or_many, refuse, text
 from gristmill.models import Models
-from gristmill.search.instructions import Cautions, resolve_instruction
+from gristmill.search.instructions import Applied, Cautions, resolve_instruction
+from gristmill.search.lenses import find_lens, query_instruction
 from gristmill.search.query_vectors import in_requests
 from gristmill.search.remembered_vectors import RememberedVectors
 from gristmill.store.collections import Collections
@@ -52,14 +53,12 @@ class Embedder:
         """See `Client.embed`."""
         if kind not in get_args(Kind):
             raise refuse("kind", "'query' or 'document'", kind)
-        if lens is not None:
-            raise InvalidInput("lens: collections have no lenses yet, got one; leave it out", field="lens")
         wanted = [
             text(f"texts[{position}]", each, MAX_TEXT_BYTES)
             for position, each in enumerate(one_or_many("texts", texts, str, "a text or an iterable of texts"))
         ]
         space, spec = self._space(collection, model)
-        applied = resolve_instruction(spec, instruction)
+        applied = _applied(spec, kind, instruction, lens)
         templates = space.templates
         template, of = (
             (templates.for_query, templates.of_query)
@@ -84,3 +83,17 @@ class Embedder:
             return self._models.served(model, wait_s=0).space(), None
         spec = self._collections.get(collection)
         return spec.space, spec
+
+
+def _applied(spec: CollectionSpec | None, kind: Kind, instruction: str | None, lens: str | None) -> Applied:
+    """What goes before the texts, as a search or an ingest would have it."""
+    if lens is None:
+        return resolve_instruction(spec, instruction)
+    if spec is None:
+        raise refuse("lens", "None without collection=, which is what has lenses", lens)
+    found = find_lens(spec, lens)
+    if kind == "query" or found is None:
+        return query_instruction(spec, found, instruction)
+    if instruction is not None:
+        raise refuse("instruction", f"None, since documents under lens {lens!r} are embedded for its own", instruction)
+    return Applied(found.document, found.document)

@@ -39,12 +39,12 @@ def read_hits(
         OutOfDate: a point is not of this collection, or none is.
     """
     read = [(point, system) for point in points if isinstance(system := read_point(point), PointSystem)]
-    fitting = [(point, system) for point, system in read if system.space == spec.space.fingerprint]
+    fitting = [(point, system) for point, system in read if system.space == spec.fingerprint]
     if (read and not fitting) or (
         not certain and (len(fitting) < len(read) or (texts and not _texts_there(spec, read)))
     ):
         raise OutOfDate(
-            f"collection {spec.name!r}: its points are not of its space {spec.space.fingerprint}; `gristmill audit` "
+            f"collection {spec.name!r}: its points are not of its space {spec.fingerprint}; `gristmill audit` "
             "shows which are",
             collection=spec.name,
         )

@@ -15,6 +15,7 @@ from qdrant_client import models
 
 from gristmill.arguments import flag, integer, number, refuse, tenant_name
 from gristmill.search.filters import Where, compile_filter
+from gristmill.search.lenses import asked_lens
 from gristmill.search.ranking import Ranking, asked_ranking
 from gristmill.search.refining.boosts import Boosting
 from gristmill.search.refining.content import Content, asked_content
@@ -26,6 +27,7 @@ from gristmill_schemas import Fusion, SearchMode
 class HitOptions(TypedDict, total=False):
     """What every call that gives hits can be told; None, where a type has it, is as good as left out."""
 
+    lens: str | None
     where: Where | None
     tenant: str | None
     limit: int
@@ -87,6 +89,8 @@ class How:
     """The options of one call, checked."""
 
     instruction: str | None
+    #: Name of one; whether the collection has it is seen later.
+    lens: str | None
     where: Where | None
     tenant: str | None
     #: `where` and `tenant` in Qdrant's words.
@@ -126,6 +130,7 @@ def checked(**options: Unpack[SearchOptions]) -> How:
     )
     return How(
         instruction=asked.get("instruction"),
+        lens=asked_lens(asked.get("lens"), ranking),
         where=where,
         tenant=owner,
         conditions=compile_filter(where, owner),

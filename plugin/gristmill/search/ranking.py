@@ -65,6 +65,7 @@ class Ranking:
         self,
         query: str,
         vector: Sequence[float],
+        lens: str | None,
         conditions: models.Filter | None,
         params: models.SearchParams | None = None,
     ) -> dict[str, Any]:
@@ -73,15 +74,16 @@ class Ranking:
         Args:
             query: what is looked for.
             vector: the same, encoded; empty where only words count.
+            lens: whose vectors are ranked; None are those without a name.
             conditions: that the candidates of both branches must meet; others see to those of the whole.
             params: how hard Qdrant looks for the nearest vectors.
         """
         if self.mode is SearchMode.DENSE:
-            return {"query": vector}
+            return {"query": vector, "using": lens}
         words = keywords_of(query)
         if self.mode is SearchMode.KEYWORD:
             return {"query": words, "using": KEYWORDS}
-        dense = models.Prefetch(query=vector, filter=conditions, limit=self.candidates, params=params)
+        dense = models.Prefetch(query=vector, using=lens, filter=conditions, limit=self.candidates, params=params)
         sparse = models.Prefetch(query=words, using=KEYWORDS, filter=conditions, limit=self.candidates)
         return {"prefetch": [*[dense] * _VECTORS_COUNT[self.fusion], sparse], "query": _FUSED[self.fusion]}
 

@@ -15,7 +15,8 @@ from gristmill.search.descriptions import Descriptions
 from gristmill.search.examples import Example, Examples, asked_examples, vectors_of
 from gristmill.search.explaining import Stopwatch, explained
 from gristmill.search.hits import OutOfDate, by_document, first_foreign, read_hits
-from gristmill.search.instructions import Applied, Cautions, resolve_instruction
+from gristmill.search.instructions import Applied, Cautions
+from gristmill.search.lenses import find_lens, query_instruction
 from gristmill.search.options import How, RecommendOptions, SearchOptions, SimilarOptions, checked
 from gristmill.search.query_vectors import QueryEncoder
 from gristmill.search.refining.passages import with_passages
@@ -152,14 +153,15 @@ class Searcher:
         require_tenant(spec, how.tenant)
         how.ranking.require_keywords(spec)
         reranker = None if how.rerank is None else self._reranking.require(how.rerank.model)
-        applied, watch = resolve_instruction(spec, how.instruction), Stopwatch()
+        applied = query_instruction(spec, find_lens(spec, how.lens), how.instruction)
+        watch = Stopwatch()
         vectors = self._encode(spec, queries, applied) if how.ranking.needs_vectors else [[] for _ in queries]
         watch.lap("encode")
         asked = [
-            partial(how.ranking.asked, query, vector, params=how.shape.params)
+            partial(how.ranking.asked, query, vector, how.lens, params=how.shape.params)
             for query, vector in zip(queries, vectors, strict=True)
         ]
-        told: dict[str, Any] = {"mode": how.ranking.mode, "score_kind": how.ranking.score_kind(spec)}
+        told: dict[str, Any] = {"mode": how.ranking.mode, "score_kind": how.ranking.score_kind(spec), "lens": how.lens}
         if how.ranking.needs_vectors:
             told |= _told_of(spec, applied)
         found = self._found(spec, how, asked, told, certain, watch)
@@ -170,17 +172,19 @@ class Searcher:
     def _by_examples(self, examples: Examples, spec: CollectionSpec, how: How, *, certain: bool) -> list[Hits]:
         self._tell_of_bulk_load(spec)
         require_tenant(spec, how.tenant)
-        told: dict[str, Any] = {"mode": SearchMode.DENSE, "score_kind": examples.score_kind(spec)}
+        lens = find_lens(spec, how.lens)
+        told: dict[str, Any] = {"mode": SearchMode.DENSE, "score_kind": examples.score_kind(spec), "lens": how.lens}
         texts: dict[str, list[float]] = {}
         watch = Stopwatch()
         if examples.texts:
-            applied = resolve_instruction(spec, how.instruction)
+            applied = query_instruction(spec, lens, how.instruction)
             texts = dict(zip(examples.texts, self._encode(spec, examples.texts, applied), strict=True))
             watch.lap("encode")
             told |= _told_of(spec, applied)
-        query = examples.asked(vectors_of(self._store, spec, examples, how.tenant), texts)
+        query = examples.asked(vectors_of(self._store, spec, examples, how.tenant, how.lens or ""), texts)
         others = replace(how, conditions=examples.others(how.conditions, how.tenant))
-        return self._found(spec, others, [lambda conditions: {"query": query}], told, certain, watch)
+        asked: list[Asked] = [lambda conditions: {"query": query, "using": how.lens}]
+        return self._found(spec, others, asked, told, certain, watch)
 
     def _found(
         self,

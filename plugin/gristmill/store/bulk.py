@@ -116,13 +116,17 @@ def _info(store: QdrantClient, name: str) -> models.CollectionInfo:
 
 
 def _indexed(store: QdrantClient, name: str, info: models.CollectionInfo) -> int:
-    """Vectors in the graph. Qdrant counts keywords as well, which are in an index as soon as they are written."""
-    both = info.indexed_vectors_count or 0
-    if not both or not info.config.params.sparse_vectors:
-        return both
-    with_words = models.Filter(must=[models.HasVectorCondition(has_vector=KEYWORDS)])
-    with store_errors(name):
-        return max(both - store.count(name, count_filter=with_words, exact=True).count, 0)
+    """Points in the graph; of those with lenses, as many as all their graphs have on average.
+
+    Qdrant counts each lens, and keywords as well, which are in an index as soon as they are written.
+    """
+    indexed = info.indexed_vectors_count or 0
+    if indexed and info.config.params.sparse_vectors:
+        with_words = models.Filter(must=[models.HasVectorCondition(has_vector=KEYWORDS)])
+        with store_errors(name):
+            indexed = max(indexed - store.count(name, count_filter=with_words, exact=True).count, 0)
+    # Rounded up: a graph that is there is no empty one.
+    return -(-indexed // len(_vectors(info)))
 
 
 def _update(store: QdrantClient, name: str, **changes: Any) -> None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import builtins
 import logging
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 from qdrant_client import QdrantClient, models
 
@@ -95,9 +96,7 @@ class Collections:
             with store_errors(spec.name):
                 self._store.create_collection(
                     spec.name,
-                    vectors_config=models.VectorParams(
-                        size=spec.space.dimensions, distance=_DISTANCES[spec.distance], **vectors
-                    ),
+                    vectors_config=_vectors(spec, vectors),
                     sparse_vectors_config=keywords.CONFIG if spec.keyword else None,
                     metadata={METADATA_KEY: spec.described(), **stored(spec.instructions)},
                     **more,
@@ -240,6 +239,12 @@ class Collections:
         self._deleted(spec)
         with store_errors(name):
             self._store.delete_collection(name)
+
+
+def _vectors(spec: CollectionSpec, settings: Mapping[str, Any]) -> models.VectorsConfig:
+    """What each vector is like: alike, but for its name."""
+    params = models.VectorParams(size=spec.space.dimensions, distance=_DISTANCES[spec.distance], **settings)
+    return dict.fromkeys(spec.vectors, params) if spec.lenses else params
 
 
 def _no_keywords_here(spec: CollectionSpec) -> InvalidInput:

@@ -57,7 +57,7 @@ def _around(size: int) -> tuple[bytes, bytes]:
 
 def with_words(payload: Mapping[str, Any], text_key: str) -> str:
     """The text that a point's words are taken from: what stands above its chunk counts as much as the chunk itself."""
-    text, above = payload[text_key], payload[SYSTEM_KEY].get("context")
+    text, above = payload[text_key], payload.get(SYSTEM_KEY, {}).get("context")
     return f"{above}\n\n{text}" if above else text
 
 

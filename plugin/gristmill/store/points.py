@@ -246,30 +246,28 @@ def upsert(
     Args:
         store: server or local mode.
         spec: the collection.
-        points: id, vector float32 (D,), payload.
+        points: id, vectors float32 (V, D), one for each of `spec.vectors`, or (D,) of a sole one, payload.
         update_filter: what a point must match to be replaced. An absent one is inserted.
     """
-    keywords_from = spec.text_key if spec.keyword else None
     if not speaks_grpc(store):
         batch = [
-            models.PointStruct(id=each, vector=_vectors(vector, payload, keywords_from), payload=payload)
-            for each, vector, payload in points
+            models.PointStruct(id=each, vector=_vectors(spec, vectors, payload), payload=payload)
+            for each, vectors, payload in points
         ]
         store.upsert(spec.physical, batch, wait=True, update_filter=update_filter, ordering=ordering(spec))
         return
     remote = cast("QdrantRemote", store._client)
     fence = RestToGrpc.convert_filter(update_filter)
-    request = upsert_request(spec.physical, points, fence, keywords_from, grpc_ordering(spec))
+    keywords_from = spec.text_key if spec.keyword else None
+    request = upsert_request(spec.physical, points, fence, keywords_from, grpc_ordering(spec), spec.vectors)
     _upsert_of_bytes(remote)(request, timeout=remote._timeout)
 
 
-def _vectors(
-    vector: npt.NDArray[np.float32], payload: Mapping[str, Any], keywords_from: str | None
-) -> models.VectorStruct:
-    numbers = vector.tolist()
-    return (
-        numbers if keywords_from is None else {"": numbers, KEYWORDS: keywords_of(with_words(payload, keywords_from))}
-    )
+def _vectors(spec: CollectionSpec, vectors: npt.NDArray[np.float32], payload: Mapping[str, Any]) -> models.VectorStruct:
+    by_name: dict[str, Any] = dict(zip(spec.vectors, np.atleast_2d(vectors).tolist(), strict=True))
+    if spec.keyword:
+        by_name[KEYWORDS] = keywords_of(with_words(payload, spec.text_key))
+    return by_name if len(by_name) > 1 else by_name[""]
 
 
 def raise_versions(

@@ -20,13 +20,13 @@ _PAGE = 1000
 
 
 def vector_names(spec: CollectionSpec) -> tuple[str, ...]:
-    """The vectors of each point; the unnamed one is the default."""
-    return ("", KEYWORDS) if spec.keyword else ("",)
+    """The vectors of each point, its words among them; the unnamed one is the default."""
+    return (*spec.vectors, KEYWORDS) if spec.keyword else spec.vectors
 
 
-def lacks_a_vector(spec: CollectionSpec) -> models.Filter:
-    """Points that have not all of their vectors."""
-    return models.Filter(should=[_lacks(name) for name in vector_names(spec)])
+def lacks_a_vector(spec: CollectionSpec, where: models.Condition | None = None) -> models.Filter:
+    """Points that have not all of their vectors; of those that match `where`."""
+    return models.Filter(should=[_lacks(name) for name in vector_names(spec)], must=where)
 
 
 def without_vectors(store: QdrantClient, spec: CollectionSpec, ids: Sequence[str]) -> dict[str, list[str]]:

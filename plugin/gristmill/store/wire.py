@@ -12,7 +12,7 @@ holds goes through the client's own classes.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -40,15 +40,17 @@ def upsert_request(
     update_filter: grpc.Filter,
     keywords_from: str | None = None,
     ordering: grpc.WriteOrdering | None = None,
+    names: Sequence[str] = ("",),
 ) -> bytes:
     """A serialized `qdrant.UpsertPoints`, to be applied when its answer comes.
 
     Args:
         collection: physical name.
-        points: UUID, unnamed vector float32 (D,), payload.
+        points: UUID, vectors float32 (V, D), or (D,) of a sole one, payload.
         update_filter: what a point must match to be replaced.
         keywords_from: payload key of the text whose words are written beside the vector; None where the collection has none.
         ordering: see `copies`.
+        names: of the V vectors; the first has none.
 
     Raises:
         google.protobuf.message.Error: a payload is nested more deeply than a message may be.
@@ -57,13 +59,15 @@ def upsert_request(
         collection_name=collection, wait=True, update_filter=update_filter, ordering=ordering
     )
     pieces = [before_points.SerializeToString()]
-    for point_id, vector, payload in points:
+    by_name = keywords_from is not None or len(names) > 1
+    for point_id, vectors, payload in points:
         head = _head(point_id, payload)
         if keywords_from is not None:
             head += keywords_on_the_wire(with_words(payload, keywords_from))
-        before = _before_numbers(len(vector), keywords_from is not None)
-        numbers = vector.astype("<f4", copy=False).tobytes()
-        pieces += (_POINTS, _varint(len(head) + len(before) + len(numbers)), head, before, numbers)
+        within = [head]
+        for name, vector in zip(names, np.atleast_2d(vectors.astype("<f4", copy=False)), strict=True):
+            within += (_before_numbers(len(vector), name if by_name else None), vector.tobytes())
+        pieces += (_POINTS, _varint(sum(map(len, within))), *within)
     return b"".join(pieces)
 
 
@@ -132,15 +136,15 @@ def _serialized(point: grpc.PointStruct) -> bytes:
     return bytes(within[start + 1 :])
 
 
-@lru_cache(maxsize=16)
-def _before_numbers(dimensions: int, beside_others: bool = False) -> bytes:
-    """What a point's message has before the numbers of its vector, which end it.
+@lru_cache(maxsize=64)
+def _before_numbers(dimensions: int, name: str | None = None) -> bytes:
+    """What a point's message has before the numbers of a vector, which end it.
 
-    Beside others it is the one without a name; vectors by name that follow one another read as one set of them.
+    None is its only one. Vectors by name that follow one another read as one set of them; one of those has an empty name.
     """
     vector = grpc.Vector(dense=grpc.DenseVector(data=[0.0] * dimensions))
     vectors = (
-        grpc.Vectors(vectors=grpc.NamedVectors(vectors={"": vector})) if beside_others else grpc.Vectors(vector=vector)
+        grpc.Vectors(vector=vector) if name is None else grpc.Vectors(vectors=grpc.NamedVectors(vectors={name: vector}))
     )
     message = grpc.PointStruct(vectors=vectors).SerializeToString()
     return bytes(message[: len(message) - 4 * dimensions])

@@ -19,6 +19,7 @@ from gristmill import (
     Instruction,
     JobReport,
     JobState,
+    Lens,
     Receipt,
     ReceiptState,
     RefusedMessage,
@@ -68,6 +69,7 @@ SPEC = CollectionSpec(
         pooling=Pooling.LAST, dimensions=1024, max_tokens=8192, instruction_aware=True,
     ).space(),
     instructions=(Instruction(name="faq", text="Given a customer's complaint, find the FAQ entry that solves it"),),
+    lenses=(Lens(name="legal", document="Given a contract, find what it obliges somebody to", query="preset:legal"),),
 )  # fmt: skip
 INSTRUCTIONS = [
     Instruction(name="faq", text="Find the answer", registered_at=NOW - 90_000, retired_at=NOW - 60),

@@ -162,7 +162,7 @@ class Pipeline:
             if held.squatter is not None:
                 _bury_squatted(task, held.squatter, tally)
             else:
-                plans.append(_Plan(task, held, decide(task, held, spec.space.fingerprint)))
+                plans.append(_Plan(task, held, decide(task, held, spec.fingerprint)))
         return plans
 
     def _look(
@@ -251,7 +251,7 @@ class Pipeline:
                     self._sink.withdraw(spec, [plan.task])
                 _bury_squatted(plan.task, held.squatter, tally)
                 continue
-            became = outcome(plan.task, plan.action, held, spec.space.fingerprint)
+            became = outcome(plan.task, plan.action, held, spec.fingerprint)
             if became is None:
                 again.append(plan.task)
                 continue

@@ -33,6 +33,11 @@ from gristmill_worker.waiting.patience import Patience
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+#: Tokens by which a text and its instruction may have more together than apart.
+_SEAM = 4
+#: Least tokens of a chunk, as in `Chunking.size`.
+_LEAST_ROOM = 16
+
 #: What ends the process or the wait, and says nothing about a text.
 _NOT_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit, Unavailable)
 
@@ -53,11 +58,14 @@ class Prepared:
 
 @dataclass(slots=True)
 class _Cut:
-    """One document, tokenized: a text per chunk, the characters each covers, and what stands above it."""
+    """One document, tokenized."""
 
     task: Task
+    #: Chunk by chunk, and of each as the collection's `vectors` have it: plain, then under each lens.
     texts: list[TokenizedText]
+    #: Characters that each chunk covers.
     spans: list[tuple[int, int]]
+    #: What stands above each chunk.
     above: Sequence[str]
 
 
@@ -146,28 +154,33 @@ class Preparer:
     def _tokenize(
         self, spec: CollectionSpec, tasks: Sequence[Task]
     ) -> tuple[list[_Cut], list[tuple[Task, EncodingFailed]]]:
-        template = spec.space.templates.for_document
-        policy = spec.chunking
+        policy, views = spec.chunking, _views(spec)
         read, failed = self._under_contexts(policy, tasks)
-        whole = self._tokens([template(below(line, task.document.text)) for task, line in read])
-        limit = min(policy.size, spec.space.max_tokens) if policy.long_texts is LongTexts.CHUNK else None
+        tokens = self._tokens([view(below(line, task.document.text)) for task, line in read for view in views])
+        whole = [tokens[start : start + len(views)] for start in range(0, len(tokens), len(views))]
         cuts: list[_Cut] = []
-        for (task, line), text in zip(read, whole, strict=True):
-            if isinstance(text, EncodingFailed):
-                failed.append((task, text))
-                continue
-            fits = not text.truncated and (limit is None or text.n_tokens <= limit)
-            if fits or policy.long_texts is LongTexts.TRUNCATE:
-                cuts.append(_Cut(task, [text], [(0, len(task.document.text))], [line]))
-            elif limit is None:
-                too_long = TextTooLong(f"text: expected at most {text.n_tokens} tokens, got more; it was refused")
-                failed.append((task, too_long))
-            else:
-                try:
-                    cuts.append(self._chunk(spec, task, limit))
-                except EncodingFailed as error:
-                    failed.append((task, error))
+        for (task, line), found in zip(read, whole, strict=True):
+            try:
+                cuts.append(self._cut(spec, task, _all_of(found), line))
+            except EncodingFailed as error:
+                failed.append((task, error))
         return cuts, failed
+
+    def _cut(self, spec: CollectionSpec, task: Task, texts: list[TokenizedText], line: str) -> _Cut:
+        """One document by the collection's policy for long texts, given what it is as a whole: one text per vector."""
+        policy, chunks = spec.chunking.long_texts, spec.chunking.long_texts is LongTexts.CHUNK
+        limit = min(spec.chunking.size, spec.space.max_tokens)
+        beyond = next((place for place, each in enumerate(texts) if each.truncated), None)
+        # How a document is cut depends on its plain text, and not on how long the instructions of lenses are.
+        fits = beyond is None and (not chunks or texts[0].n_tokens <= limit)
+        if not fits and chunks:
+            return self._chunk(spec, task, limit)
+        if beyond is not None and policy is LongTexts.REFUSE:
+            under = f" under lens {spec.vectors[beyond]!r}" if beyond else ""
+            raise TextTooLong(
+                f"text: expected at most {texts[beyond].n_tokens} tokens{under}, got more; it was refused"
+            )
+        return _Cut(task, texts, [(0, len(task.document.text))], [line])
 
     def _tokens(self, texts: Sequence[str]) -> list[TokenizedText | EncodingFailed]:
         """Tokens of each text, or why it has none."""
@@ -181,24 +194,26 @@ class Preparer:
 
     def _chunk(self, spec: CollectionSpec, task: Task, limit: int) -> _Cut:
         text, policy = task.document.text, spec.chunking
-        overlap, reserved = min(policy.overlap, limit // 2), self._contexts.reserved(policy)
+        overlap, reserved = min(policy.overlap, limit // 2), self._contexts.reserved(policy) + self._reserved(spec)
         spans = _native(lambda: self._encoder.chunk(text, limit, overlap, policy.by, reserved))
         if len(spans) > MAX_CHUNKS:
             raise TextTooLong(f"text: expected at most {MAX_CHUNKS} chunks, got {len(spans)}")
         above = _native(lambda: self._contexts.of(policy, task.document, spans))
         texts = self._tokens_below(spec, text, spans, above)
         # What does not fit under its context, which is rare, goes without: only what stands above it may be left out.
-        if any(line and item.truncated for line, item in zip(above, texts, strict=True)):
-            above = ["" if item.truncated else line for line, item in zip(above, texts, strict=True)]
+        each = len(spec.vectors)
+        beyond = [any(item.truncated for item in texts[at : at + each]) for at in range(0, len(texts), each)]
+        if any(line and cut_off for line, cut_off in zip(above, beyond, strict=True)):
+            above = ["" if cut_off else line for line, cut_off in zip(above, beyond, strict=True)]
             texts = self._tokens_below(spec, text, spans, above)
         return _Cut(task, texts, _closed(spans, len(text)), above)
 
     def _tokens_below(
         self, spec: CollectionSpec, text: str, spans: Sequence[tuple[int, int]], above: Sequence[str]
     ) -> list[TokenizedText]:
-        template = spec.space.templates.for_document
-        inputs = [template(below(line, text[a:b])) for line, (a, b) in zip(above, spans, strict=True)]
-        return _native(lambda: self._encoder.tokenize(inputs))
+        views = _views(spec)
+        parts = [below(line, text[a:b]) for line, (a, b) in zip(above, spans, strict=True)]
+        return _native(lambda: self._encoder.tokenize([view(part) for part in parts for view in views]))
 
     def _under_contexts(
         self, policy: Chunking, tasks: Sequence[Task]
@@ -216,6 +231,36 @@ class Preparer:
             except EncodingFailed as error:
                 failed.append((task, error))
         return read, failed
+
+    def _reserved(self, spec: CollectionSpec) -> int:
+        """Tokens of the window that the longest instruction of a lens takes beyond what a plain document needs."""
+        if not spec.lenses:
+            return 0
+        plain, *instructed = _native(lambda: self._encoder.tokenize([view("") for view in _views(spec)]))
+        longest = max(range(len(instructed)), key=lambda place: instructed[place].n_tokens)
+        reserved = max(instructed[longest].n_tokens - plain.n_tokens + _SEAM, 0)
+        if instructed[longest].truncated or spec.space.max_tokens - reserved < _LEAST_ROOM:
+            raise TextTooLong(
+                f"lenses.{spec.lenses[longest].name}: its document instruction leaves less than {_LEAST_ROOM} of the "
+                f"model's {spec.space.max_tokens} tokens for a text: a collection with a shorter one can hold this document"
+            )
+        return reserved
+
+
+def _views(spec: CollectionSpec) -> list[Callable[[str], str]]:
+    """What makes model input of a text, for each of the collection's vectors."""
+    instructions = (None, *(lens.document for lens in spec.lenses))
+    return [functools.partial(spec.space.templates.for_document, instruction=each) for each in instructions]
+
+
+def _all_of(found: Sequence[TokenizedText | EncodingFailed]) -> list[TokenizedText]:
+    """Texts of one document, or the error of one of them."""
+    texts = []
+    for each in found:
+        if isinstance(each, EncodingFailed):
+            raise each
+        texts.append(each)
+    return texts
 
 
 def _counting(cuts: Sequence[_Cut], told: Callable[[int], None]) -> Callable[[int], None]:
@@ -254,8 +299,8 @@ def _closed(spans: Sequence[tuple[int, int]], length: int) -> list[tuple[int, in
 def _points(
     spec: CollectionSpec, cuts: Sequence[_Cut], vectors: npt.NDArray[np.float32], claim: Claim, stored_at: float
 ) -> list[Prepared]:
-    """Documents with their vectors, float32 (sum of chunks, D), as they are to be written."""
-    rows = iter(vectors)
+    """Documents with their vectors, float32 (sum of texts, D), as they are to be written."""
+    rows = iter(vectors.reshape(-1, len(spec.vectors), spec.space.dimensions))
     # What all points of a parcel say alike; each is a changed copy, which costs a third of a record made anew.
     common = PointSystem(
         id="",
@@ -263,12 +308,12 @@ def _points(
         chunk=0,
         text_hash="",
         etag="",
-        space=spec.space.fingerprint,
+        space=spec.fingerprint,
         job=claim.parcel.job_id,
         stored_at=stored_at,
         attempts=claim.attempts,
     )
-    return [_prepared(spec, each, [next(rows) for _ in each.texts], common) for each in cuts]
+    return [_prepared(spec, each, [next(rows) for _ in each.spans], common) for each in cuts]
 
 
 def _prepared(
@@ -278,7 +323,7 @@ def _prepared(
     tokens = sum(text.n_tokens for text in each.texts)
     truncated = any(text.truncated for text in each.texts)
     points, systems = [], {}
-    for chunk, (vector, span, line) in enumerate(zip(vectors, spans, each.above, strict=True)):
+    for chunk, (views, span, line) in enumerate(zip(vectors, spans, each.above, strict=True)):
         system = common.model_copy(
             update={
                 "id": document.id,
@@ -298,6 +343,6 @@ def _prepared(
         payload = payload_of(spec, document, system)
         # The text goes a second time where Qdrant shall take its words from it, and what stands above it with it.
         size = task.metadata_bytes + len(payload[spec.text_key].encode()) * (1 + spec.keyword) + 4 * len(line)
-        points.append(Point(point, vector, payload, task.version, chunk, size))
+        points.append(Point(point, views, payload, task.version, chunk, size))
         systems[point] = system
     return Prepared(task, tuple(points), systems, tokens, truncated)

@@ -80,7 +80,8 @@ class Point:
     """One chunk, ready to be written."""
 
     id: str
-    vector: npt.NDArray[np.float32]
+    #: (V, D): one for each of the collection's `vectors`.
+    vectors: npt.NDArray[np.float32]
     payload: dict[str, Any]
     version: int
     #: Chunk number; chunk 0 is written last.
@@ -183,7 +184,7 @@ class Sink:
         wanted = {task.key: (task.etag, below[task.key]) for task in tasks if task.key in below}
         if not wanted:
             return {}, []
-        space = spec.space.fingerprint
+        space = spec.fingerprint
         versions, there = self._ask(spec, functools.partial(read_unchanged, self._store, spec, wanted, space))
         same = (task for task in tasks if task.key in versions)
         return {task.key: Unchanged.of(task, versions[task.key], space) for task in same}, there
@@ -213,7 +214,7 @@ class Sink:
                 lambda: upsert(
                     self._store,
                     spec,
-                    [(point.id, point.vector, point.payload) for point in points],
+                    [(point.id, point.vectors, point.payload) for point in points],
                     _writable(spec, points, version),
                 ),
             )
@@ -227,7 +228,7 @@ class Sink:
         return {}
 
     def _size_of(self, point: Point) -> int:
-        return point.vector.size * self._number_bytes + point.content_bytes + _POINT_BYTES
+        return point.vectors.size * self._number_bytes + point.content_bytes + _POINT_BYTES
 
     def _send_less_than(self, refused_bytes: int) -> None:
         """From now on: what was refused for its size would be refused again."""
@@ -247,10 +248,11 @@ class Sink:
         Raises:
             StoreUnfit: it refuses even that, so it is not the documents that are at fault.
         """
-        vector = np.full(spec.space.dimensions, spec.space.dimensions**-0.5, dtype=np.float32)
+        dimensions = spec.space.dimensions
+        vectors = np.full((len(spec.vectors), dimensions), dimensions**-0.5, dtype=np.float32)
         probe = Point(
             _PROBE_ID,
-            vector,
+            vectors,
             {spec.text_key: "probe", SYSTEM_KEY: {"etag": "probe"}},
             version=0,
             chunk=0,

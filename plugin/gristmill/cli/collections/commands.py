@@ -49,6 +49,17 @@ def create(
     instruction: Annotated[
         list[str] | None, typer.Option(help="Register an instruction: name=sentence. Repeat for more.")
     ] = None,
+    lens: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=SENTENCE",
+            help="A further vector of every text, under this document instruction; `search --lens NAME`. Repeat for more.",
+        ),
+    ] = None,
+    lens_query: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=SENTENCE", help="What queries of a lens are encoded for, unless they say."),
+    ] = None,
     index: Annotated[
         list[str] | None,
         typer.Option(metavar="FIELD=TYPE", help=f"Index a field of the metadata: {TYPES}. Repeat for more."),
@@ -100,6 +111,7 @@ def create(
             chunking=given or None,
             instructions=[_instruction(text) for text in instruction] if instruction else None,
             keyword=keyword,
+            lenses=parse_lenses(lens or (), lens_query or ()) if lens or lens_query else None,
             tenants=tenants,
             quantization=quantization,
             hnsw={name: value for name, value in graph.items() if value is not None} or None,
@@ -117,10 +129,31 @@ def create(
 
 
 def _instruction(text: str) -> Instruction:
+    name, sentence = _pair("instruction", text)
+    return Instruction(name=name, text=sentence)
+
+
+def parse_lenses(lenses: Sequence[str], queries: Sequence[str]) -> dict[str, dict[str, str]]:
+    """`name=sentence` of each lens, and of those with an instruction of their queries, for `create_collection`."""
+    documents = [_pair("lens", each) for each in lenses]
+    found = {name: {"document": sentence} for name, sentence in documents}
+    if len(found) < len(documents):
+        raise InvalidInput(
+            f"lens: expected each name once, got {', '.join(name for name, _ in documents)}", field="lens"
+        )
+    for name, sentence in (_pair("lens-query", each) for each in queries):
+        if name not in found:
+            known = ", ".join(found) or "none"
+            raise InvalidInput(f"lens-query: expected the name of a lens ({known}), got {name!r}", field="lens-query")
+        found[name]["query"] = sentence
+    return found
+
+
+def _pair(option: str, text: str) -> tuple[str, str]:
     name, separator, sentence = text.partition("=")
     if not separator:
-        raise InvalidInput(f"instruction: expected name=sentence, got {text!r}")
-    return Instruction(name=name, text=sentence)
+        raise InvalidInput(f"{option}: expected name=sentence, got {text!r}", field=option)
+    return name, sentence
 
 
 @commands.command("list")
@@ -155,7 +188,7 @@ def _show(spec: CollectionSpec, points: int | None, as_json: bool, index: IndexS
     if as_json:
         more = {"points": points, "index": index and index.model_dump(mode="json", exclude={"collection"})}
         told = {name: value for name, value in more.items() if value is not None}
-        print_json(spec.model_dump(mode="json") | {"fingerprint": spec.space.fingerprint} | told)
+        print_json(spec.model_dump(mode="json") | {"fingerprint": spec.fingerprint} | told)
     else:
         show_collection(spec, points, index)
 
@@ -165,7 +198,7 @@ def show_collection(spec: CollectionSpec, points: int | None, index: IndexStatus
     holds = "" if points is None else f": {counted(points, 'point')}"
     say(f"[bold]{said(spec.name)}[/]{holds}")
     console.print()
-    fields([*_properties(spec), *_indexing(spec, index), *map(_told, spec.instructions)])
+    fields([*_properties(spec), *_indexing(spec, index), *_views(spec), *map(_told, spec.instructions)])
 
 
 def _indexing(spec: CollectionSpec, index: IndexStatus | None) -> Iterator[tuple[str, object]]:
@@ -181,10 +214,19 @@ def _properties(spec: CollectionSpec) -> Iterator[tuple[str, object]]:
     if spec.physical != spec.name:
         yield "alias of", spec.physical
     yield from flat(spec.space.model_dump(mode="json", exclude={"model_digest"}))
-    yield "fingerprint", spec.space.fingerprint
+    yield "fingerprint", spec.fingerprint
     yield from flat(
-        spec.model_dump(mode="json", exclude={"name", "physical", "space", "instructions", "format", "bulk_since"})
+        spec.model_dump(
+            mode="json", exclude={"name", "physical", "space", "lenses", "instructions", "format", "bulk_since"}
+        )
     )
+
+
+def _views(spec: CollectionSpec) -> Iterator[tuple[str, object]]:
+    for lens in spec.lenses:
+        yield f"lens {lens.name}", lens.document
+        if lens.query:
+            yield "  its queries", lens.query
 
 
 def _told(instruction: Instruction) -> tuple[str, object]:

@@ -62,10 +62,11 @@ class Auditor:
         yield from self._compare(self._callers(expected or ()))
         if self._evidence.keeps_roster:
             yield from self._compare(self._rostered())
-        for page in scroll(self._store, self._spec.physical, of_tenant(self._tenant)):
+        theirs = of_tenant(self._tenant)
+        for page in scroll(self._store, self._spec.physical, theirs):
             yield from self._compare(self._scanned(page))
             self._sweep(page)
-        for page in scroll(self._store, self._spec.physical, lacks_a_vector(self._spec)):
+        for page in scroll(self._store, self._spec.physical, lacks_a_vector(self._spec, theirs)):
             found = (seen.system for seen in page if seen.system is not None)
             yield from self._compare(Subject(system.id, system.tenant, trace=True) for system in found)
 
@@ -73,7 +74,7 @@ class Auditor:
         """What has been found so far."""
         return AuditReport(
             collection=self._spec.name,
-            fingerprint=self._spec.space.fingerprint,
+            fingerprint=self._spec.fingerprint,
             roster=self._evidence.keeps_roster,
             job_id=job_id,
             findings=tuple(self._findings),
@@ -110,7 +111,7 @@ class Auditor:
                 self._note(Finding(gap=Gap.FOREIGN, point_id=seen.id, detail=seen.problem))
             elif system.chunk == 0:
                 self._counts["documents"] += 1
-                if system.chunks > 1 or system.space != self._spec.space.fingerprint:
+                if system.chunks > 1 or system.space != self._spec.fingerprint:
                     yield Subject(system.id, system.tenant, trace=True)
             elif (zero := first.get(point_id(system.id, system.tenant))) is None or _newer(system, zero):
                 yield Subject(system.id, system.tenant, system.version, trace=True)

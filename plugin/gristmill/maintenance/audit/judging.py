@@ -82,8 +82,8 @@ def judge(
 def _wrong_vectors(
     held: PointSystem, spec: CollectionSpec, lacking: Mapping[str, Sequence[str]]
 ) -> tuple[Gap, str] | None:
-    if held.space != spec.space.fingerprint:
-        return Gap.WRONG_SPACE, f"expected vectors of space {spec.space.fingerprint}, got {held.space}"
+    if held.space != spec.fingerprint:
+        return Gap.WRONG_SPACE, f"expected vectors of space {spec.fingerprint}, got {held.space}"
     for number, each in enumerate(chunk_ids(held)):
         if names := lacking.get(each):
             what = " and ".join(f"vector {name!r}" if name else "vector" for name in names)

@@ -131,13 +131,13 @@ def is_preset(instruction: str) -> bool:
     return instruction.startswith(_PREFIX) and len(instruction.split()) == 1
 
 
-def find_preset(reference: str) -> Preset:
-    """The preset that `preset:NAME`, `preset:NAME:LANGUAGE` or either with `@VERSION` means.
+def find_preset(reference: str, field: str = "instruction") -> Preset:
+    """The preset that `preset:NAME`, `preset:NAME:LANGUAGE` or either with `@VERSION` means; the error is about `field`.
 
     Raises:
         InvalidInput: there is none; the message lists what there is.
     """
     if (preset := _BY_REFERENCE.get(reference)) is None:
         known = ", ".join(each.reference for each in PRESETS)
-        raise refuse("instruction", f"a preset that ships ({known})", reference)
+        raise refuse(field, f"a preset that ships ({known})", reference)
     return preset

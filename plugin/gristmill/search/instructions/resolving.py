@@ -35,7 +35,12 @@ class Applied:
     retired: bool = False
 
 
-def resolve_instruction(spec: CollectionSpec | None, instruction: str | None) -> Applied:
+def is_a_name(word: str) -> bool:
+    """Whether somebody means a registered instruction: one ASCII word, with or without a version."""
+    return _LIKE_A_NAME.fullmatch(word) is not None
+
+
+def resolve_instruction(spec: CollectionSpec | None, instruction: str | None, field: str = "instruction") -> Applied:
     """What an instruction stands for.
 
     `name` means the newest version of that name that is not retired, `name@2` exactly that one, `preset:name` one that
@@ -44,22 +49,23 @@ def resolve_instruction(spec: CollectionSpec | None, instruction: str | None) ->
     Args:
         spec: the collection whose names count; None knows no names.
         instruction: as the caller gave it; None means none.
+        field: what the errors are about.
 
     Raises:
         InvalidInput: it is too long, or a word that names nothing.
     """
     if instruction is None:
         return Applied()
-    given = text("instruction", instruction, MAX_INSTRUCTION_CHARS * _BYTES_PER_CHARACTER)
+    given = text(field, instruction, MAX_INSTRUCTION_CHARS * _BYTES_PER_CHARACTER)
     if len(given) > MAX_INSTRUCTION_CHARS:
-        raise refuse("instruction", f"at most {MAX_INSTRUCTION_CHARS} characters", len(given))
+        raise refuse(field, f"at most {MAX_INSTRUCTION_CHARS} characters", len(given))
     word = given.strip()
     if is_preset(word):
-        preset = find_preset(word)
+        preset = find_preset(word, field)
         return Applied(preset.label, preset.text)
-    if not _LIKE_A_NAME.fullmatch(word):
+    if not is_a_name(word):
         return Applied(given, given)
-    found = find_registered(spec, word, "instruction", _EXPECTED)
+    found = find_registered(spec, word, field, _EXPECTED)
     return Applied(found.label, found.text, found.retired_at is not None)
 
 
