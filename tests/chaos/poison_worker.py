@@ -55,17 +55,17 @@ def poison_the_points() -> None:
     """Make marked documents unacceptable to Qdrant, or to the client's wire format."""
 
     def point(
-        point_id: str, vector: Vectors, payload: dict[str, Any], version: int, chunk: int, size: int
+        point_id: str, vectors: Vectors, payload: dict[str, Any], version: int, chunk: int, size: int
     ) -> sink.Point:
         text = str(payload.get("text"))
         if "POISON-REFUSE" in text and not cured():
-            vector = np.append(vector, np.float32(1))
+            vectors = np.append(vectors, np.ones((len(vectors), 1), dtype=np.float32), axis=1)
         if "POISON-WIRE" in text and not cured():
             deep: Any = 1
             for _ in range(64):
                 deep = {"deeper": deep}
             payload = {**payload, "deep": deep}
-        return sink.Point(point_id, vector, payload, version, chunk, size)
+        return sink.Point(point_id, vectors, payload, version, chunk, size)
 
     setattr(preparing, "Point", point)  # noqa: B010 - mypy knows the name only where it is defined
 
