@@ -117,7 +117,9 @@ class Explanation(Record):
     query: dict[str, Any] = Field(default_factory=dict)
     #: Best points of each list, of which fusion, boosts or diversity choose; None where nothing does.
     candidates: int | None = None
-    #: Milliseconds by stage: `encode`, `qdrant` (asking it, the way there included), `passages`, `total`.
+    #: What put the candidates in order in the end; None where nothing did.
+    reranker: str | None = None
+    #: Milliseconds by stage: `encode`, `qdrant` (asking it, the way there included), `rerank`, `passages`, `total`.
     took_ms: dict[str, float] = Field(default_factory=dict)
     #: What Qdrant says it took itself, milliseconds; None in local mode and where documents are grouped.
     server_ms: float | None = None

@@ -54,6 +54,15 @@ def test_pages_are_cut_out_of_one_order(mill: Client, collection_name: str) -> N
     assert [hit.id for page in pages for hit in page] == whole
 
 
+def test_an_explanation_says_what_reranked_and_what_it_took(mill: Client, collection_name: str) -> None:
+    hits = mill.search(collection_name, QUERY, rerank=True, limit=1, explain=True, context_chunks=1)
+    assert hits.explanation is not None
+    assert (hits.explanation.score_kind, hits.explanation.reranker) == ("relevance", "overlap:40")
+    assert list(hits.explanation.took_ms) == ["encode", "qdrant", "rerank", "passages", "total"]
+    assert hits[0].passage == hits[0].text
+    assert mill.search(collection_name, QUERY, explain=True).explanation.reranker is None  # type: ignore[union-attr]
+
+
 def test_only_the_best_candidates_are_reranked(mill: Client, collection_name: str) -> None:
     found = [hit.id for hit in mill.search(collection_name, QUERY, limit=3)]
     hits = mill.search(collection_name, QUERY, rerank=True, limit=3, rerank_top=3)

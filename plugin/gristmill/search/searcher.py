@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol, Unpack
+from typing import Any, NamedTuple, Protocol, Unpack
 
 from qdrant_client import QdrantClient, models
 
@@ -20,7 +20,7 @@ from gristmill.search.lenses import find_lens, query_instruction
 from gristmill.search.options import How, RecommendOptions, SearchOptions, SimilarOptions, checked
 from gristmill.search.query_vectors import QueryEncoder
 from gristmill.search.refining.passages import with_passages
-from gristmill.search.reranking import Reranking
+from gristmill.search.reranking import RELEVANCE, Reranking
 from gristmill.search.retrieval import Asked, Retrieval, Row
 from gristmill.search.unindexed import Unindexed
 from gristmill.search.unmatched import Unmatched
@@ -33,6 +33,13 @@ from gristmill_schemas.limits import MAX_QUERY_BYTES, MAX_QUERY_TEXTS
 from gristmill_schemas.point import VERSION_PATH
 
 log = logging.getLogger(__name__)
+
+
+class _Reranked(NamedTuple):
+    #: The candidates of each query in, the hits that are shown out.
+    order: Callable[[Sequence[Hits]], list[Hits]]
+    #: What explanations say of it.
+    told: Mapping[str, Any]
 
 
 class _Look(Protocol):
@@ -164,10 +171,11 @@ class Searcher:
         told: dict[str, Any] = {"mode": how.ranking.mode, "score_kind": how.ranking.score_kind(spec), "lens": how.lens}
         if how.ranking.needs_vectors:
             told |= _told_of(spec, applied)
-        found = self._found(spec, how, asked, told, certain, watch)
-        if how.rerank is None or reranker is None:
-            return found
-        return self._reranking.hits(reranker, queries, found, how.rerank, applied)
+        reranked = None
+        if how.rerank is not None and reranker is not None:
+            order = partial(self._reranking.hits, reranker, queries, how.rerank, applied)
+            reranked = _Reranked(order, {"score_kind": RELEVANCE, "reranker": reranker.model})
+        return self._found(spec, how, asked, told, certain, watch, reranked)
 
     def _by_examples(self, examples: Examples, spec: CollectionSpec, how: How, *, certain: bool) -> list[Hits]:
         self._tell_of_bulk_load(spec)
@@ -194,6 +202,7 @@ class Searcher:
         told: Mapping[str, Any],
         certain: bool,
         watch: Stopwatch,
+        reranked: _Reranked | None = None,
     ) -> list[Hits]:
         kind = str(told["score_kind"])
         retrieval = self._retrieval(spec, how, kind)
@@ -207,6 +216,9 @@ class Searcher:
         watch.lap("qdrant")
         applied = {**told, "score_kind": how.shape.kind(kind)}
         found = [Hits(self._hits(spec, how, page, applied, certain)) for page in pages]
+        if reranked is not None:
+            found, applied = reranked.order(found), {**applied, **reranked.told}
+            watch.lap("rerank")
         if how.context_chunks:
             found = [Hits(with_passages(self._store, spec, hits, how.context_chunks)) for hits in found]
             watch.lap("passages")

@@ -2,6 +2,6 @@
 
 from gristmill.search.reranking.asked import Rerank, asked_rerank
 from gristmill.search.reranking.pair_scores import PairScorer, WorkerScores
-from gristmill.search.reranking.reranking import Reranking
+from gristmill.search.reranking.reranking import RELEVANCE, Reranking
 
-__all__ = ["PairScorer", "Rerank", "Reranking", "WorkerScores", "asked_rerank"]
+__all__ = ["RELEVANCE", "PairScorer", "Rerank", "Reranking", "WorkerScores", "asked_rerank"]

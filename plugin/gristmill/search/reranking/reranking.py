@@ -11,7 +11,7 @@ from gristmill.models import Models
 from gristmill.search.instructions import Applied, resolve_instruction
 from gristmill.search.reranking.asked import Rerank
 from gristmill.search.reranking.pair_scores import Pairs, PairScorer, Scores
-from gristmill_schemas import EncoderInfo, Explanation, Hits, RerankResult, SearchHit
+from gristmill_schemas import EncoderInfo, Hits, RerankResult, SearchHit
 from gristmill_schemas.limits import MAX_QUERY_BYTES, MAX_TEXT_BYTES
 
 log = logging.getLogger(__name__)
@@ -36,12 +36,7 @@ class Reranking:
         return reranker
 
     def hits(
-        self,
-        reranker: EncoderInfo,
-        queries: Sequence[str],
-        found: Sequence[Hits],
-        how: Rerank,
-        applied: Applied,
+        self, reranker: EncoderInfo, queries: Sequence[str], how: Rerank, applied: Applied, found: Sequence[Hits]
     ) -> list[Hits]:
         """The hits of each query, by the reranker's score, and of those the ones that are asked for."""
         self._caution(reranker, applied.text)
@@ -49,10 +44,7 @@ class Reranking:
             Pairs(query, [_read(hit) for hit in each], applied.text) for query, each in zip(queries, found, strict=True)
         ]
         scores = self._scorer.score(reranker, pairs)
-        return [
-            _shown(_rescored(each, rows, reranker, applied), how, each.explanation)
-            for each, rows in zip(found, scores, strict=True)
-        ]
+        return [_shown(_rescored(each, rows, reranker, applied), how) for each, rows in zip(found, scores, strict=True)]
 
     def texts(
         self,
@@ -123,9 +115,7 @@ def _rescored(hits: Sequence[SearchHit], scores: Scores, reranker: EncoderInfo, 
     ]
 
 
-def _shown(hits: Sequence[SearchHit], how: Rerank, explanation: Explanation | None) -> Hits:
+def _shown(hits: Sequence[SearchHit], how: Rerank) -> Hits:
     least = how.score_threshold
     kept = [hit for hit in hits if least is None or hit.score >= least]
-    shown = Hits(sorted(kept, key=lambda hit: -hit.score)[how.offset : how.offset + how.limit])
-    shown.explanation = explanation
-    return shown
+    return Hits(sorted(kept, key=lambda hit: -hit.score)[how.offset : how.offset + how.limit])
