@@ -11,20 +11,31 @@ from gristmill.store.points import Foreign, read_content, read_point, span_of
 from gristmill_schemas import CollectionSpec, FoundChunk, PointSystem, SearchHit
 from gristmill_schemas.errors import SpaceMismatch
 
-Points = Sequence[models.ScoredPoint]
+#: A point, and what it says of itself.
+ReadPoint = tuple[models.ScoredPoint, PointSystem | Foreign]
 
 
 class OutOfDate(SpaceMismatch):
     """What was found is not of the collection that was remembered."""
 
 
-def first_foreign(points: Iterable[models.ScoredPoint]) -> Foreign | None:
+def read_points(points: Iterable[models.ScoredPoint]) -> list[ReadPoint]:
+    """Each point with what it says of itself."""
+    return [(point, read_point(point)) for point in points]
+
+
+def first_foreign(points: Iterable[ReadPoint]) -> Foreign | None:
     """A point that is not ours, if there is one."""
-    return next((read for point in points if isinstance(read := read_point(point), Foreign)), None)
+    return next((read for _, read in points if isinstance(read, Foreign)), None)
 
 
-def read_hits(
-    spec: CollectionSpec, points: Points, applied: Mapping[str, Any], certain: bool, *, texts: bool = True
+def hits_of(
+    spec: CollectionSpec,
+    points: Iterable[ReadPoint],
+    applied: Mapping[str, Any],
+    certain: bool,
+    *,
+    texts: bool = True,
 ) -> list[SearchHit]:
     """The points as hits, without those that are not ours.
 
@@ -38,7 +49,7 @@ def read_hits(
     Raises:
         OutOfDate: a point is not of this collection, or none is.
     """
-    read = [(point, system) for point in points if isinstance(system := read_point(point), PointSystem)]
+    read = [(point, system) for point, system in points if isinstance(system, PointSystem)]
     fitting = [(point, system) for point, system in read if system.space == spec.fingerprint]
     if (read and not fitting) or (
         not certain and (len(fitting) < len(read) or (texts and not _texts_there(spec, read)))

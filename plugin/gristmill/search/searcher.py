@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple, Protocol, Unpack
 
 from qdrant_client import QdrantClient, models
@@ -14,20 +15,20 @@ from gristmill.arguments import identifier, one_or_many, text
 from gristmill.search.descriptions import Descriptions
 from gristmill.search.examples import Example, Examples, asked_examples, vectors_of
 from gristmill.search.explaining import Stopwatch, explained
-from gristmill.search.hits import OutOfDate, by_document, first_foreign, read_hits
+from gristmill.search.hits import OutOfDate, ReadPoint, by_document, first_foreign, hits_of, read_points
 from gristmill.search.instructions import Applied, Cautions
 from gristmill.search.lenses import find_lens, query_instruction
 from gristmill.search.options import How, RecommendOptions, SearchOptions, SimilarOptions, checked
 from gristmill.search.query_vectors import QueryEncoder
 from gristmill.search.refining.passages import with_passages
 from gristmill.search.reranking import RELEVANCE, Reranking
-from gristmill.search.retrieval import Asked, Retrieval, Row
+from gristmill.search.retrieval import Asked, Retrieval
 from gristmill.search.unindexed import Unindexed
 from gristmill.search.unmatched import Unmatched
 from gristmill.store.collections import Collections
 from gristmill.store.queries import is_server
 from gristmill.store.tenancy import require_tenant
-from gristmill_schemas import CollectionSpec, Hits, SearchHit, SearchMode, Strategy
+from gristmill_schemas import CollectionSpec, Hits, SearchMode, Strategy
 from gristmill_schemas.errors import GristmillError, InvalidInput
 from gristmill_schemas.limits import MAX_QUERY_BYTES, MAX_QUERY_TEXTS
 from gristmill_schemas.point import VERSION_PATH
@@ -206,16 +207,17 @@ class Searcher:
     ) -> list[Hits]:
         kind = str(told["score_kind"])
         retrieval = self._retrieval(spec, how, kind)
-        pages, server_s = retrieval.pages(asked)
-        points = (point for page in pages for row in page for point in row.points)
-        if spec.key not in self._mixed and (foreign := first_foreign(points)):
+        pages, server_s = _pages(retrieval, asked)
+        if spec.key not in self._mixed and (foreign := first_foreign(chain.from_iterable(pages))):
             self._mixed.add(spec.key)
             log.warning("collection %r holds points that no search shows; one of them: %s", spec.name, foreign.problem)
             retrieval = self._retrieval(spec, how, kind)
-            pages, server_s = retrieval.pages(asked)
+            pages, server_s = _pages(retrieval, asked)
         watch.lap("qdrant")
         applied = {**told, "score_kind": how.shape.kind(kind)}
-        found = [Hits(self._hits(spec, how, page, applied, certain)) for page in pages]
+        found = [Hits(hits_of(spec, page, applied, certain, texts=how.content.text)) for page in pages]
+        if how.grouped:
+            found = [Hits(by_document(hits, how.chunks_per_document)) for hits in found]
         if reranked is not None:
             found, applied = reranked.order(found), {**applied, **reranked.told}
             watch.lap("rerank")
@@ -231,20 +233,17 @@ class Searcher:
         conditions = _ours(how.conditions) if spec.key in self._mixed else how.conditions
         return Retrieval(self._store, spec, how, conditions, kind)
 
-    @staticmethod
-    def _hits(
-        spec: CollectionSpec, how: How, page: Sequence[Row], applied: Mapping[str, Any], certain: bool
-    ) -> list[SearchHit]:
-        points = [point for row in page for point in row.points]
-        hits = read_hits(spec, points, applied, certain, texts=how.content.text)
-        return by_document(hits, how.chunks_per_document) if how.grouped else hits
-
     def _encode(self, spec: CollectionSpec, queries: list[str], applied: Applied) -> list[list[float]]:
         templates = spec.space.templates
         self._cautions.tell(f"collection {spec.name!r}", spec.space, applied, templates.of_query(applied.text))
         model_input = [templates.for_query(query, applied.text) for query in queries]
         vectors: list[list[float]] = self._queries.encode(spec.space, model_input).tolist()
         return vectors
+
+
+def _pages(retrieval: Retrieval, asked: Sequence[Asked]) -> tuple[list[list[ReadPoint]], float | None]:
+    pages, server_s = retrieval.pages(asked)
+    return [read_points(point for row in page for point in row.points) for page in pages], server_s
 
 
 def _told_of(spec: CollectionSpec, applied: Applied) -> dict[str, Any]:
