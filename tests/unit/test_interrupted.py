@@ -1,6 +1,7 @@
 """Ctrl-C at the least convenient moments of an `enqueue`."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,8 @@ def test_a_job_ends_though_the_answer_to_its_opening_never_arrived(monkeypatch: 
         client.create_collection("c")
         opened = client._parts.ledger.open_job
 
-        def interrupted(collection: str, job_id: str | None = None) -> Ticket:
-            opened(collection, job_id)
+        def interrupted(*what: Any, **how: Any) -> Ticket:
+            opened(*what, **how)
             raise KeyboardInterrupt
 
         monkeypatch.setattr(client._parts.ledger, "open_job", interrupted)
