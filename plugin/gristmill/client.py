@@ -55,7 +55,7 @@ from gristmill.search.browsing import Browser
 from gristmill.search.embedding import Embedder, Kind
 from gristmill.search.filters import Where, compile_filter
 from gristmill.search.instructions import Cautions, InstructionGroup
-from gristmill.search.lenses import Lenses, asked_lenses, check_lenses
+from gristmill.search.lenses import Lenses, asked_lenses, check_lenses, check_queries
 from gristmill.search.options import DEFAULTS, RecommendOptions, SearchOptions, SimilarOptions
 from gristmill.search.remembered_vectors import QueryCacheInfo
 from gristmill.search.reranking import Reranking
@@ -380,6 +380,7 @@ class Client:
             name=name, space=wanted, **{"distance": compared, "keyword": not self._parts.local, **asked}
         )
         check_lenses(spec, self._cautions)
+        check_queries(spec, self._collections)
         there = self._collections.create(spec, layout)
         check_space(there, wanted)
         settled = settle(self._collections, name, there, asked, update=update)

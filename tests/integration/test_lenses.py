@@ -11,7 +11,18 @@ import numpy.typing as npt
 import pytest
 from qdrant_client import models
 
-from gristmill import AsyncClient, Chunking, Client, CollectionConflict, Document, InvalidInput, Lens, LongTexts
+from gristmill import (
+    AsyncClient,
+    Chunking,
+    Client,
+    CollectionConflict,
+    CollectionNotFound,
+    Document,
+    Instruction,
+    InvalidInput,
+    Lens,
+    LongTexts,
+)
 from gristmill.search.lenses import Lenses
 from gristmill_schemas.limits import MAX_LENSES
 from gristmill_worker.demo.corpus import faq
@@ -355,11 +366,13 @@ def test_an_unknown_lens_is_answered_with_those_there_are(local: Client, collect
             local.embed("q", collection=collection, lens=lens)
 
 
-def test_a_default_instruction_of_queries_that_names_nothing_is_told_as_the_lenses(local: Client) -> None:
-    local.create_collection("misnamed", lenses={"legal": {"document": LEGAL, "query": "faq"}})
+def test_a_default_instruction_of_queries_that_names_nothing_is_refused_before_anything_is_made(local: Client) -> None:
+    lenses: Lenses = {"legal": {"document": LEGAL, "query": "faq"}}
     with pytest.raises(InvalidInput, match=r"lenses.legal.query: expected a registered name.*got 'faq'"):
-        local.search("misnamed", "q", lens="legal")
-    local.instructions.register("misnamed", "faq", "Find the answer")
+        local.create_collection("misnamed", lenses=lenses)
+    with pytest.raises(CollectionNotFound):
+        local.collections.get("misnamed")
+    local.create_collection("misnamed", lenses=lenses, instructions=[Instruction(name="faq", text="Find the answer")])
     assert local.search("misnamed", "q", lens="legal") == []
 
 

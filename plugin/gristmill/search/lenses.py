@@ -18,8 +18,9 @@ from gristmill.search.instructions.cautions import Cautions
 from gristmill.search.instructions.presets import find_preset, is_preset
 from gristmill.search.instructions.resolving import Applied, is_a_name, resolve_instruction
 from gristmill.search.ranking import Ranking
+from gristmill.store.collections import Collections
 from gristmill_schemas import CollectionSpec, Lens
-from gristmill_schemas.errors import InvalidInput
+from gristmill_schemas.errors import CollectionNotFound, InvalidInput
 from gristmill_schemas.limits import MAX_LENSES
 from gristmill_schemas.validation import explain, shown
 
@@ -120,6 +121,22 @@ def check_lenses(spec: CollectionSpec, cautions: Cautions) -> None:
                 lens.document,
             )
         cautions.tell(f"collection {spec.name!r}", spec.space, Applied(lens.name, lens.document), template)
+
+
+def check_queries(spec: CollectionSpec, collections: Collections) -> None:
+    """Raise InvalidInput where a lens's queries name an instruction that neither comes with the collection nor is there."""
+    named = [lens for lens in spec.lenses if lens.query is not None and is_a_name(lens.query.strip())]
+    known = _with_registered(spec, collections) if named else spec
+    for lens in named:
+        query_instruction(known, lens, None)
+
+
+def _with_registered(spec: CollectionSpec, collections: Collections) -> CollectionSpec:
+    try:
+        there = collections.get(spec.name)
+    except CollectionNotFound:
+        return spec
+    return spec.model_copy(update={"instructions": (*there.instructions, *spec.instructions)})
 
 
 def asked_lens(name: object, ranking: Ranking) -> str | None:
