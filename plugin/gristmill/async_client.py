@@ -279,6 +279,7 @@ class AsyncModels(_Threaded[Models]):
     list = _awaited(Models.list)
     get = _awaited(Models.get)
     served = _awaited(Models.served)
+    reranker = _awaited(Models.reranker)
 
 
 @answers_habits
