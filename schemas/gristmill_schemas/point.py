@@ -33,6 +33,11 @@ def point_id(document_id: str, tenant: str | None, chunk: int = 0) -> str:
     return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:32]}"
 
 
+def under_context(context: str | None, text: str) -> str:
+    """A chunk below what stands above it in its document: so it is encoded, searched for its words, and reranked."""
+    return f"{context}\n\n{text}" if context else text
+
+
 def etag_of(key: str, text_hash: str, metadata_hash: str) -> str:
     """128 bits over a document's key (point id of chunk 0) and content: no other document or content shares it."""
     return hashlib.sha256(f"{key}:{text_hash}:{metadata_hash}".encode()).hexdigest()[:32]

@@ -15,6 +15,7 @@ from unicodedata import normalize
 from qdrant_client import grpc, models
 from qdrant_client.conversions.conversion import payload_to_grpc
 
+from gristmill_schemas.point import under_context
 from gristmill_schemas.validation import SYSTEM_KEY
 
 #: The sparse vector's name; the unnamed vector stands beside it.
@@ -57,8 +58,7 @@ def _around(size: int) -> tuple[bytes, bytes]:
 
 def with_words(payload: Mapping[str, Any], text_key: str) -> str:
     """The text that a point's words are taken from: what stands above its chunk counts as much as the chunk itself."""
-    text, above = payload[text_key], payload.get(SYSTEM_KEY, {}).get("context")
-    return f"{above}\n\n{text}" if above else text
+    return under_context(payload.get(SYSTEM_KEY, {}).get("context"), payload[text_key])
 
 
 def _words(text: str) -> str:

@@ -74,11 +74,6 @@ class Contexts:
         return not truncated and tokens <= self._room
 
 
-def below(context: str, text: str) -> str:
-    """A chunk's text as the model reads it, under its context."""
-    return f"{context}\n\n{text}" if context else text
-
-
 def paths(policy: Chunking, document: Document, spans: Sequence[Span]) -> list[Path]:
     """For each chunk what stands above it and does not stand in it."""
     text = document.text

@@ -21,11 +21,12 @@ from gristmill.store.points import payload_of
 from gristmill_schemas import ChunkContext, Chunking, CollectionSpec, LongTexts, PointSystem
 from gristmill_schemas.errors import EncodingFailed, Unavailable
 from gristmill_schemas.limits import MAX_CHUNKS
+from gristmill_schemas.point import under_context
 from gristmill_worker.batching.batcher import Batcher, Row, stacked
 from gristmill_worker.batching.idle_clock import IdleClock, Stage
 from gristmill_worker.encoder.base import Encoder, StaleTokens, TokenizedText
 from gristmill_worker.encoder.pooling import cut
-from gristmill_worker.pipeline.context import Contexts, below
+from gristmill_worker.pipeline.context import Contexts
 from gristmill_worker.pipeline.fence import Task
 from gristmill_worker.pipeline.sink import Point
 from gristmill_worker.waiting.patience import Patience
@@ -156,7 +157,7 @@ class Preparer:
     ) -> tuple[list[_Cut], list[tuple[Task, EncodingFailed]]]:
         policy, views = spec.chunking, _views(spec)
         read, failed = self._under_contexts(policy, tasks)
-        tokens = self._tokens([view(below(line, task.document.text)) for task, line in read for view in views])
+        tokens = self._tokens([view(under_context(line, task.document.text)) for task, line in read for view in views])
         whole = [tokens[start : start + len(views)] for start in range(0, len(tokens), len(views))]
         cuts: list[_Cut] = []
         for (task, line), found in zip(read, whole, strict=True):
@@ -212,7 +213,7 @@ class Preparer:
         self, spec: CollectionSpec, text: str, spans: Sequence[tuple[int, int]], above: Sequence[str]
     ) -> list[TokenizedText]:
         views = _views(spec)
-        parts = [below(line, text[a:b]) for line, (a, b) in zip(above, spans, strict=True)]
+        parts = [under_context(line, text[a:b]) for line, (a, b) in zip(above, spans, strict=True)]
         return _native(lambda: self._encoder.tokenize([view(part) for part in parts for view in views]))
 
     def _under_contexts(

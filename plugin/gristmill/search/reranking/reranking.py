@@ -13,6 +13,7 @@ from gristmill.search.reranking.asked import Rerank
 from gristmill.search.reranking.pair_scores import Pairs, PairScorer, Scores
 from gristmill_schemas import EncoderInfo, Hits, RerankResult, SearchHit
 from gristmill_schemas.limits import MAX_QUERY_BYTES, MAX_TEXT_BYTES
+from gristmill_schemas.point import under_context
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,8 @@ class Reranking:
         """The hits of each query, by the reranker's score, and of those the ones that are asked for."""
         self._caution(reranker, applied.text)
         pairs = [
-            Pairs(query, [_read(hit) for hit in each], applied.text) for query, each in zip(queries, found, strict=True)
+            Pairs(query, [under_context(hit.context, hit.text) for hit in each], applied.text)
+            for query, each in zip(queries, found, strict=True)
         ]
         scores = self._scorer.score(reranker, pairs)
         return [_shown(_rescored(each, rows, reranker, applied), how) for each, rows in zip(found, scores, strict=True)]
@@ -79,11 +81,6 @@ class Reranking:
                 "reranker %s takes no instructions: it is left out there, and decides which candidates are found only",
                 reranker.model,
             )
-
-
-def _read(hit: SearchHit) -> str:
-    """What is scored of a hit: its text, below what stands above it in its document, as the model that found it read it."""
-    return f"{hit.context}\n\n{hit.text}" if hit.context else hit.text
 
 
 def _document(field: str, given: object) -> tuple[str, dict[str, Any]]:
