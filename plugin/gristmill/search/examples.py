@@ -1,4 +1,4 @@
-"""Examples instead of a query: stored documents and texts, wanted or not, become what Qdrant compares with.
+"""Examples instead of a query: stored documents, texts and vectors, wanted or not, become what Qdrant compares with.
 
 A document is the mean of its chunks' vectors, of unit length where its collection compares by cosine, so that it counts
 once however long it is. A text is encoded as a query is: one text as the only example finds what a search for it finds.
@@ -17,8 +17,10 @@ from qdrant_client import QdrantClient, models
 from gristmill.arguments import identifier, is_one_id, refuse, text
 from gristmill.store.connection import store_errors
 from gristmill.store.points import read_point
+from gristmill.store.queries import listed
+from gristmill.store.vectors import vector_of
 from gristmill_schemas import CollectionSpec, Distance, PointSystem, Strategy, point_id
-from gristmill_schemas.errors import InvalidInput
+from gristmill_schemas.errors import InvalidInput, SpaceMismatch
 from gristmill_schemas.limits import MAX_QUERY_BYTES
 from gristmill_schemas.point import ID_PATH, TENANT_PATH
 from gristmill_schemas.validation import SYSTEM_KEY, shown
@@ -34,11 +36,12 @@ Vector = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A stored document or a text, and the argument that brought it."""
+    """A stored document, a text or a vector, and the argument that brought it."""
 
     field: str
     id: str | None = None
     text: str | None = None
+    vector: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +67,37 @@ class Examples:
         """Those that are to be encoded, each once."""
         return list(dict.fromkeys(each.text for each in self.all if each.text is not None))
 
+    def require_size(self, spec: CollectionSpec) -> None:
+        """Raise SpaceMismatch for a vector that cannot be of this collection's space."""
+        for each in self.all:
+            if each.vector is not None and len(each.vector) != spec.space.dimensions:
+                raise SpaceMismatch(
+                    f"{each.field}: expected {spec.space.dimensions} numbers, as vectors of collection {spec.name!r} have "
+                    f"(client.embed(texts, collection={spec.name!r}) makes them), got {len(each.vector)}",
+                    field=each.field,
+                    collection=spec.name,
+                )
+
     def score_kind(self, spec: CollectionSpec) -> str:
         """What a hit's score is: see `SearchHit.score_kind`."""
         return str(spec.distance if self.strategy is Strategy.AVERAGE_VECTOR else self.strategy)
 
     def asked(
-        self, documents: Mapping[str, Vector], texts: Mapping[str, Sequence[float]]
-    ) -> models.Query | list[float]:
-        """In Qdrant's words, by the vectors of all of them."""
+        self, documents: Mapping[str, Vector], texts: Mapping[str, Vector]
+    ) -> models.Query | Vector | list[float]:
+        """In Qdrant's words, by the vectors of all of them; one alone as it is."""
 
         def vectors(examples: Iterable[Example]) -> list[Any]:
-            return [list(texts[e.text]) if e.text is not None else documents[e.id or ""].tolist() for e in examples]
+            return [_vector_of(each, documents, texts) for each in examples]
 
         positive, negative = vectors(self.positive), vectors(self.negative)
         if len(positive) == 1 and not negative and self.strategy is Strategy.AVERAGE_VECTOR:
-            nearest: list[float] = positive[0]
+            nearest: Vector | list[float] = positive[0]
             return nearest
         given = models.RecommendInput(
-            positive=positive, negative=negative, strategy=models.RecommendStrategy(self.strategy.value)
+            positive=list(map(listed, positive)),
+            negative=list(map(listed, negative)),
+            strategy=models.RecommendStrategy(self.strategy.value),
         )
         return models.RecommendQuery(recommend=given)
 
@@ -92,6 +108,14 @@ class Examples:
         named = models.FieldCondition(key=ID_PATH, match=models.MatchAny(any=self.ids))
         themselves = models.Filter(must=[named, _owned_by(tenant)])
         return models.Filter(must=conditions, must_not=[themselves])
+
+
+def _vector_of(example: Example, documents: Mapping[str, Vector], texts: Mapping[str, Vector]) -> Vector | list[float]:
+    if example.vector is not None:
+        return list(example.vector)
+    if example.text is not None:
+        return texts[example.text]
+    return documents[example.id or ""]
 
 
 def _owned_by(tenant: str | None) -> models.Condition:
@@ -116,6 +140,22 @@ def asked_examples(positive: object, negative: object, strategy: Strategy | str)
     if len(asked.all) > _MOST:
         raise refuse("positive", f"at most {_MOST} examples, the negative ones included", len(asked.all))
     return asked
+
+
+def asked_vector(value: object) -> Examples:
+    """One vector as the only example, checked: finite numbers, not all of them zero."""
+    refusal = refuse("vector", "a sequence of finite numbers that are not all zero", value)
+    try:
+        given = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise refusal from error
+    if given.ndim != 1 or given.dtype.kind not in "fiu":
+        raise refusal
+    with np.errstate(over="ignore"):
+        found = given.astype(np.float32)
+    if not np.isfinite(found).all() or not found.any():
+        raise refusal
+    return Examples((Example("vector", vector=tuple(found.tolist())),))
 
 
 def _examples(field: str, given: object) -> tuple[Example, ...]:
@@ -176,7 +216,7 @@ def _reader(
             with store_errors(spec.name):
                 points = store.retrieve(spec.name, page, with_payload=[SYSTEM_KEY], with_vectors=[name])
             for point in points:
-                vector = point.vector.get(name) if isinstance(point.vector, dict) else point.vector
+                vector = vector_of(point, name)
                 if vector is not None and isinstance(system := read_point(point), PointSystem):
                     held[str(point.id)] = system, vector
         return held

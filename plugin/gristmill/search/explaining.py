@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from gristmill.search.retrieval import Asked, Retrieval
+from gristmill.store.queries import listed
 from gristmill_schemas import Explanation, SearchMode
 
 #: Numbers of a vector that are shown.
@@ -58,6 +59,7 @@ def _plain(value: Any) -> Any:
         return _plain(value.model_dump(mode="json", exclude_none=True, exclude_unset=True, by_alias=True))
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items() if each is not None}
+    value = listed(value)
     if isinstance(value, list | tuple):
         if len(value) > _SHOWN and all(isinstance(each, float) for each in value):
             return [*value[:_SHOWN], f"… {len(value)} numbers"]

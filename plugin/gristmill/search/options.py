@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final, TypedDict, Unpack
+from typing import Any, Final, TypedDict, Unpack, cast
 
 from qdrant_client import models
 
@@ -80,6 +81,8 @@ DEFAULTS: Final = MappingProxyType(
         "rerank": False,
     }
 )
+#: Types of options that are checked once.
+_PLAIN: Final = frozenset({str, int, float, bool, type(None), SearchMode, Fusion})
 #: Most chunks of a document that come with it, and on either side of a hit.
 _MOST_CHUNKS = 64
 
@@ -114,6 +117,17 @@ class How:
 
 def checked(**options: Unpack[SearchOptions]) -> How:
     """The options of a search, checked and completed. Raises InvalidInput for one that is wrong, with its name."""
+    if _PLAIN.issuperset(map(type, options.values())):  # the same again and again; and nobody can change them meanwhile
+        return _remembered(**cast("dict[str, Any]", options))
+    return _checked(**options)
+
+
+@lru_cache(maxsize=128, typed=True)
+def _remembered(**options: Any) -> How:
+    return _checked(**options)
+
+
+def _checked(**options: Unpack[SearchOptions]) -> How:
     asked: dict[str, Any] = {**DEFAULTS, **options}
     where, owner = asked.get("where"), tenant_name(asked.get("tenant"))
     hits, before = integer("limit", asked["limit"], 1), integer("offset", asked["offset"], 0)

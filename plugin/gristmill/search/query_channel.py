@@ -42,7 +42,7 @@ _NOW = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 """
-# KEYS: queue, its lanes. ARGV: JSON without a deadline, how long somebody waits in milliseconds, most requests, how long ago
+# KEYS: queue, its lanes. ARGV: JSON without its times, how long somebody waits in milliseconds, most requests, how long ago
 # a lane must have been heard of in microseconds, or -1.
 _ASK = (
     _NOW
@@ -51,7 +51,8 @@ local last, within = redis.call('ZRANGE', KEYS[2], -1, -1, 'WITHSCORES')[2], ton
 if within >= 0 and (not last or now - last > within) then return 0 end
 local wait_ms = tonumber(ARGV[2])
 local deadline = string.format('%.0f', now + wait_ms * 1000)
-redis.call('LPUSH', KEYS[1], '{"deadline_us":' .. deadline .. ',' .. string.sub(ARGV[1], 2))
+local stamps = '{"deadline_us":' .. deadline .. ',"asked_us":' .. string.format('%.0f', now) .. ','
+redis.call('LPUSH', KEYS[1], stamps .. string.sub(ARGV[1], 2))
 redis.call('LTRIM', KEYS[1], 0, ARGV[3] - 1)
 redis.call('PEXPIRE', KEYS[1], math.max(wait_ms, redis.call('PTTL', KEYS[1])))
 return 1
@@ -167,7 +168,7 @@ class QueryChannel:
         Returns:
             False: it was not queued, since no lane of the model was heard of in the last `served_within_s` seconds.
         """
-        body = request.model_dump_json(exclude={"deadline_us"})
+        body = request.model_dump_json(exclude={"deadline_us", "asked_us"})
         queue = query_queue(self._prefix, request.model_digest)
         wait_ms, within_us = (
             max(1, int(wait_s * 1e3)),

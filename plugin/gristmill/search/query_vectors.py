@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -28,13 +29,20 @@ from gristmill_schemas.query import QueryAnswer, unpack_answer
 _LOOK_S = 1.0
 #: Who takes queries says several times a second that it does; of silence for so long the roster of workers is asked.
 _HEARD_S = 3.0
+#: Requests of bulk work that wait together: a batch of documents may hold more than one request does.
+_AT_ONCE = 8
 
 
 class QueryEncoder(Protocol):
     """Turns finished model input into vectors."""
 
-    def encode(self, space: VectorSpace, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    def encode(self, space: VectorSpace, texts: Sequence[str], *, bulk: bool = False) -> npt.NDArray[np.float32]:
         """Encode texts (templates already applied) in `space`.
+
+        Args:
+            space: of the collection.
+            texts: finished model input.
+            bulk: at the pace of documents, not before them: behind queries, in batches as full as they come.
 
         Returns:
             float32 (len(texts), space.dimensions), normalised where the space is.
@@ -54,24 +62,33 @@ class WorkerQueryEncoder:
         self._ledger = ledger
         self._channel = QueryChannel(settings.key_prefix, client)
 
-    def encode(self, space: VectorSpace, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    def encode(self, space: VectorSpace, texts: Sequence[str], *, bulk: bool = False) -> npt.NDArray[np.float32]:
         """See `QueryEncoder.encode`."""
-        return np.concatenate([self._ask(space, part) for part in in_requests(texts, MAX_REQUEST_TEXT_BYTES)])
+        parts = iter(in_requests(texts, MAX_REQUEST_TEXT_BYTES))
+        vectors = []
+        while asked := [self._ask(space, part, bulk=bulk) for part in islice(parts, _AT_ONCE if bulk else 1)]:
+            vectors += [self._answer(request, space) for request in asked]
+        return np.concatenate(vectors)
 
-    def _ask(self, space: VectorSpace, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    def _ask(self, space: VectorSpace, texts: Sequence[str], *, bulk: bool) -> QueryRequest:
         request = QueryRequest(
             token=new_token(),
             model_digest=space.model_digest,
             dimensions=space.dimensions,
             normalize=space.normalize,
             texts=tuple(texts),
+            bulk=bulk,
         )
         with broker_errors(self._settings.redis_url):
             if not self._channel.ask(request, self._settings.query_timeout_s, _HEARD_S):
                 self._require_worker(space)
                 self._channel.ask(request, self._settings.query_timeout_s)
+        return request
+
+    def _answer(self, request: QueryRequest, space: VectorSpace) -> npt.NDArray[np.float32]:
+        with broker_errors(self._settings.redis_url):
             body = self._wait(request.token, space)
-        return vectors_of(unpack_answer(body), space, len(texts))
+        return vectors_of(unpack_answer(body), space, len(request.texts))
 
     def _wait(self, token: str, space: VectorSpace) -> bytes:
         until = time.monotonic() + self._settings.query_timeout_s

@@ -1,23 +1,26 @@
 """What decides a hit's rank: its vector, its words, or both lists fused.
 
 Fusing is the server's: each branch gives its best candidates, and their ranks (or their normalised scores) are added up.
-By ranks, vectors count twice: rank r of theirs is worth 2 / (3 + r), of words' 1 / (3 + r). On the labelled questions of the
-shipped FAQ, which few of its words answer, equal weights rank worse than vectors alone (MRR 0.46 against 0.51), these better
-(0.54); and what words alone find is among the first five.
+By ranks, vectors count twice: rank r of theirs is worth 2 / (3 + r), of words' 1 / (3 + r). On the first 59 labelled
+questions of the shipped FAQ, which few of its words answer, equal weights rank worse than vectors alone (MRR 0.46 against
+0.51), these better (0.54); and what words alone find is among the first five.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from qdrant_client import models
 
 from gristmill.arguments import integer, refuse
 from gristmill.store.keywords import KEYWORDS, keywords_of
 from gristmill_schemas import CollectionSpec, Fusion, SearchMode
 from gristmill_schemas.errors import InvalidInput
+
+Vector = npt.NDArray[np.float32]
 
 #: Candidates of each branch, by default: at least so many times the hits that are asked for. In steps of the same factor
 #: from the second number on, since pages of one list must be made of the same candidates: those of the first 50 hits are.
@@ -64,7 +67,7 @@ class Ranking:
     def asked(
         self,
         query: str,
-        vector: Sequence[float],
+        vector: Vector,
         lens: str | None,
         conditions: models.Filter | None,
         params: models.SearchParams | None = None,
@@ -73,7 +76,7 @@ class Ranking:
 
         Args:
             query: what is looked for.
-            vector: the same, encoded; empty where only words count.
+            vector: the same, encoded, float32 (D,); empty where only words count.
             lens: whose vectors are ranked; None are those without a name.
             conditions: that the candidates of both branches must meet; others see to those of the whole.
             params: how hard Qdrant looks for the nearest vectors.
@@ -83,7 +86,9 @@ class Ranking:
         words = keywords_of(query)
         if self.mode is SearchMode.KEYWORD:
             return {"query": words, "using": KEYWORDS}
-        dense = models.Prefetch(query=vector, using=lens, filter=conditions, limit=self.candidates, params=params)
+        dense = models.Prefetch(
+            query=vector.tolist(), using=lens, filter=conditions, limit=self.candidates, params=params
+        )
         sparse = models.Prefetch(query=words, using=KEYWORDS, filter=conditions, limit=self.candidates)
         return {"prefetch": [*[dense] * _VECTORS_COUNT[self.fusion], sparse], "query": _FUSED[self.fusion]}
 
@@ -115,9 +120,11 @@ def asked_ranking(
     hybrid = searched is SearchMode.HYBRID
     if hybrid and score_threshold is not None:
         raise refuse("score_threshold", "None with mode='hybrid', whose scores are made of ranks", score_threshold)
-    for name, value, taken in (("fusion", fusion, hybrid), ("candidates", candidates, hybrid or chosen)):
-        if not taken and value is not None:
-            raise refuse(name, f"None with mode={searched.value!r}: there is one list, and nothing to fuse", value)
+    if fusion is not None and not hybrid:
+        raise refuse("fusion", f"None with mode={searched.value!r}: there is one list, and nothing to fuse", fusion)
+    if candidates is not None and not (hybrid or chosen):
+        because = f"None with mode={searched.value!r} and neither boost nor diversity: nothing chooses among them"
+        raise refuse("candidates", because, candidates)
     if candidates is not None and integer("candidates", candidates, 1) < hits:
         raise refuse("candidates", f"at least limit + offset, which is {hits}", candidates)
     return Ranking(searched, Fusion(fusion or Fusion.RRF), candidates or _enough(hits))

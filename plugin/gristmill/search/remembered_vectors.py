@@ -65,16 +65,16 @@ class RememberedVectors:
         """See `QueryEncoder.encode`; neither looks at what is remembered nor adds to it."""
         return self._encoder.encode(space, texts)
 
-    def encode(self, space: VectorSpace, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """See `QueryEncoder.encode`. The array is the caller's own."""
-        if not self._known.maxsize:
-            return self._encoder.encode(space, texts)
+    def encode(self, space: VectorSpace, texts: Sequence[str], *, bulk: bool = False) -> npt.NDArray[np.float32]:
+        """See `QueryEncoder.encode`. The array is the caller's own; nothing of bulk work is remembered."""
+        if bulk or not self._known.maxsize:
+            return self._encoder.encode(space, texts, bulk=bulk)
         keys = [_key(space, text) for text in texts]
         wanted = dict(zip(keys, texts, strict=True))
         found: dict[_Key, _Vector] = {}
         while missing := {key: text for key, text in wanted.items() if key not in found}:
             found |= self._obtain(space, missing)
-        return np.stack([found[key] for key in keys])
+        return np.array([found[key] for key in keys])
 
     def _obtain(self, space: VectorSpace, missing: dict[_Key, str]) -> dict[_Key, _Vector]:
         """Vectors of what is known, of what nobody asks for yet, and then of what other threads ask for."""

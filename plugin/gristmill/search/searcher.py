@@ -9,13 +9,15 @@ from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple, Protocol, Unpack
 
+import numpy as np
+import numpy.typing as npt
 from qdrant_client import QdrantClient, models
 
 from gristmill.arguments import identifier, one_or_many, text
 from gristmill.search.descriptions import Descriptions
-from gristmill.search.examples import Example, Examples, asked_examples, vectors_of
+from gristmill.search.examples import Example, Examples, asked_examples, asked_vector, vectors_of
 from gristmill.search.explaining import Stopwatch, explained
-from gristmill.search.hits import OutOfDate, ReadPoint, by_document, first_foreign, hits_of, read_points
+from gristmill.search.hits import OutOfDate, by_document, first_foreign, hits_of
 from gristmill.search.instructions import Applied, Cautions
 from gristmill.search.lenses import find_lens, query_instruction
 from gristmill.search.options import How, RecommendOptions, SearchOptions, SimilarOptions, checked
@@ -26,6 +28,7 @@ from gristmill.search.retrieval import Asked, Retrieval
 from gristmill.search.unindexed import Unindexed
 from gristmill.search.unmatched import Unmatched
 from gristmill.store.collections import Collections
+from gristmill.store.found_points import FoundPoint
 from gristmill.store.queries import is_server
 from gristmill.store.tenancy import require_tenant
 from gristmill_schemas import CollectionSpec, Hits, SearchMode, Strategy
@@ -34,6 +37,9 @@ from gristmill_schemas.limits import MAX_QUERY_BYTES, MAX_QUERY_TEXTS
 from gristmill_schemas.point import VERSION_PATH
 
 log = logging.getLogger(__name__)
+
+Vector = npt.NDArray[np.float32]
+_NO_VECTOR: Vector = np.empty(0, np.float32)
 
 
 class _Reranked(NamedTuple):
@@ -78,17 +84,16 @@ class Searcher:
         if not isinstance(query, str):
             hint = "; `search_many` takes a list of queries" if isinstance(query, Iterable) else ""
             raise InvalidInput(f"query: expected one text, got {type(query).__name__}{hint}", field="query")
-        text("query", query, MAX_QUERY_BYTES)
-        return self.search_many(collection, [query], **options)[0]
+        asked = text("query", query, MAX_QUERY_BYTES)
+        return self._watched(collection, [partial(self._by_queries, [asked])], checked(**options))[0]
 
     def search_many(self, collection: str, queries: Iterable[str], **options: Unpack[SearchOptions]) -> list[Hits]:
         """See `Client.search_many`."""
-        name = identifier("collection", collection)
         many = one_or_many("queries", queries, str, "a query or an iterable of queries")
         asked = [text(f"queries[{position}]", each, MAX_QUERY_BYTES) for position, each in enumerate(many)]
         how = checked(**options)
         parts = [asked[start : start + MAX_QUERY_TEXTS] for start in range(0, len(asked), MAX_QUERY_TEXTS)]
-        return self._watched(name, [partial(self._by_queries, part) for part in parts], how)
+        return self._watched(collection, [partial(self._by_queries, part) for part in parts], how)
 
     def description(self, collection: str) -> CollectionSpec:
         """What is known of a collection, asked for where nothing is."""
@@ -102,6 +107,10 @@ class Searcher:
         """See `Client.similar`."""
         one = Example("document_id", id=identifier("document_id", document_id))
         return self._alike(collection, Examples((one,)), checked(**options))
+
+    def search_by_vector(self, collection: str, vector: object, **options: Unpack[SimilarOptions]) -> Hits:
+        """See `Client.search_by_vector`."""
+        return self._alike(collection, asked_vector(vector), checked(**options))
 
     def recommend(
         self,
@@ -163,7 +172,7 @@ class Searcher:
         reranker = None if how.rerank is None else self._reranking.require(how.rerank.model)
         applied = query_instruction(spec, find_lens(spec, how.lens), how.instruction)
         watch = Stopwatch()
-        vectors = self._encode(spec, queries, applied) if how.ranking.needs_vectors else [[] for _ in queries]
+        vectors = self._encode(spec, queries, applied) if how.ranking.needs_vectors else [_NO_VECTOR] * len(queries)
         watch.lap("encode")
         asked = [
             partial(how.ranking.asked, query, vector, how.lens, params=how.shape.params)
@@ -181,9 +190,10 @@ class Searcher:
     def _by_examples(self, examples: Examples, spec: CollectionSpec, how: How, *, certain: bool) -> list[Hits]:
         self._tell_of_bulk_load(spec)
         require_tenant(spec, how.tenant)
+        examples.require_size(spec)
         lens = find_lens(spec, how.lens)
         told: dict[str, Any] = {"mode": SearchMode.DENSE, "score_kind": examples.score_kind(spec), "lens": how.lens}
-        texts: dict[str, list[float]] = {}
+        texts: dict[str, Vector] = {}
         watch = Stopwatch()
         if examples.texts:
             applied = query_instruction(spec, lens, how.instruction)
@@ -233,17 +243,16 @@ class Searcher:
         conditions = _ours(how.conditions) if spec.key in self._mixed else how.conditions
         return Retrieval(self._store, spec, how, conditions, kind)
 
-    def _encode(self, spec: CollectionSpec, queries: list[str], applied: Applied) -> list[list[float]]:
+    def _encode(self, spec: CollectionSpec, queries: list[str], applied: Applied) -> list[Vector]:
         templates = spec.space.templates
         self._cautions.tell(f"collection {spec.name!r}", spec.space, applied, templates.of_query(applied.text))
         model_input = [templates.for_query(query, applied.text) for query in queries]
-        vectors: list[list[float]] = self._queries.encode(spec.space, model_input).tolist()
-        return vectors
+        return list(self._queries.encode(spec.space, model_input))
 
 
-def _pages(retrieval: Retrieval, asked: Sequence[Asked]) -> tuple[list[list[ReadPoint]], float | None]:
+def _pages(retrieval: Retrieval, asked: Sequence[Asked]) -> tuple[list[list[FoundPoint]], float | None]:
     pages, server_s = retrieval.pages(asked)
-    return [read_points(point for row in page for point in row.points) for page in pages], server_s
+    return [[point for row in page for point in row.points] for page in pages], server_s
 
 
 def _told_of(spec: CollectionSpec, applied: Applied) -> dict[str, Any]:

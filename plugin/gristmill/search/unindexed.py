@@ -139,8 +139,9 @@ def _command(verb: str, collection: str, rest: str) -> str:
 def _refusal(collection: str, where: models.Filter | None, error: StoreRefused) -> InvalidInput | None:
     if found := _REQUIRED.search(str(error)):
         use = next((use for use in uses(where) if use.field == found["field"]), Use(found["field"], ()))
+        types = " or ".join(sorted(found["types"].split(", ")))
         return InvalidInput(
-            f"where.{use.field}: expected a field with an index of type {found['types'].replace(', ', ' or ')}, since "
+            f"where.{use.field}: expected a field with an index of type {types}, since "
             f"collection {collection!r} is in strict mode, got one without; {_way_out(collection, use)}",
             field=f"where.{use.field}",
             collection=collection,

@@ -1,4 +1,4 @@
-"""`gristmill similar` and `gristmill facets`."""
+"""`gristmill similar`, `scroll`, `export` and `facets`."""
 
 from gristmill.cli.browsing.commands import app
 

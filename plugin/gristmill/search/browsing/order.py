@@ -14,6 +14,7 @@ from gristmill.search.filters.values import above, below
 from gristmill.store.connection import store_errors
 from gristmill.store.indexes import field_path, list_indexes
 from gristmill.store.paths import parts_of, reached
+from gristmill.store.tenancy import of_tenant
 from gristmill_schemas import CollectionSpec
 from gristmill_schemas.errors import InvalidInput
 
@@ -74,7 +75,9 @@ class Order:
         return models.FieldCondition(key=self.path, range=models.DatetimeRange(**moments))
 
 
-def asked_order(store: QdrantClient, spec: CollectionSpec, order_by: object, *, local: bool) -> Order:
+def asked_order(
+    store: QdrantClient, spec: CollectionSpec, order_by: object, tenant: str | None, *, local: bool
+) -> Order:
     """What `order_by` asks for: a field, with a minus before it for its highest values first.
 
     Raises:
@@ -87,17 +90,17 @@ def asked_order(store: QdrantClient, spec: CollectionSpec, order_by: object, *, 
     descending = order_by.startswith("-")
     path = field_path("order_by", order_by[descending:])
     if local:
-        return Order(path, descending, _dates_in_local_mode(store, spec, path))
+        return Order(path, descending, _dates_in_local_mode(store, spec, path, tenant))
     kinds = {each.field: each.type for each in list_indexes(store, spec)}
     if kinds.get(path) not in ORDERED:
         raise _unordered(spec, path, kinds.get(path))
     return Order(path, descending, kinds[path] == "datetime")
 
 
-def _dates_in_local_mode(store: QdrantClient, spec: CollectionSpec, path: str) -> bool:
-    """Local mode has no indexes that would tell: what stands first in order does."""
+def _dates_in_local_mode(store: QdrantClient, spec: CollectionSpec, path: str, tenant: str | None) -> bool:
+    """Local mode has no indexes that would tell: what stands first in order does, of what the tenant may see."""
     with store_errors(spec.name):
-        first, _ = store.scroll(spec.name, limit=1, order_by=path, with_payload=[path])
+        first, _ = store.scroll(spec.name, scroll_filter=of_tenant(tenant), limit=1, order_by=path, with_payload=[path])
     return any(isinstance(value, str) for each in first for value in reached(each.payload, parts_of(path)))
 
 

@@ -22,7 +22,7 @@ from gristmill.arguments import refuse
 from gristmill.search.filters import compile_filter
 from gristmill.store.indexes import field_path
 from gristmill_schemas import CollectionSpec, Distance
-from gristmill_schemas.errors import InvalidInput, StoreRefused
+from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.plain import with_zone
 from gristmill_schemas.validation import Record, explain
 
@@ -53,7 +53,7 @@ class Boost(Record):
     where: Any = None
     #: What it counts; below zero, against.
     weight: Weight = 1.0
-    #: ln(1 + |number|), for counts of views or sales.
+    #: `ln(1 + |number|)`, for counts of views or sales.
     log: bool = False
     how: Joined = "add"
 
@@ -112,11 +112,15 @@ class Boosts:
         terms = [_with_score(term, score) for term in self.terms]
         return models.FormulaQuery(formula=models.SumExpression(sum=[score, *terms]), defaults=dict(self.defaults))
 
-    def refusal(self, error: StoreRefused) -> InvalidInput | None:
+    def refusal(self, error: Exception) -> InvalidInput | None:
         """What to say where Qdrant finds something else in a field than what it shall count."""
-        if not (found := _REFUSED.search(str(error))):
-            return None
-        path, dates = found["path"], found["kind"] == "datetime"
+        dated = [path for path, default in self.defaults.items() if default == _LONG_AGO]
+        if isinstance(error, AttributeError) and dated:  # local mode's, at a date that is no text
+            return self._told(dated[0], dates=True)
+        found = _REFUSED.search(str(error))
+        return self._told(found["path"], dates=found["kind"] == "datetime") if found else None
+
+    def _told(self, path: str, *, dates: bool) -> InvalidInput:
         expected = "a field that holds dates (ISO 8601)" if dates else "a field that holds numbers"
         way_out = "" if dates else f"; for values of another kind there is Boost(where={{{path!r}: …}})"
         return InvalidInput(

@@ -50,7 +50,7 @@ def _parts(store: QdrantClient, spec: CollectionSpec, wanted: Iterable[str]) -> 
             if isinstance(system := read_point(point), PointSystem):
                 payload = point.payload or {}
                 text, _ = read_content(spec, payload)
-                parts[str(point.id)] = _Part(system.version, span_of(spec, system, payload), text)
+                parts[str(point.id)] = _Part(system.version, span_of(spec, system.span, payload), text)
     return parts
 
 

@@ -13,6 +13,7 @@ from qdrant_client import models
 
 from gristmill.arguments import flag, integer, number, refuse
 from gristmill.search.refining.boosts import Boosts, asked_boosts
+from gristmill.store.queries import listed
 from gristmill_schemas import CollectionSpec, SearchMode
 
 #: What a boosted hit's score is.
@@ -57,11 +58,13 @@ class Shape:
             conditions: that its candidates must meet.
         """
         if self.diversity is not None:
+            nearest = listed(asked["query"])
             varied = models.Mmr(diversity=self.diversity, candidates_limit=self.candidates)
-            return {**asked, "query": models.NearestQuery(nearest=asked["query"], mmr=varied)}
+            return {**asked, "query": models.NearestQuery(nearest=nearest, mmr=varied)}
         if self.boosts is None:
             return dict(asked)
-        best = models.Prefetch(**asked, filter=conditions, limit=self.candidates, params=self.params)
+        alone = {**asked, "query": listed(asked["query"])}
+        best = models.Prefetch(**alone, filter=conditions, limit=self.candidates, params=self.params)
         return {"prefetch": best, "query": self.boosts.query(spec, kind)}
 
 

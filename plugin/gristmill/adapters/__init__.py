@@ -1,0 +1,1 @@
+"""Gristmill in other frameworks' own terms; each brings its extra: `langchain`, `llamaindex`, `mcp`."""

@@ -1,0 +1,5 @@
+"""`gristmill mcp`."""
+
+from gristmill.cli.mcp.command import app
+
+__all__ = ["app"]

@@ -1,0 +1,1 @@
+"""How good searches are, in figures with intervals: labelled questions, pairs and groups, and what an instruction gains."""
