@@ -10,21 +10,23 @@ import jsonschema
 import pytest
 
 import gristmill
-from generated_pages import settings_page
+from generated_pages import metrics_page, settings_page
 from gristmill.search.filters import compile_filter
 from gristmill.search.filters.grammar import OPERATORS
 from gristmill.search.instructions import PRESETS
 from gristmill_schemas import Document, JobReport, Outcome
 from gristmill_schemas.export import json_schema
+from gristmill_worker.process.metrics.catalogue import METRICS
+from reference_pages import command_line_page, wire_page
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_checked_in_json_schema_equals_the_code() -> None:
-    kept = json.loads((ROOT / "docs" / "gristmill.schema.json").read_text(encoding="utf-8"))
-    assert kept == json.loads(json.dumps(json_schema())), "run: gristmill schema > docs/gristmill.schema.json"
+    kept = json.loads(_read("gristmill.schema.json"))
+    assert kept == json.loads(json.dumps(json_schema())), "run: gristmill schema > docs/reference/gristmill.schema.json"
 
 
 def test_the_json_schema_accepts_what_the_code_writes_and_refuses_what_it_refuses() -> None:
@@ -38,8 +40,32 @@ def test_the_json_schema_accepts_what_the_code_writes_and_refuses_what_it_refuse
 
 
 def test_the_settings_page_lists_every_setting_as_the_code_has_it() -> None:
-    kept = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
-    assert kept == settings_page(), "run: make docs"
+    assert _read("settings.md") == settings_page(), "run: make docs"
+
+
+def test_the_page_of_metrics_lists_every_metric_as_the_code_has_it() -> None:
+    assert _read("metrics.md") == metrics_page(), "run: make docs"
+
+
+def test_the_page_of_the_command_line_lists_every_command_as_it_is() -> None:
+    assert _read("command-line.md") == command_line_page(), "run: make docs"
+
+
+def test_the_page_of_the_wire_contract_lists_every_record_as_it_is() -> None:
+    assert _read("wire.md") == wire_page(), "run: make docs"
+
+
+def test_the_reference_of_python_has_a_place_for_every_public_name() -> None:
+    pages = "".join(page.read_text("utf-8") for page in (ROOT / "docs" / "reference" / "python").glob("*.md"))
+    shown = set(re.findall(r"^\.\. auto\w+:: (\w+)$", pages, re.MULTILINE))
+    assert sorted(set(gristmill.__all__) - shown) == ["__version__"], "add it to docs/reference/python"
+
+
+def test_every_metric_that_the_pages_name_is_one() -> None:
+    pages = ("metrics.md", "runbook.md", "operating.md", "serving.md", "sizing.md", "batching.md", "gpu-node.md")
+    named = {name for page in pages for name in re.findall(r"gristmill_[a-z_]+", _read(page))}
+    series = {f"{name}{end}" for name in METRICS for end in ("", "_count", "_sum", "_bucket")}
+    assert sorted(named - series - {"gristmill_worker"}) == []
 
 
 def test_every_name_that_the_examples_import_exists() -> None:
@@ -56,7 +82,14 @@ def test_every_name_that_the_examples_import_exists() -> None:
 def test_every_link_between_the_pages_leads_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)}: {target}"
+
+
+def test_every_file_that_whoever_carries_on_is_sent_to_is_there() -> None:
+    named = re.findall(r"[ `]([\w./-]+\.(?:py|md|lua|toml))\b", (ROOT / "CONTRIBUTING.md").read_text("utf-8"))
+    places = [ROOT, *(ROOT / "plugin" / "gristmill").glob("**/"), *(ROOT / "tests" / "unit").iterdir()]
+    assert len(named) > 10
+    assert [name for name in named if not any((place / name).exists() for place in places)] == []
 
 
 def test_the_reference_explains_every_counter_of_a_job() -> None:
@@ -67,7 +100,7 @@ def test_the_reference_explains_every_counter_of_a_job() -> None:
 
 
 def test_every_filter_on_its_page_is_one_and_every_operator_has_a_row() -> None:
-    page = (ROOT / "docs" / "filters.md").read_text("utf-8")
+    page = _read("filters.md")
     rows = re.findall(r"^\| `(\{.*?\})` \|", page, re.MULTILINE)
     for row in rows:
         assert compile_filter(eval(row, {"date": date})) is not None
@@ -84,11 +117,12 @@ def test_the_readme_is_short_and_leaves_the_rest_to_its_pages() -> None:
 
 
 def _section(title: str) -> str:
-    return _read("reference.md").split(f"## {title}\n")[1].split("\n## ")[0]
+    return _read("client.md").split(f"## {title}\n")[1].split("\n## ")[0]
 
 
 def _read(page: str) -> str:
-    return (ROOT / "docs" / page).read_text("utf-8")
+    (found,) = (ROOT / "docs").rglob(page)
+    return found.read_text("utf-8")
 
 
 def test_the_readmes_whole_example_runs_and_finds_its_answer(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,6 +31,36 @@ def test_the_help_of_the_command_line_loads_no_command() -> None:
     assert loaded_by(program) & HEAVY == set()
 
 
+def test_a_probe_loads_no_command_line() -> None:
+    program = (
+        "import contextlib, sys; sys.argv = ['gristmill', 'health', '--live']; from gristmill.__main__ import main\n"
+        "with contextlib.suppress(SystemExit): main()"
+    )
+    assert loaded_by(program) & (HEAVY | {"typer", "gristmill_schemas", "asyncio", "logging"}) == set()
+
+
+LEAVING = """
+import atexit, sys
+from gristmill.__main__ import main
+from gristmill.cli import root
+
+class Module:
+    def __del__(self):
+        print("taken apart")
+
+loaded, build = Module(), root.build
+root.build = lambda: atexit.register(print, "goodbye") and build()
+sys.argv = ["gristmill", "nonsense"]
+main()
+"""
+
+
+def test_a_program_that_has_ended_leaves_at_once_with_its_code_and_all_its_words() -> None:
+    done = subprocess.run([sys.executable, "-c", LEAVING], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "goodbye\n")
+    assert "nonsense" in done.stderr
+
+
 @pytest.mark.parametrize("name", OWN)
 def test_a_command_says_of_itself_what_the_list_of_commands_says(name: str) -> None:
     root = typer.main.get_group(build())

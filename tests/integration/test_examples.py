@@ -67,6 +67,33 @@ def test_a_document_in_chunks_is_the_mean_of_them_and_comes_in_none_of_its_own_h
     assert hits[0].score == pytest.approx(max(scores.values()), abs=1e-5)
 
 
+def test_a_querys_vector_finds_what_its_query_finds(mill: Client) -> None:
+    for query in ("text number 3", "plan"):
+        vector = mill.embed(query, collection=C)
+        found = mill.search(C, query, limit=5, **ONES)
+        for given in (vector, vector.tolist(), vector.astype(np.float64)):
+            by_vector = mill.search_by_vector(C, given, limit=5, **ONES)
+            assert ids(by_vector) == ids(found)
+            assert [hit.score for hit in by_vector] == pytest.approx([hit.score for hit in found], abs=1e-6)
+    assert mill.tenant("acme").search_by_vector(C, mill.embed("plan 1", collection=C), limit=1)[0].tenant == "acme"
+
+
+@pytest.mark.parametrize(
+    ("vector", "refusal"),
+    [
+        ([1.0] * 15, "vector: expected 16 numbers, as vectors of collection 'examples' have .* got 15"),
+        ([0.0] * 16, "vector: expected a sequence of finite numbers that are not all zero"),
+        ([float("nan")] * 16, "vector: expected a sequence of finite numbers"),
+        ([1e300] * 16, "vector: expected a sequence of finite numbers"),
+        ([[1.0] * 16], "vector: expected a sequence of finite numbers"),
+        ("text", "vector: expected a sequence of finite numbers"),
+    ],
+)
+def test_what_can_be_no_vector_of_the_collection_is_refused(mill: Client, vector: Any, refusal: str) -> None:
+    with pytest.raises(InvalidInput, match=refusal):
+        mill.search_by_vector(C, vector)
+
+
 def test_similar_keeps_to_filter_limit_offset_threshold_and_documents(mill: Client) -> None:
     every = mill.similar(C, "d3", limit=50, where={"even": True})
     assert all(hit.metadata["even"] for hit in every)
