@@ -6,6 +6,7 @@ import numbers
 import operator
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import StrEnum
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -14,6 +15,7 @@ from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.validation import clean_identifier, clean_text, shown
 
 T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
 
 #: Packages whose frames and columns are iterable, but not by document.
 _FRAMES = frozenset({"pandas", "polars", "pyarrow", "datasets"})
@@ -109,6 +111,14 @@ def callback(field: str, value: Callable[..., T] | None) -> Callable[..., T] | N
     if value is not None and not callable(value):
         raise refuse(field, "a function", value)
     return value
+
+
+def one_of(field: str, value: object, choices: type[E]) -> E:
+    """A member of an enumeration, or its value."""
+    try:
+        return choices(value if isinstance(value, str) else "")
+    except ValueError:
+        raise refuse(field, " or ".join(repr(str(each)) for each in choices), value) from None
 
 
 def flag(field: str, value: object) -> bool:

@@ -27,19 +27,25 @@ from gristmill.ingest.jobs import Job, Jobs, TenantJob
 from gristmill.maintenance.collection_group import CollectionGroup
 from gristmill.maintenance.dead_letters import DeadLetters, RefusedMessages
 from gristmill.maintenance.index_group import IndexGroup
+from gristmill.maintenance.tenants import TenantGroup
+from gristmill.maintenance.webhooks import WebhookGroup
 from gristmill.models import Models
 from gristmill.options import ClientOptions, EmbeddedOptions, takes
 from gristmill.search.filters import Where
 from gristmill.search.instructions import InstructionGroup
+from gristmill.search.lenses import Lenses
 from gristmill.settings import ClientSettings
 from gristmill.tenants.groups import TenantDeadLetters, TenantInstructions, TenantJobs
 from gristmill_schemas import (
     AuditReport,
+    Chunking,
     CollectionSpec,
     DeadLetter,
     Erasure,
+    Estimate,
     IndexStatus,
     JobReport,
+    Priority,
     Rejection,
     StoredDocument,
 )
@@ -110,6 +116,16 @@ def _awaited(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[A
     return cast("Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]", call)
 
 
+def _feeding(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
+    """As `_awaited`, for methods that may hand work over, and so wait at a full queue."""
+
+    @functools.wraps(method)
+    async def call(self: _Threaded[Any], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self._feed(functools.partial(method, self._wrapped), *args, **kwargs)
+
+    return cast("Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]", call)
+
+
 def _awaited_job(
     method: Callable[Concatenate[Any, P], Job],
 ) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, AsyncJob]]:
@@ -137,7 +153,10 @@ class AsyncJob(_Threaded[Job]):
     """`Job`, awaited."""
 
     report = _awaited(Job.report)
-    behind = _awaited(Job.behind)
+    ahead = _awaited(Job.ahead)
+    pause = _awaited(Job.pause)
+    resume = _awaited(Job.resume)
+    cancel = _awaited(Job.cancel)
 
     @property
     def id(self) -> str:
@@ -218,8 +237,8 @@ class AsyncDeadLetters(_Threaded[DeadLetters]):
         return [AsyncJob(self._threads, job) for job in jobs]
 
 
-def _some(letters: Iterator[DeadLetter]) -> builtins.list[DeadLetter]:
-    return builtins.list(islice(letters, _HOP))
+def _some(items: Iterator[T]) -> builtins.list[T]:
+    return builtins.list(islice(items, _HOP))
 
 
 @answers_habits
@@ -230,6 +249,26 @@ class AsyncRefusedMessages(_Threaded[RefusedMessages]):
     get = _awaited(RefusedMessages.get)
     unreadable = _awaited(RefusedMessages.unreadable)
     drop = _awaited(RefusedMessages.drop)
+
+
+@answers_habits
+class AsyncWebhookGroup(_Threaded[WebhookGroup]):
+    """`client.webhooks`, awaited."""
+
+    list = _awaited(WebhookGroup.list)
+    get = _awaited(WebhookGroup.get)
+    resend = _awaited(WebhookGroup.resend)
+    drop = _awaited(WebhookGroup.drop)
+
+
+@answers_habits
+class AsyncTenantGroup(_Threaded[TenantGroup]):
+    """`client.tenants`, awaited."""
+
+    list = _awaited(TenantGroup.list)
+    get = _awaited(TenantGroup.get)
+    limit = _awaited(TenantGroup.limit)
+    unlimit = _awaited(TenantGroup.unlimit)
 
 
 @answers_habits
@@ -322,6 +361,8 @@ class AsyncClient(_Threaded[Client]):
         self.jobs = AsyncJobs(self._threads, self._wrapped.jobs)
         self.models = AsyncModels(self._threads, self._wrapped.models)
         self.refused = AsyncRefusedMessages(self._threads, self._wrapped.refused)
+        self.tenants = AsyncTenantGroup(self._threads, self._wrapped.tenants)
+        self.webhooks = AsyncWebhookGroup(self._threads, self._wrapped.webhooks)
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -343,20 +384,38 @@ class AsyncClient(_Threaded[Client]):
         return AsyncTenantClient(self._threads, self._wrapped.tenant(name))
 
     begin_bulk = _awaited(Client.begin_bulk)
+    cluster = _feeding(Client.cluster)
     confirm_erased = _awaited(Client.confirm_erased)
     count = _awaited(Client.count)
     create_collection = _awaited(Client.create_collection)
     delete_where = _awaited_job(Client.delete_where)
     embed = _awaited(Client.embed)
     query_cache_info = _awaited(Client.query_cache_info)
+    queue = _awaited(Client.queue)
     facets = _awaited(Client.facets)
     receipt = _awaited(Client.receipt)
     recommend = _awaited(Client.recommend)
     rerank = _awaited(Client.rerank)
     scroll = _awaited(Client.scroll)
     search = _awaited(Client.search)
+    search_by_vector = _awaited(Client.search_by_vector)
     search_many = _awaited(Client.search_many)
     similar = _awaited(Client.similar)
+
+    @_as(Client.documents)
+    async def documents(
+        self,
+        collection: str,
+        where: Where | None = None,
+        *,
+        tenant: str | None = None,
+        order_by: str | None = None,
+    ) -> AsyncIterator[StoredDocument]:
+        """See `Client.documents`."""
+        found = await self._ask(self._wrapped.documents, collection, where, tenant=tenant, order_by=order_by)
+        while page := await self._ask(_some, found):
+            for document in page:
+                yield document
 
     @_as(Client.erase_tenant)
     async def erase_tenant(self, collection: str, tenant: str, *, wait_s: float = 30.0) -> Erasure:
@@ -410,10 +469,32 @@ class AsyncClient(_Threaded[Client]):
         block: bool = True,
         timeout_s: float | None = None,
         progress: Callable[[int], None] | None = None,
+        notify: str | None = None,
+        priority: Priority | str = Priority.NORMAL,
     ) -> AsyncJob:
         """See `Client.enqueue`."""
-        how = {"tenant": tenant, "block": block, "timeout_s": timeout_s}
+        how = {"tenant": tenant, "block": block, "timeout_s": timeout_s, "notify": notify, "priority": priority}
         return await self._hand_over(self._wrapped.enqueue, documents, progress, collection, **how)
+
+    @_as(Client.estimate)
+    async def estimate(
+        self,
+        collection: str,
+        documents: Item | Iterable[Item] | AsyncIterable[Item],
+        *,
+        tenant: str | None = None,
+        model: str | None = None,
+        chunking: Chunking | Mapping[str, Any] | None = None,
+        lenses: Lenses | None = None,
+        keyword: bool | None = None,
+        tokens_per_s: float | None = None,
+        measure: bool | None = None,
+        progress: Callable[[Estimate], None] | None = None,
+    ) -> Estimate:
+        """See `Client.estimate`."""
+        new: dict[str, Any] = {"model": model, "chunking": chunking, "lenses": lenses, "keyword": keyword}
+        how = {"tenant": tenant, **new, "tokens_per_s": tokens_per_s, "measure": measure}
+        return await _fed(self, self._wrapped.estimate, documents, progress, collection, **how)
 
     @_as(Client.update_metadata)
     async def update_metadata(
@@ -424,13 +505,14 @@ class AsyncClient(_Threaded[Client]):
         *,
         tenant: str | None = None,
         progress: Callable[[int], None] | None = None,
+        notify: str | None = None,
     ) -> AsyncJob:
         """See `Client.update_metadata`."""
 
         def update(name: str, taken: Any, **how: Any) -> Job:
             return self._wrapped.update_metadata(name, taken, changes, **how)
 
-        return await self._hand_over(update, ids, progress, collection, tenant=tenant)
+        return await self._hand_over(update, ids, progress, collection, tenant=tenant, notify=notify)
 
     @_as(Client.delete)
     async def delete(
@@ -441,9 +523,11 @@ class AsyncClient(_Threaded[Client]):
         tenant: str | None = None,
         version: int | None = None,
         progress: Callable[[int], None] | None = None,
+        notify: str | None = None,
     ) -> AsyncJob:
         """See `Client.delete`."""
-        return await self._hand_over(self._wrapped.delete, ids, progress, collection, tenant=tenant, version=version)
+        how = {"tenant": tenant, "version": version, "notify": notify}
+        return await self._hand_over(self._wrapped.delete, ids, progress, collection, **how)
 
     @_as(Client.audit)
     async def audit(
@@ -475,7 +559,7 @@ async def _fed(
     client: _Threaded[Any],
     method: Callable[..., H],
     items: Any,
-    progress: Callable[[int], None] | None,
+    progress: Callable[[Any], None] | None,
     collection: str,
     **how: Any,
 ) -> H:
@@ -500,6 +584,9 @@ class AsyncTenantJob(_Threaded[TenantJob]):
     """`TenantJob`, awaited."""
 
     report = _awaited(TenantJob.report)
+    pause = _awaited(TenantJob.pause)
+    resume = _awaited(TenantJob.resume)
+    cancel = _awaited(TenantJob.cancel)
 
     @property
     def id(self) -> str:
@@ -583,19 +670,24 @@ class AsyncTenantClient(_Threaded[TenantClient]):
         """See `TenantClient.name`."""
         return self._wrapped.name
 
+    cluster = _feeding(TenantClient.cluster)
     count = _awaited(TenantClient.count)
     embed = _awaited(TenantClient.embed)
     rerank = _awaited(TenantClient.rerank)
     facets = _awaited(TenantClient.facets)
+    queue = _awaited(TenantClient.queue)
     receipt = _awaited(TenantClient.receipt)
     recommend = _awaited(TenantClient.recommend)
     scroll = _awaited(TenantClient.scroll)
     search = _awaited(TenantClient.search)
+    search_by_vector = _awaited(TenantClient.search_by_vector)
     search_many = _awaited(TenantClient.search_many)
     similar = _awaited(TenantClient.similar)
     audit = _borrowed(AsyncClient.audit)
+    documents = _borrowed(AsyncClient.documents)
     delete = _likewise(AsyncClient.delete)
     enqueue = _likewise(AsyncClient.enqueue)
+    estimate = _borrowed(AsyncClient.estimate)
     update_metadata = _likewise(AsyncClient.update_metadata)
 
     @overload
@@ -613,10 +705,17 @@ class AsyncTenantClient(_Threaded[TenantClient]):
 
     @_as(Client.delete_where)
     async def delete_where(
-        self, collection: str, where: Where | None = None, *, tenant: str | None = None, job: str | None = None
+        self,
+        collection: str,
+        where: Where | None = None,
+        *,
+        tenant: str | None = None,
+        job: str | None = None,
+        notify: str | None = None,
     ) -> AsyncTenantJob:
         """See `Client.delete_where`."""
-        found = await self._feed(self._wrapped.delete_where, collection, where, tenant=tenant, job=job)
+        how = {"tenant": tenant, "job": job, "notify": notify}
+        found = await self._feed(self._wrapped.delete_where, collection, where, **how)
         return AsyncTenantJob(self._threads, found)
 
     async def _hand_over(
@@ -630,10 +729,24 @@ class AsyncTenantClient(_Threaded[TenantClient]):
         return AsyncTenantJob(self._threads, await _fed(self, method, items, progress, collection, **how))
 
 
+@overload
+def twin_of(client: Client) -> AsyncClient: ...
+@overload
+def twin_of(client: TenantClient) -> AsyncTenantClient: ...
+def twin_of(client: Client | TenantClient) -> AsyncClient | AsyncTenantClient:
+    """The same client for asyncio: on its connections, in threads of its own. It ends with the client."""
+    if isinstance(client, TenantClient):
+        return AsyncTenantClient(_Threads(), client)
+    twin = AsyncClient.__new__(AsyncClient)
+    _Threaded.__init__(twin, _Threads(), client)
+    twin._group()
+    return twin
+
+
 class _Bridge:
     """Items of the caller's loop for a thread; ends with an error there once the caller has left."""
 
-    def __init__(self, items: Any, progress: Callable[[int], None] | None) -> None:
+    def __init__(self, items: Any, progress: Callable[[Any], None] | None) -> None:
         self._progress = progress
         self._loop = asyncio.get_running_loop()
         self._left = threading.Event()
@@ -652,11 +765,11 @@ class _Bridge:
     def __exit__(self, *_: object) -> None:
         self._left.set()
 
-    def progress(self, count: int) -> None:
+    def progress(self, so_far: Any) -> None:
         """Also called while the queue is full: what makes a cancelled call let go of its thread."""
         self._check()
         if self._progress is not None:
-            self._progress(count)
+            self._progress(so_far)
 
     def _check(self) -> None:
         if self._left.is_set():

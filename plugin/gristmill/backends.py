@@ -79,7 +79,7 @@ class Parts:
     @property
     def high_water(self) -> HighWater:
         """Marks above which `enqueue` waits."""
-        return HighWater(documents=self.settings.queue_max_documents, bytes=self.settings.queue_max_bytes)
+        return HighWater.of(self.settings)
 
 
 class _UntilClosed:

@@ -6,14 +6,15 @@
 >>> client.search("faq", "用了优惠券但没减钱", instruction="Given a complaint, find the FAQ entry that solves it")
 
 What reads and writes documents is on the client itself; `client.collections`, `indexes`, `instructions`, `jobs`, `dead`,
-`refused` and `models` each `list`, `get` and do what can be done with one.
+`refused`, `webhooks`, `tenants` and `models` each `list`, `get` and do what can be done with one.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from types import TracebackType
 from typing import Any, Unpack, overload
@@ -29,6 +30,7 @@ from gristmill.arguments import (
     integer,
     is_one_id,
     number,
+    one_of,
     one_or_many,
     one_or_many_ids,
     seconds,
@@ -37,11 +39,14 @@ from gristmill.arguments import (
 from gristmill.backends import Parts, open_parts
 from gristmill.habits import answers_habits
 from gristmill.ingest.agreement import asked_for, settle
+from gristmill.ingest.estimating.estimates import Estimates
 from gristmill.ingest.intake import Intake
 from gristmill.ingest.jobs import Job, Jobs
 from gristmill.ingest.metadata import changed, check_changes
+from gristmill.ingest.notify import asked_url, require_sender
 from gristmill.ingest.packing import parse
 from gristmill.ingest.producer import Producer
+from gristmill.ingest.queue import queue_report
 from gristmill.maintenance.audit import Auditor
 from gristmill.maintenance.bulk_loads import PROMISE_S, BulkDesk, paused
 from gristmill.maintenance.collection_group import CollectionGroup
@@ -49,9 +54,13 @@ from gristmill.maintenance.dead_letters import DeadLetters, RefusedMessages
 from gristmill.maintenance.erasing import Eraser
 from gristmill.maintenance.index_group import IndexGroup
 from gristmill.maintenance.receipts import find_receipt
+from gristmill.maintenance.tenants import TenantGroup
+from gristmill.maintenance.webhooks import WebhookGroup
 from gristmill.models import Models
 from gristmill.options import ClientOptions, EmbeddedOptions, check_names, names_of, takes
 from gristmill.search.browsing import Browser
+from gristmill.search.clustering import Clusterer
+from gristmill.search.clustering.clusterer import Progress, asked_groups
 from gristmill.search.embedding import Embedder, Kind
 from gristmill.search.filters import Where, compile_filter
 from gristmill.search.instructions import Cautions, InstructionGroup
@@ -75,16 +84,20 @@ from gristmill.tenants.groups import TenantDeadLetters, TenantInstructions, Tena
 from gristmill_schemas import (
     AuditReport,
     Chunking,
+    Clustering,
     CollectionSpec,
     Deletion,
     Distance,
     Document,
     DocumentPage,
     Erasure,
+    Estimate,
     Facet,
     Hits,
     IndexStatus,
     Instruction,
+    Priority,
+    QueueReport,
     Receipt,
     Rejection,
     RerankResult,
@@ -115,6 +128,8 @@ class Client:
         jobs: what was handed over, by any process: `list`, `get`.
         dead: documents that could not be stored: `summary`, `list`, `scroll`, `get`, `replay`, `drop`.
         refused: broker messages that were none of ours: `list`, `get`, `drop`, `unreadable`.
+        webhooks: of jobs that are done, not delivered yet or given up: `list`, `get`, `resend`, `drop`.
+        tenants: how much each has waiting, and how much it may: `list`, `get`, `limit`, `unlimit`.
         models: what workers serve: `list`, `get`.
     """
 
@@ -174,14 +189,20 @@ class Client:
         self.collections = CollectionGroup(self._collections, self._bulk)
         self.indexes = IndexGroup(parts.store, self._collections, local=parts.local)
         self.models = Models(parts.ledger, parts.settings)
-        self.jobs = Jobs(parts.ledger)
+        self.jobs = Jobs(parts.ledger, parts.dispatcher.publish)
         producer = Producer(parts.ledger, parts.dispatcher, parts.high_water)
         self._intake = Intake(parts.ledger, producer, self._collections, self._check_server, lives_on)
         self.dead = DeadLetters(parts.ledger, parts.evidence, self._intake, parts.settings.dead_max_bytes)
+        self._estimates = Estimates(
+            parts.settings, parts.ledger, parts.store, self._collections, self.models, local=parts.local
+        )
         self.refused = RefusedMessages(parts.evidence)
+        self.webhooks = WebhookGroup(parts.ledger)
+        self.tenants = TenantGroup(parts.ledger, parts.high_water.tenant)
         self._unmatched = Unmatched(parts.store, self._collections)
         self._unindexed = Unindexed(parts.store, local=parts.local)
         self._browser = Browser(parts.store, self._collections, self._unmatched, self._unindexed, local=parts.local)
+        self._clusterer = Clusterer(parts.store, self._collections, self._unmatched, self._unindexed, self._intake)
         self._cautions = cautions = Cautions()
         self._reranking = Reranking(self.models, parts.scorer)
         self._searcher = Searcher(
@@ -239,6 +260,22 @@ class Client:
         """
         return TenantClient(self, identifier("tenant", name))
 
+    def queue(self, *, tenant: str | None = None) -> QueueReport:
+        """What waits, for which model and for whom, since when, how long it will take, and whether anyone serves it.
+
+        Args:
+            tenant: whose jobs; others, and how much waits beside them, are not told then.
+
+        Returns:
+            Every model that has work, or a worker; those with the most work first. Tokens are an estimate; seconds are by
+            what the model's workers have measured, and None before the first has.
+
+        Raises:
+            InvalidInput: the tenant is no name.
+            BrokerUnavailable, BrokerRefused.
+        """
+        return queue_report(self._parts.ledger, tenant_name(tenant))
+
     def erase_tenant(self, collection: str, tenant: str, *, wait_s: float = 30.0) -> Erasure:
         """Erase a tenant from a collection: points, what is on its way, dead letters, roster, tombstones, notes of workers.
 
@@ -256,8 +293,8 @@ class Client:
 
         Raises:
             InvalidInput: an argument is wrong.
-            CollectionNotFound, StoreUnavailable, StoreRefused, BrokerUnavailable, BrokerRefused. Call it again then: it
-                goes on where it was.
+            CollectionNotFound, StoreUnavailable, StoreRefused, BrokerUnavailable, BrokerRefused: call it again
+                then: it goes on where it was.
         """
         return paused(self._erasing(collection, tenant, wait_s))
 
@@ -320,8 +357,8 @@ class Client:
                 new collection: `cosine` for most.
             text_key: payload key that holds the text; `text` in new collections.
             chunking: policy for long texts: how large chunks are, where they end and what stands above each, such as
-                `Chunking(by="markdown", context="headings")`; `docs/chunking.md`. What is not given of it stays as it is in
-                a collection that is there.
+                `Chunking(by="markdown", context="headings")`; `docs/explanation/chunking.md`. What is not given of it
+                stays as it is in a collection that is there.
             instructions: registered instructions, one or many; `client.instructions` says the rest.
             keyword: whether texts can be searched for their words, too (`mode="keyword"`, `"hybrid"`), which Qdrant's server
                 weighs by BM25 in any language, Chinese included. None is yes in a new collection on a server, and no in
@@ -331,8 +368,8 @@ class Client:
                 `payload_m=16`), unless `hnsw` says otherwise. None is no in a new collection. Fixed at creation.
             lenses: further vectors of every text, each under a document instruction of its own, for `search(…, lens=…)`:
                 `{"legal": "Given a contract, …"}`, or `{"legal": {"document": "…", "query": "…"}}` with the instruction
-                that its queries have unless they bring one; `docs/lenses.md`. Each costs as much as the first vector.
-                Fixed at creation, but for the queries' instruction.
+                that its queries have unless they bring one; `docs/explanation/lenses.md`. Each costs as much as the first
+                vector. Fixed at creation, but for the queries' instruction.
             indexes: over fields of the metadata that searches filter by, `{"lang": "keyword", "year": "integer"}`; see
                 `client.indexes.create`. In an existing collection those that are missing are made.
             quantization: smaller vectors to search by, beside the whole ones: `int8`, `binary`, `1.5bit`, `2bit`, `product`,
@@ -341,7 +378,7 @@ class Client:
             on_disk: vectors stay on disk, and come into memory as they are needed.
             on_disk_payload: texts and metadata likewise.
             shards: parts of a collection on a cluster.
-            replicas: copies of each part, on as many machines; `docs/servers.md` says what that costs.
+            replicas: copies of each part, on as many machines; `docs/howto/servers.md` says what that costs.
             write_consistency: copies that must have a write before it counts; at most `replicas`.
             bulk: put its index off while much is loaded, which makes that many times cheaper. It is off until
                 `finish_bulk`, or until this client is closed and what is on its way is stored; see `bulk`.
@@ -492,6 +529,8 @@ class Client:
         block: bool = True,
         timeout_s: float | None = None,
         progress: Callable[[int], None] | None = None,
+        notify: str | None = None,
+        priority: Priority | str = Priority.NORMAL,
     ) -> Job:
         """Hand documents over; they are embedded and stored by the workers.
 
@@ -500,9 +539,13 @@ class Client:
             documents: one document or any iterable, consumed as the queue takes it: documents, mappings with the same
                 fields, or rejections of a reader, which are passed on.
             tenant: whose they are: given to those that name none; those of another are refused.
-            block: wait while the queue is above its high-water mark; otherwise raise QueueFull.
+            block: wait while the queue is above its high-water mark, or a tenant has as much waiting as it may
+                (docs/explanation/fairness.md); otherwise raise QueueFull.
             timeout_s: longest wait at a full queue.
             progress: called with the number of documents accepted so far.
+            notify: URL that a worker tells, by a signed webhook, that the job is done; docs/howto/webhooks.md.
+            priority: `high`, `normal` or `low`, beside other jobs that wait for the same model: while all three wait, each
+                four times what the next is given; docs/explanation/fairness.md.
 
         Returns:
             A handle: `job.wait()`, `job.report()`. What is no valid document costs its neighbours nothing: it is among
@@ -515,20 +558,74 @@ class Client:
             CollectionNotFound, QueueFull, BrokerUnavailable, BrokerRefused, StoreUnavailable, StoreRefused, ServerTooOld.
         """
         many = one_or_many("documents", documents, (Document, Rejection, Mapping), _DOCUMENTS)
-        how = {"block": flag("block", block), "timeout_s": seconds("timeout_s", timeout_s)}
-        owner = tenant_name(tenant)
-        return self._take(collection, lambda _: parse(many, owner), progress=progress, tenant=owner, **how)
+        how: dict[str, Any] = {"block": flag("block", block), "timeout_s": seconds("timeout_s", timeout_s)}
+        how |= {"tenant": (owner := tenant_name(tenant)), "priority": one_of("priority", priority, Priority)}
+        return self._take(collection, lambda _: parse(many, owner), progress, notify, **how)
+
+    def estimate(
+        self,
+        collection: str,
+        documents: Item | Iterable[Item],
+        *,
+        tenant: str | None = None,
+        model: str | None = None,
+        chunking: Chunking | Mapping[str, Any] | None = None,
+        lenses: Lenses | None = None,
+        keyword: bool | None = None,
+        tokens_per_s: float | None = None,
+        measure: bool | None = None,
+        progress: Callable[[Estimate], None] | None = None,
+    ) -> Estimate:
+        """What `enqueue` would make of these documents: how many, tokens, chunks, seconds, bytes. Nothing is written.
+
+        What is counted is what the job's report would say, by the workers' own code, which needs the extra `worker` on this
+        machine and the model's tokenizer, none of its weights. Without, tokens are estimated, and `inexact` says why.
+
+        Args:
+            collection: an existing collection, or the name of one to be.
+            documents: as for `enqueue`; consumed, never held whole.
+            tenant: as for `enqueue`.
+            model: of a collection that does not exist; else, if given, what it must be.
+            chunking: likewise.
+            lenses: likewise.
+            keyword: likewise.
+            tokens_per_s: of all workers together, instead of what living workers say or finished jobs have reached.
+            measure: have a living worker encode a sample of the documents, for some seconds, and store nothing: nothing else
+                knows how fast texts of this length are. None does where one is alive and no rate is given; True insists.
+            progress: called with the estimate so far.
+
+        Raises:
+            NoWorker: the collection does not exist, and no worker has announced the model, nor is it on this machine; or
+                `measure`, and nobody serves it.
+            CollectionConflict: the collection exists, and otherwise than asked for.
+            WaitTimeout: `measure`, and its workers do not answer in time.
+            InvalidInput, StoreUnavailable, StoreRefused, BrokerUnavailable, BrokerRefused, ServerTooOld.
+        """
+        many, owner = (
+            one_or_many("documents", documents, (Document, Rejection, Mapping), _DOCUMENTS),
+            tenant_name(tenant),
+        )
+        if measure is not None and flag("measure", measure) and tokens_per_s is not None:
+            raise InvalidInput("tokens_per_s: expected it or measure, got both", field="tokens_per_s")
+        given = None if tokens_per_s is None else number("tokens_per_s", tokens_per_s, 1e-9)
+        asked = asked_for(None, None, chunking, None, keyword, None, asked_lenses(lenses))
+        estimator = self._estimates.open(identifier("collection", collection), model, asked, given, measure=measure)
+        return estimator.run(
+            parse(many, owner), callback("progress", progress), partial(self._parts.queries.encode, bulk=True)
+        )
 
     def _take(
         self,
         collection: str,
         items: Callable[[CollectionSpec], Iterable[Any]],
         progress: Callable[[int], None] | None = None,
+        notify: str | None = None,
         **how: Any,
     ) -> Job:
-        return self._intake.take(
-            identifier("collection", collection), items, progress=callback("progress", progress), **how
-        )
+        name, told = identifier("collection", collection), callback("progress", progress)
+        if (url := asked_url(notify)) is not None:
+            require_sender(url, self._parts.ledger.workers().values())
+        return self._intake.take(name, items, progress=told, notify=url, **how)
 
     def update_metadata(
         self,
@@ -538,6 +635,7 @@ class Client:
         *,
         tenant: str | None = None,
         progress: Callable[[int], None] | None = None,
+        notify: str | None = None,
     ) -> Job:
         """Change the metadata of stored documents. Texts and vectors stay; nothing is encoded.
 
@@ -552,6 +650,7 @@ class Client:
             changes: laid over the metadata at its top level; None removes a key.
             tenant: whose documents.
             progress: called with the number of documents accepted so far.
+            notify: as in `enqueue`.
 
         Returns:
             A handle. Ids that Qdrant does not hold are among its rejections.
@@ -566,7 +665,7 @@ class Client:
             require_tenant(spec, owner)
             return parse(changed(self._parts.store, spec, wanted, owner, check_changes(spec, changes)))
 
-        return self._take(collection, documents, progress, tenant=owner)
+        return self._take(collection, documents, progress, notify, tenant=owner)
 
     def delete(
         self,
@@ -576,6 +675,7 @@ class Client:
         tenant: str | None = None,
         version: int | None = None,
         progress: Callable[[int], None] | None = None,
+        notify: str | None = None,
     ) -> Job:
         """Delete documents by id, on the same path as writes: late older work will not revive them.
 
@@ -587,6 +687,7 @@ class Client:
                 versions of their own, else later writes with lower numbers stay refused while the deletion is
                 remembered.
             progress: called with the number of deletions accepted so far.
+            notify: as in `enqueue`.
 
         Returns:
             A handle: `job.wait()`, `job.report()`.
@@ -602,10 +703,16 @@ class Client:
             require_tenant(spec, owner)
             return (Deletion(id=each, tenant=owner, version=through) for each in wanted)
 
-        return self._take(collection, deletions, progress, tenant=owner)
+        return self._take(collection, deletions, progress, notify, tenant=owner)
 
     def delete_where(
-        self, collection: str, where: Where | None = None, *, tenant: str | None = None, job: str | None = None
+        self,
+        collection: str,
+        where: Where | None = None,
+        *,
+        tenant: str | None = None,
+        job: str | None = None,
+        notify: str | None = None,
     ) -> Job:
         """Delete every document that matches now, at the version that matched: newer ones, on their way or not, stay.
 
@@ -614,6 +721,7 @@ class Client:
             where: `{"lang": "zh", "year": {"gte": 2020}}`; all of it in `search`.
             tenant: only this tenant's documents.
             job: only documents that this job, by its id, was the last to write.
+            notify: as in `enqueue`.
 
         Returns:
             A handle: `job.wait()`, `job.report()`.
@@ -646,7 +754,7 @@ class Client:
             yield first
             yield from found
 
-        return self._take(collection, deletions, tenant=owner)
+        return self._take(collection, deletions, notify=notify, tenant=owner)
 
     def _matching(self, spec: CollectionSpec, conditions: models.Filter) -> Iterator[Deletion]:
         # Each document once. Deleting behind the scroll does not disturb it: pages go by id.
@@ -741,6 +849,31 @@ class Client:
         """
         return self._browser.scroll(collection, where, tenant, limit, order_by, cursor)
 
+    def documents(
+        self,
+        collection: str,
+        where: Where | None = None,
+        *,
+        tenant: str | None = None,
+        order_by: str | None = None,
+    ) -> Iterator[StoredDocument]:
+        """All documents of a collection, whole, one after the other: `for document in client.documents("faq")`.
+
+        A hundred are in memory at a time. Whatever is written meanwhile, a document that stays as it is comes exactly once.
+        To go on in another process there is `scroll`, with its cursor.
+
+        Args:
+            collection: an existing collection.
+            where: `{"lang": "zh", "year": {"gte": 2020}}`; all of it in `search`.
+            tenant: only this tenant's documents.
+            order_by: as in `scroll`.
+
+        Raises:
+            InvalidInput: an argument is wrong, or the field has no index that has an order.
+            CollectionNotFound, StoreUnavailable, StoreRefused: also while it goes on.
+        """
+        return self._browser.documents(collection, where, tenant, order_by)
+
     def facets(
         self,
         collection: str,
@@ -768,6 +901,54 @@ class Client:
         """
         return self._browser.facets(collection, field, where, tenant, limit)
 
+    def cluster(
+        self,
+        collection: str,
+        k: int | None = None,
+        *,
+        threshold: float | None = None,
+        where: Where | None = None,
+        tenant: str | None = None,
+        lens: str | None = None,
+        min_size: int | None = None,
+        representatives: int = 3,
+        apply: str | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> Clustering:
+        """Group documents by their stored vectors: tickets that say the same. Nothing is encoded.
+
+        A document counts once, by the mean of its chunks' vectors. The same documents give the same groups. All vectors are
+        held in memory: four bytes a number, 400 MB for 100,000 documents of 1,024 numbers.
+
+        Args:
+            collection: an existing collection.
+            k: so many groups, by K-means (extra `eval`).
+            threshold: or as many as there are whose documents have at least this cosine to the one that their group is made
+                around; what is like no other is in none. The densest come first, and no chain of small steps joins two.
+            where: `{"lang": "zh", "year": {"gte": 2020}}`; all of it in `search`.
+            tenant: only this tenant's documents.
+            lens: compare under this lens.
+            min_size: smaller groups are left out; None is 1 with `k`, 2 with `threshold`.
+            representatives: so many documents of each group come with the beginnings of their texts.
+            apply: a metadata field that each document's group number is written to, as `update_metadata` writes; it is
+                taken away from documents in no group, and what is there already is not written again.
+            dry_run: with `apply`: only count the documents that would change.
+            progress: called with what is being done (`reading`, `comparing`, `writing`) and the number of documents so far.
+
+        Returns:
+            The groups, largest first, each with its documents, nearest to its centre first. `changes` and `job_id` say what
+            `apply` has handed over: `client.jobs.get(found.job_id).wait()`.
+
+        Raises:
+            InvalidInput: an argument is wrong, there is nothing to group, or less than `k`.
+            NotInstalled: scikit-learn is missing, for `k`.
+            CollectionNotFound, StoreUnavailable, StoreRefused.
+            BrokerUnavailable, BrokerRefused, ServerTooOld: with `apply`.
+        """
+        asked = asked_groups(k, threshold, min_size, representatives, apply, dry_run)
+        return self._clusterer.cluster(collection, asked, where, tenant, lens, progress)
+
     @takes(SearchOptions, DEFAULTS)
     def search(self, collection: str, query: str, **options: Unpack[SearchOptions]) -> Hits:
         """Search a collection.
@@ -785,7 +966,7 @@ class Client:
                 models. Per key a value, a list of which any may match, None where nothing shall be there, or operators:
                 `gt gte lt lte` of numbers or dates, `not any all`, `nested` of objects in a list, `missing null empty`,
                 `count`, `text text_any phrase`, `radius box polygon`. `any`, `all` and `not` as keys join whole filters.
-                `docs/filters.md` has the table.
+                `docs/reference/filters.md` has the table.
             tenant: only this tenant's documents.
             limit: most hits.
             offset: hits to pass over first.
@@ -799,7 +980,7 @@ class Client:
             text: whether texts come with hits.
             boost: what else counts for the rank: `Recency(field="published", half_life=timedelta(days=30), weight=0.2)`,
                 `Boost(field="views", weight=0.1, log=True)`, `Boost(where={"lang": "zh"}, how="multiply")`, mappings with
-                their fields, or several; docs/search.md says more.
+                their fields, or several; docs/reference/search.md says more.
             diversity: from 0 to 1, hits that are less like one another, by MMR; only with mode `dense`.
             exact: look at everything instead of by the graph: slow, and right to the last hit.
             ef: how many nodes of the graph are looked at; more is slower and more precise. None is the collection's own.
@@ -844,6 +1025,27 @@ class Client:
             CollectionNotFound, NoWorker, WaitTimeout, EncodingFailed, StoreUnavailable, StoreRefused, BrokerUnavailable.
         """
         return self._searcher.search_many(collection, queries, **options)
+
+    @takes(SimilarOptions, DEFAULTS)
+    def search_by_vector(
+        self, collection: str, vector: Sequence[float] | npt.NDArray[Any], **options: Unpack[SimilarOptions]
+    ) -> Hits:
+        """Search a collection by a query's vector that is at hand already. No model is asked.
+
+        Args:
+            collection: its name.
+            vector: (dimensions,), made as a search of this collection makes it: `client.embed(query, collection=…)`. Nobody
+                can tell by its numbers that another model made it; another size is refused.
+            options: as in `search`, but for what is about the query's words; `lens` says whose vectors are compared.
+
+        Returns:
+            Hits, best first; they name no instruction, since none is known.
+
+        Raises:
+            InvalidInput: an argument is wrong; `SpaceMismatch` for a vector of another size.
+            CollectionNotFound, StoreUnavailable, StoreRefused.
+        """
+        return self._searcher.search_by_vector(collection, vector, **options)
 
     @takes(SimilarOptions, DEFAULTS)
     def similar(self, collection: str, document_id: str, **options: Unpack[SimilarOptions]) -> Hits:
@@ -1000,7 +1202,8 @@ class Client:
                 that names what is missing but has no texts to restore it from.
             tenant: only this tenant's documents; None looks at all of them, also where tenants are kept apart.
             repair: enqueue exactly what is missing, stale or damaged and whose text is at hand, and delete leftover
-                chunks. The documents are on their way when this returns: `client.jobs.get(report.job_id).wait()`.
+                chunks; put on the roster what Qdrant holds and it does not know. The documents are on their way when
+                this returns: `client.jobs.get(report.job_id).wait()`.
             progress: called with the number of documents looked at so far.
 
         Returns:
@@ -1032,8 +1235,8 @@ class Client:
 class TenantClient(Confined[Client]):
     """`Client` for one tenant: `client.tenant("acme")`. The same calls, with `tenant=` fixed; naming another is an error.
 
-    What is not one tenant's is not there: collections and their indexes, models, refused messages, bulk loads, and whatever
-    a client gets that is not written down here.
+    What is not one tenant's is not there: collections and their indexes, models, refused messages, webhooks, bulk
+    loads, and whatever a client gets that is not written down here.
 
     Attributes:
         jobs: whose documents are all this tenant's: `list`, `get`.
@@ -1056,17 +1259,22 @@ class TenantClient(Confined[Client]):
         return self._tenant
 
     audit = confined(Client.audit)
+    cluster = confined(Client.cluster)
     count = confined(Client.count)
     delete = confined_job(Client.delete)
     delete_where = confined_job(Client.delete_where)
+    documents = confined(Client.documents)
     embed = passed(Client.embed)
     rerank = passed(Client.rerank)
     enqueue = confined_job(Client.enqueue)
+    estimate = confined(Client.estimate)
     facets = confined(Client.facets)
+    queue = confined(Client.queue)
     receipt = confined(Client.receipt)
     recommend = confined(Client.recommend)
     scroll = confined(Client.scroll)
     search = confined(Client.search)
+    search_by_vector = confined(Client.search_by_vector)
     search_many = confined(Client.search_many)
     similar = confined(Client.similar)
     update_metadata = confined_job(Client.update_metadata)

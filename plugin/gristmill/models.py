@@ -17,15 +17,26 @@ from gristmill_schemas.errors import InvalidInput, NoWorker
 _LOOK_S = 0.2
 
 
-def engines(ledger: Ledger) -> Iterator[Mapping[str, Any]]:
-    """What each engine of each living worker says of itself; a worker of one model without engines is its own."""
+def engines(ledger: Ledger, *, staying: bool = False) -> Iterator[Mapping[str, Any]]:
+    """What each engine of each living worker says of itself; a worker of one model without engines is its own.
+
+    `staying` leaves out workers that drain: they take no more work.
+    """
     for status in ledger.workers().values():
+        if staying and status.get("state") == "draining":
+            continue
         yield from cast("list[Mapping[str, Any]]", status.get("engines", [status]))
 
 
 def is_served(ledger: Ledger, model_digest: str) -> bool:
     """Whether a living worker serves the model."""
     return any(engine.get("model_digest") == model_digest for engine in engines(ledger))
+
+
+def digest_of(ledger: Ledger, name: str) -> str | None:
+    """The digest of the model that was announced by this name last; None where it never was."""
+    info = _named(ledger.models(), name)
+    return None if info is None else info.digest
 
 
 def _is_remote(served: str, wanted: str) -> bool:

@@ -32,6 +32,9 @@ class _SharedOptions(TypedDict, total=False):
     reranker: str | None
     queue_max_documents: int | None
     queue_max_bytes: int | None
+    tenant_max_documents: int | None
+    tenant_max_tokens: int | None
+    tenant_max_bytes: int | None
     dead_max_bytes: int | None
     dead_text_ttl_s: int | None
     jobs_kept: int | None
@@ -41,6 +44,7 @@ class _SharedOptions(TypedDict, total=False):
     query_cache_bytes: int | None
     job_ttl_s: int | None
     tombstone_ttl_s: int | None
+    scale_tokens_per_s: float | None
 
 
 class ClientOptions(_SharedOptions, total=False):
@@ -69,6 +73,13 @@ class EmbeddedOptions(_SharedOptions, total=False):
     reconcile_every_s: float | None
     encode_timeout_s: float | None
     drain_timeout_s: float | None
+    webhook_secret: str | SecretStr | None
+    webhook_private_networks: str | None
+    webhook_attempts: int | None
+    webhook_retry_s: float | None
+    webhook_timeout_s: float | None
+    metrics_port: int | None
+    metrics_host: str | None
     server_wait_s: float
 
 

@@ -7,6 +7,9 @@ import hashlib
 import numpy as np
 import numpy.typing as npt
 
+#: Why the second of two documents with one id is rejected: they would share a version, and which of them wins would be luck.
+TWICE = "id: expected each id once per call, got this one a second time; the first was accepted"
+
 
 class SeenKeys:
     """A set of strings at 8 bytes each, for streams of millions: 64-bit hashes in one sorted array and a small buffer.

@@ -40,6 +40,8 @@ S = TypeVar("S", bound="ClientSettings")
 ENV_PREFIX = "GRISTMILL_"
 #: Settings that may be or hold a URL, and so a password.
 _ADDRESSES = ("redis_url", "qdrant_url", "embedded_path", "model", "reranker")
+#: How the names of settings end that hold a secret and nothing else.
+_SECRETS = ("_key", "_secret")
 #: A wrong address that surely holds no password: scheme, host, port and database, as far as they are there.
 _INNOCENT = re.compile(r"([\w+.-]*:?/*)?[\w.-]*(:\d{1,5})?(/\d*)?")
 
@@ -111,7 +113,7 @@ class ClientSettings(BaseSettings, metaclass=_KnownNames):
 
     redis_url: str = Field(
         "redis://localhost:6379/0",
-        description="Broker and ledger: redis://, rediss:// (TLS), unix:// or sentinel://; see servers.md",
+        description="Broker and ledger: redis://, rediss:// (TLS), unix:// or sentinel://; see docs/howto/servers.md",
     )
     redis_timeout_s: float = Field(5.0, gt=0, le=600, description="Longest wait for one answer of Redis, seconds")
     key_prefix: str = Field(
@@ -120,7 +122,8 @@ class ClientSettings(BaseSettings, metaclass=_KnownNames):
         description="First part of every Redis key and queue; lets installations share one Redis",
     )
     qdrant_url: str = Field(
-        "http://localhost:6333", description="Qdrant's REST address, a path in front included; see servers.md"
+        "http://localhost:6333",
+        description="Qdrant's REST address, a path in front included; see docs/howto/servers.md",
     )
     qdrant_grpc_port: int = Field(
         6334, ge=1, le=65535, description="Qdrant's gRPC port, on the host of its REST address"
@@ -148,7 +151,7 @@ class ClientSettings(BaseSettings, metaclass=_KnownNames):
         None,
         min_length=1,
         description="Reranker of `rerank=True` and of the worker: a folder, a hub id, or the URL of a server that reranks; "
-        "see rerank.md",
+        "see docs/howto/rerank.md",
     )
     queue_max_documents: int = Field(
         1_000_000, ge=1, description="High-water mark: `enqueue` waits while more documents than this are unfinished"
@@ -157,6 +160,25 @@ class ClientSettings(BaseSettings, metaclass=_KnownNames):
         256 * 1024 * 1024,
         ge=65_536,
         description="High-water mark in bytes of Redis's memory: unfinished work with its messages, and remembered jobs",
+    )
+    tenant_max_documents: int | None = Field(
+        None,
+        ge=0,
+        description="Most documents that one tenant may have unfinished: its `enqueue` waits beyond, nobody else's does. "
+        "Unset: as many as there is room for. `gristmill tenants limit` sets it for one tenant; see fairness.md",
+    )
+    tenant_max_tokens: int | None = Field(
+        None, ge=0, description="Likewise, tokens: a quarter of the texts' bytes in UTF-8"
+    )
+    tenant_max_bytes: int | None = Field(
+        None, ge=0, description="Likewise, bytes: of text and metadata, and 64 for each document"
+    )
+    scale_tokens_per_s: float = Field(
+        5_000.0,
+        gt=0,
+        le=1e9,
+        description="Tokens per second that a worker is taken to encode as long as none has measured: what autoscalers see "
+        "of a model's first work; see docs/howto/scale.md",
     )
     dead_max_bytes: int = Field(
         256 * 1024 * 1024,
@@ -171,8 +193,8 @@ class ClientSettings(BaseSettings, metaclass=_KnownNames):
     )
     roster: bool = Field(
         True,
-        description="Keep id and version of every accepted document in Redis (40 to 70 bytes each), so that "
-        "`gristmill audit` can name what is missing",
+        description="Keep id and version of every accepted document in Redis (40 to 70 bytes each, 17 more for one that was "
+        "updated), so that `gristmill audit` can name what is missing",
     )
     query_timeout_s: float = Field(10.0, gt=0, le=600, description="Longest wait for a query's vector, seconds")
     query_cache_bytes: int = Field(
@@ -198,8 +220,10 @@ class ClientSettings(BaseSettings, metaclass=_KnownNames):
             text = value.get_secret_value() if isinstance(value, SecretStr) else value
             if not isinstance(text, str):
                 continue
-            if name.endswith("_key"):
-                for part in {text, text.strip(" \r\n\t\"'`"), *_RUNS.findall(text)}:
+            if name.endswith(_SECRETS):
+                # Of several that sign webhooks, each; also without what all of them begin with.
+                several = (each.rstrip(", ") for each in text.split("whsec_"))
+                for part in {text, text.strip(" \r\n\t\"'`"), *_RUNS.findall(text), *several}:
                     remember(part)
             elif name in _ADDRESSES:
                 remember_url(text)
@@ -305,14 +329,14 @@ def _given(overrides: Mapping[str, Any]) -> dict[str, Any]:
 
 def _problem(item: ErrorDetails) -> str:
     name, message = str(item["loc"][0]), expectation(item)
-    if name.endswith("_key") and ", got " in message:
+    if name.endswith(_SECRETS) and ", got " in message:
         return message  # it says of what kind; what came stays secret
     return f"{message}, got {_shown(name, item['input'])}"
 
 
 def _shown(name: str, value: Any) -> str:
     """What came, without what may be a secret: a mistyped URL does not show where its password begins."""
-    if name.endswith("_key"):
+    if name.endswith(_SECRETS):
         return HIDDEN
     if name in _ADDRESSES and isinstance(value, str) and not _INNOCENT.fullmatch(value):
         scheme, found, rest = value.partition("://")

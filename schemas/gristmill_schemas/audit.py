@@ -74,6 +74,11 @@ class AuditReport(Record):
     foreign: int = 0
     #: Documents enqueued again, and leftover and revived points deleted, by this audit.
     repaired: int = 0
+    #: Documents that Qdrant holds and the roster does not know, or knows an older version of: Redis was lost or restored
+    #: from an older copy, or kept no roster then. No gap; but if one of them goes missing, only your own files tell.
+    unlisted: int = 0
+    #: Of these, what this audit has put back on the roster.
+    listed: int = 0
     #: Job of the documents that were enqueued again.
     job_id: str | None = None
     #: Whether the collection was left in a bulk load, and this audit has switched its index on again.

@@ -47,8 +47,8 @@ class Chunking(Record):
     long_texts: LongTexts = LongTexts.CHUNK
     #: Largest chunk. Bounded by the model's window when the worker applies it.
     size: int = Field(default=512, ge=16, le=131_072)
-    #: Tokens that neighbouring chunks share.
-    overlap: int = Field(default=64, ge=0)
+    #: Tokens that neighbouring chunks share; unless told an eighth of the size, and at most 64.
+    overlap: int = Field(default_factory=lambda given: min(64, given.get("size", 512) // 8), ge=0)
     by: ChunkBy = ChunkBy.TEXT
     #: Goes into the vector and the keywords, never into the text that is stored.
     context: ChunkContext = ChunkContext.NONE
@@ -158,7 +158,7 @@ class Lens(Record):
 
 
 class CollectionSpec(Stored):
-    """Stored as the collection's metadata in Qdrant, next to its vectors; all but the names (`docs/names.md`)."""
+    """Stored as the collection's metadata in Qdrant, beside its vectors; all but the names (`docs/explanation/names.md`)."""
 
     KIND: ClassVar[str] = "description of a collection"
 

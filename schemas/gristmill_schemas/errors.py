@@ -18,7 +18,8 @@ GristmillError
 ├── StoreUnfit                     Qdrant would refuse whatever is written to this collection, as it is now
 ├── BrokerRefused                  Redis answered, and the answer is no: trying again does not help
 ├── ServerTooOld                   Qdrant lacks a feature that correctness rests on
-├── QueueFull                      the high-water mark is reached and the caller did not want to wait
+├── QueueFull                      the high-water mark, or a tenant's limit, is reached and the caller did not want to wait
+├── JobCancelled                   somebody has cancelled the job while its documents were handed over
 ├── WaitTimeout (TimeoutError)     a wait that the caller bounded ran out
 ├── DocumentsFailed                documents of a job were rejected or died; raised where the caller asks for it
 ├── EncodingFailed                 the model could not encode one text
@@ -29,6 +30,7 @@ GristmillError
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from gristmill_schemas.redaction import redact
@@ -135,7 +137,16 @@ class NewerFormat(GristmillError):
 
     def __init__(self, kind: str, found: int, known: int) -> None:
         self.kind, self.found, self.known = kind, found, known
-        super().__init__(f"{kind}: format {found} is newer than {known}, the newest known here: upgrade this side")
+        here = f"{known}, the newest that gristmill {_version()} reads"
+        super().__init__(f"{kind}: format {found} is newer than {here}: upgrade this side")
+
+
+def _version() -> str:
+    """Of the installation: both sides of a mixed one say theirs."""
+    try:
+        return version("gristmill")
+    except PackageNotFoundError:  # from a source tree
+        return "(a source tree)"
 
 
 class StoreRefused(GristmillError):
@@ -159,7 +170,19 @@ class ServerTooOld(GristmillError):
 
 
 class QueueFull(GristmillError):
-    """The ledger is above its high-water mark and the caller did not want to wait."""
+    """The ledger is above its high-water mark, or a tenant has as much as it may, and the caller did not want to wait.
+
+    Attributes:
+        tenant: who has as much as it may; None where the whole queue is full.
+    """
+
+    def __init__(self, message: str = "", *, collection: str | None = None, tenant: str | None = None) -> None:
+        self.tenant = tenant
+        super().__init__(message, collection=collection)
+
+
+class JobCancelled(GristmillError):
+    """Somebody has cancelled the job whose documents are being handed over: it takes no more of them."""
 
 
 class WaitTimeout(GristmillError, TimeoutError):

@@ -9,7 +9,8 @@ from pydantic.json_schema import models_json_schema
 from gristmill_schemas.audit import AuditReport, Erasure, RefusedMessage
 from gristmill_schemas.collection import CollectionSpec, Instruction, Lens
 from gristmill_schemas.document import Deletion, Document
-from gristmill_schemas.job import DeadLetter, DeadSummary, JobReport, Receipt, Rejection
+from gristmill_schemas.job import DeadLetter, DeadSummary, JobFinished, JobReport, Receipt, Rejection, Webhook
+from gristmill_schemas.outlook import Estimate
 from gristmill_schemas.parcel import Parcel
 from gristmill_schemas.point import PointSystem
 from gristmill_schemas.query import QueryRequest, RerankRequest
@@ -27,9 +28,11 @@ EXPORTED: tuple[type[Record], ...] = (
     DocumentPage,
     EncoderInfo,
     Erasure,
+    Estimate,
     Explanation,
     Facet,
     Instruction,
+    JobFinished,
     JobReport,
     Lens,
     Parcel,
@@ -43,6 +46,7 @@ EXPORTED: tuple[type[Record], ...] = (
     SearchHit,
     StoredDocument,
     VectorSpace,
+    Webhook,
 )
 
 

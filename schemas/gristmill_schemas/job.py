@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from gristmill_schemas.document import Deletion, Document
 from gristmill_schemas.errors import DocumentsFailed
+from gristmill_schemas.queue.priority import Priority
 from gristmill_schemas.stored import Stored
 from gristmill_schemas.validation import Reason, Record
 
@@ -25,6 +27,7 @@ class Outcome(StrEnum):
     DELETED = "deleted"  #: a deletion of a document that was there
     ABSENT = "absent"  #: a deletion of what was not there: nothing to delete, remembered all the same
     DEAD = "dead"  #: parked among the dead letters with its reason
+    CANCELLED = "cancelled"  #: its job was cancelled before anybody worked on it
     GONE = "gone"  #: its collection was deleted before it could be stored
 
 
@@ -34,6 +37,14 @@ class JobState(StrEnum):
     OPEN = "open"  #: `enqueue` still hands over documents
     RUNNING = "running"  #: all handed over; some not finished
     DONE = "done"  #: every accepted document has come to its end
+
+
+class WebhookState(StrEnum):
+    """What became of the webhook that tells of a job's end."""
+
+    WAITING = "waiting"  #: to be sent, or sent again
+    DELIVERED = "delivered"  #: the receiver has said so
+    FAILED = "failed"  #: given up, or dropped; `gristmill webhooks list` says why, `resend` tries again
 
 
 class Rejection(Record):
@@ -56,15 +67,23 @@ class Rejection(Record):
 class JobReport(Record):
     """Counters of one job, which never contradict one another, whatever is killed and however often work is delivered.
 
-    accepted = stored + skipped + superseded + deleted + absent + dead + gone + pending, and chunks >= stored >= truncated,
-    at any moment. What is counted of a document is counted once, with its end, in one atomic change of the ledger.
+    accepted = stored + skipped + superseded + deleted + absent + dead + gone + cancelled + pending, and
+    chunks >= stored >= truncated, at any moment. What is counted of a document is counted once, with its end, in one atomic
+    change of the ledger.
     """
 
     job_id: str
     collection: str
     state: JobState
+    priority: Priority = Priority.NORMAL
+    #: Somebody has paused it: what waits is given to no worker until it is resumed.
+    paused: bool = False
     #: Whose documents all of it are; None where they are several tenants', or nobody's.
     tenant: str | None = None
+    #: It was closed since its producer was silent for long: what it still had to hand over is not in it.
+    abandoned: bool = False
+    #: What became of its webhook, once it is done; None where `notify` was not asked for.
+    webhook: WebhookState | None = None
     #: Documents and deletions that the ledger has taken.
     accepted: int = 0
     stored: int = 0
@@ -74,6 +93,7 @@ class JobReport(Record):
     absent: int = 0
     dead: int = 0
     gone: int = 0
+    cancelled: int = 0
     #: Refused on the way in; never part of `accepted`.
     rejected: int = 0
     #: Tokens of the stored documents' texts; one of which only metadata changed has spent none.
@@ -116,7 +136,8 @@ class JobReport(Record):
     def describe(self) -> str:
         """One line: the counters that are not zero, and what to do about failures."""
         counters = ", ".join(f"{value} {name}" for name in _COUNTERS if (value := getattr(self, name)))
-        told = f"{self.state}: {counters or 'nothing accepted'}"
+        state = f"{self.state}, paused" if self.paused else self.state
+        told = f"{state}: {counters or 'nothing accepted'}"
         return f"{told}; {self.how_to_see()}" if self.dead or self.rejected else told
 
     def describe_failures(self) -> str:
@@ -140,6 +161,42 @@ class JobReport(Record):
 
 
 _COUNTERS = ("accepted", *Outcome, "pending", "rejected", "truncated")
+
+
+class JobFinished(Stored):
+    """The body of a webhook: a job is done. Counters and names of its collection and tenant; no text, and no reason."""
+
+    KIND: ClassVar[str] = "webhook"
+
+    type: Literal["job.finished"] = "job.finished"
+    #: When the job was done, by the ledger's clock.
+    timestamp: datetime
+    #: The job as it ended.
+    data: JobReport
+
+    def body(self) -> str:
+        """What is signed and sent: the same for every attempt."""
+        return self.model_dump_json(exclude={"data": {"reasons", "webhook", "encoded", "encoded_tokens"}})
+
+
+class Webhook(Record):
+    """A webhook that is not delivered: to be sent, to be sent again, or given up."""
+
+    #: The header `webhook-id` of every attempt.
+    id: str
+    job_id: str
+    collection: str
+    #: Scheme, host and port; the rest of a URL may hold a secret, and is shown nowhere.
+    origin: str
+    state: WebhookState
+    #: Since it was queued, or resent by hand.
+    attempts: int = Field(ge=0)
+    #: When its job was done.
+    created_at: float
+    #: When it is sent again; None where it was given up.
+    next_attempt_at: float | None = None
+    #: Why the last attempt came to nothing.
+    error: Reason = ""
 
 
 class DeadLetter(Stored):

@@ -12,8 +12,10 @@ MAX_TEXT_BYTES: Final = 1024 * 1024
 MAX_METADATA_BYTES: Final = 64 * 1024
 #: Deepest nesting of metadata. Qdrant's gRPC decoder gives up near 30; a clear error here beats a refused write there.
 MAX_METADATA_DEPTH: Final = 16
-#: Most documents in one parcel. 32-64 texts per Celery task is where its fixed cost per task (about 1 ms) disappears.
-MAX_PARCEL_DOCUMENTS: Final = 64
+#: Most documents in one of a job's first parcels: few enough that a short job keeps all workers busy.
+FIRST_PARCEL_DOCUMENTS: Final = 64
+#: Most documents in any parcel: in a long job what a parcel costs is shared by more texts, if they are short.
+MAX_PARCEL_DOCUMENTS: Final = 256
 #: Most bytes in one parcel, unless a single document is larger: then it travels alone.
 MAX_PARCEL_BYTES: Final = 256 * 1024
 #: Largest decompressed parcel a worker accepts: one maximal document and its JSON escapes, with room. Stops bombs.

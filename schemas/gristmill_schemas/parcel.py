@@ -19,7 +19,7 @@ from gristmill_schemas.validation import Identifier, Version
 
 
 class Parcel(Stored):
-    """Up to 64 documents (or deletions) of one job, for one collection."""
+    """Some documents (or deletions) of one job, for one collection: see `limits` for how many."""
 
     KIND: ClassVar[str] = "parcel"
 
@@ -49,6 +49,11 @@ class Parcel(Stored):
         return (*self.documents, *self.deletions)
 
     @property
+    def tokens(self) -> int:
+        """How much work it is, as estimated: queues are measured by it, and shared fairly."""
+        return sum(item.tokens for item in self.items)
+
+    @property
     def tenant(self) -> str | None:
         """Whose everything in it is; None where it is several tenants', or nobody's."""
         owners = {item.tenant for item in self.items}
@@ -71,7 +76,7 @@ class Parcel(Stored):
 
 
 class Intent(Stored):
-    """Documents that one claim is about to write. Whoever dies in between leaves it behind (`docs/fence.md`)."""
+    """Documents that one claim is about to write. Whoever dies in between leaves it behind (`docs/explanation/fence.md`)."""
 
     KIND: ClassVar[str] = "intent"
 

@@ -54,9 +54,13 @@ class QueryRequest(Stored):
     dimensions: int = Field(gt=0, le=MAX_DIMENSIONS)
     normalize: bool = True
     texts: tuple[CleanText, ...] = Field(min_length=1, max_length=MAX_QUERY_TEXTS)
+    #: Encode them as documents are: behind queries, in batches as full as they come. Estimates measure so.
+    bulk: bool = False
     #: Microseconds since 1970, by the ledger's clock, after which nobody waits for the answer any more. The ledger itself
     #: puts it in when the request is queued; clients do not know that clock.
     deadline_us: int = Field(0, ge=0, lt=2**53)
+    #: When it was queued, likewise.
+    asked_us: int = Field(0, ge=0, lt=2**53)
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:
@@ -80,6 +84,8 @@ class RerankRequest(Stored):
     documents: tuple[CleanText, ...] = Field(min_length=1, max_length=MAX_QUERY_TEXTS)
     #: Microseconds since 1970, as in `QueryRequest`: put in by the ledger.
     deadline_us: int = Field(0, ge=0, lt=2**53)
+    #: When it was queued, likewise.
+    asked_us: int = Field(0, ge=0, lt=2**53)
 
     @model_validator(mode="after")
     def _bounded(self) -> Self:

@@ -176,3 +176,53 @@ class Facet(Record):
     value: bool | int | str
     #: Documents that have it.
     count: int
+
+
+class ClusterMember(Record):
+    """One document of a group."""
+
+    id: str
+    tenant: str | None = None
+    #: Cosine of its vector and the group's centre.
+    similarity: float
+    #: The beginning of its text, of a representative; None elsewhere.
+    text: str | None = None
+
+
+class Cluster(Record):
+    """Documents of a collection that are alike."""
+
+    #: From 0, the largest group first.
+    number: int
+    size: int
+    #: Mean cosine of its documents and its centre: 1 where all are the same.
+    cohesion: float
+    #: Those nearest to the centre, nearest first, with the beginnings of their texts.
+    representatives: tuple[ClusterMember, ...] = ()
+    #: All of them, nearest to the centre first.
+    members: tuple[ClusterMember, ...] = ()
+
+
+class Clustering(Record):
+    """What `Client.cluster` found, and has written or would write."""
+
+    collection: str
+    #: What was asked for: so many groups, or how much alike their documents are.
+    k: int | None = None
+    threshold: float | None = None
+    #: The lens whose vectors were compared; None are those without a lens.
+    lens: str | None = None
+    #: Documents that were looked at.
+    documents: int
+    #: Documents that match and have no such vector, so that nothing can be said of them.
+    vectorless: int = 0
+    #: The largest first.
+    clusters: tuple[Cluster, ...] = ()
+    #: Documents that are in no group, since too few others are like them.
+    ungrouped: int = 0
+    #: The metadata field that groups were, or would be, written to.
+    field: str | None = None
+    #: Documents in which that field changes; the others have its value already.
+    changes: int | None = None
+    #: The job that writes it: `client.jobs.get(job_id).wait()`. None where nothing changes.
+    job_id: str | None = None

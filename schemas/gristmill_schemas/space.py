@@ -80,6 +80,8 @@ class Templates(Record):
 
 def _fill(template: str, text: str, instruction: str | None) -> str:
     # One pass, not str.format and not two replaces: the text itself may hold braces or placeholders.
+    if template == "{text}":
+        return text
     values = {"{text}": text, "{instruction}": instruction or ""}
     return re.sub(r"\{text\}|\{instruction\}", lambda match: values[match[0]], template)
 
@@ -134,9 +136,9 @@ class EncoderInfo(Stored):
                 field="dimensions",
                 model=self.model,
             )
-        if size != self.dimensions and not force and not self._declares(size):
+        if not force and not self.declares(size):
             raise DimensionsNotSupported(
-                f"dimensions: {self.model} declares {self._declared()}, got {size}; "
+                f"dimensions: {self.model} declares {self.declared()}, got {size}; "
                 "cutting undeclared sizes costs quality: pass force_dimensions=True (--force-dimensions) if you measured "
                 "that it is good enough",
                 field="dimensions",
@@ -154,10 +156,15 @@ class EncoderInfo(Stored):
             instruction_aware=self.instruction_aware,
         )
 
-    def _declares(self, size: int) -> bool:
-        return size in self.matryoshka_dimensions or (self.min_dimensions is not None and size >= self.min_dimensions)
+    def declares(self, size: int) -> bool:
+        """Whether the model says that its vectors may be cut to this size; its full size is one."""
+        if not 0 < size <= self.dimensions:
+            return False
+        listed = size in self.matryoshka_dimensions or size == self.dimensions
+        return listed or (self.min_dimensions is not None and size >= self.min_dimensions)
 
-    def _declared(self) -> str:
+    def declared(self) -> str:
+        """The sizes that the model declares, for messages."""
         if self.matryoshka_dimensions:
             return f"the sizes {', '.join(map(str, self.matryoshka_dimensions))}"
         if self.min_dimensions is not None:

@@ -281,10 +281,11 @@ def shown(value: object, most_chars: int = 80) -> str:
     return text if len(text) <= most_chars else f"{text[: most_chars - 1]}…"
 
 
-Identifier = Annotated[str, BeforeValidator(clean_identifier), Field(min_length=1, max_length=MAX_ID_CHARS)]
+# The bounds stand first: pydantic checks those of a plain string itself, and others by a call of Python's for each.
+Identifier = Annotated[str, Field(min_length=1, max_length=MAX_ID_CHARS), BeforeValidator(clean_identifier)]
 #: A model's digest becomes part of keys and queue names, so it holds nothing that could make two of them one.
 ModelDigest = Annotated[Identifier, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
-DocumentText = Annotated[str, BeforeValidator(_document_text), Field(min_length=1)]
+DocumentText = Annotated[str, Field(min_length=1), BeforeValidator(_document_text)]
 #: Why something was refused or died: it may quote what a server or a library said.
 Reason = Annotated[str, AfterValidator(redact)]
 CleanText = Annotated[str, BeforeValidator(clean_text)]

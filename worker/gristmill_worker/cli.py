@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gristmill.extras import brought_by
 from gristmill_worker.bench.cli import app as bench
 from gristmill_worker.demo.command import app as demo
+from gristmill_worker.process.logs.set_up import LogFormat, set_up_logging
+from gristmill_worker.server.command import app as server
 from gristmill_worker.verify.cli import app as verify
 
 if TYPE_CHECKING:
@@ -17,6 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 app.add_typer(demo)
+app.add_typer(server)
 app.add_typer(bench, name="bench")
 app.add_typer(verify)
 
@@ -36,28 +42,50 @@ def worker(
     recalibrate: Annotated[
         bool, typer.Option("--recalibrate", help="Measure the tokens per batch anew, for every model of this machine.")
     ] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Answer HTTP as well, as `gristmill serve` does, on the same models.")
+    ] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(
+            help="Port of /metrics, /healthz and /readyz, say 9464; of several processes each takes the next."
+        ),
+    ] = None,
+    metrics_host: Annotated[str | None, typer.Option(help="Address that it listens on; default all.")] = None,
     processes: Annotated[int | None, typer.Option(min=1, help="Worker processes; default one per accelerator.")] = None,
     supervise: Annotated[bool, typer.Option(help="Start a process again when it dies.")] = True,
     log_level: Annotated[str, typer.Option(help="debug, info, warning, error")] = "info",
+    log_format: Annotated[
+        LogFormat,
+        typer.Option(help="text for people, json for programs: an object per line, with job, parcel, document."),
+    ] = LogFormat.TEXT,
     supervisor: Annotated[int | None, typer.Option(hidden=True, help="Process id of the supervisor.")] = None,
+    restarts: Annotated[
+        str, typer.Option(hidden=True, help="How often this process was started again, by cause.")
+    ] = "{}",
+    shared_port: Annotated[bool, typer.Option("--shared-port", hidden=True, help="Others listen there, too.")] = False,
 ) -> None:
     """Serve models: encode what is queued for them and store it.
 
     Until SIGTERM or Ctrl-C.
     """
     from gristmill.settings import load_settings
-    from gristmill_worker.process.log_lines import set_up_logging
-    from gristmill_worker.settings import WorkerSettings
+    from gristmill_worker.settings import ServerSettings, WorkerSettings
 
-    set_up_logging(log_level)
+    set_up_logging(log_level, form=log_format)
+    if serve:
+        with brought_by("serve", "`gristmill worker --serve`"):
+            from gristmill_worker.server.beside import serving_beside
     settings = load_settings(
-        WorkerSettings,
+        ServerSettings if serve else WorkerSettings,
         model=model[0] if model else None,
         reranker=reranker,
         device=device,
         dtype=dtype,
         threads=threads,
         budget_tokens=budget_tokens,
+        metrics_port=metrics_port,
+        metrics_host=metrics_host,
     )
     if recalibrate:
         from gristmill_worker.encoder.local.budget.kept import Budgets
@@ -72,10 +100,18 @@ def worker(
         both = models if settings.reranker is None else [*models, settings.reranker]
         prepare(both[len(models) :], settings.reranker_revision)
         devices = placements(settings.device, both, processes)
-        raise typer.Exit(run(_arguments(sys.argv), devices))
+        shared = ["--shared-port"] if serve and len(devices) > 1 else []
+        raise typer.Exit(run([*_arguments(sys.argv), *shared], devices, settings.metrics_port))
     from gristmill_worker.process.app import run_worker
 
-    run_worker(settings, model or (), ready=_say_ready, supervisor=supervisor)
+    work = partial(
+        run_worker, settings, model or (), ready=_say_ready, supervisor=supervisor, restarts=json.loads(restarts)
+    )
+    if not isinstance(settings, ServerSettings):
+        work()
+        return
+    with serving_beside(settings, share=shared_port) as beside:
+        work(beside=beside)
 
 
 def _arguments(argv: list[str]) -> list[str]:
@@ -86,9 +122,12 @@ def _arguments(argv: list[str]) -> list[str]:
     for argument in given:
         if skip:
             skip = False
-        elif argument == "--processes":
+        elif argument in ("--processes", "--metrics-port"):
             skip = True
-        elif not argument.startswith("--processes=") and argument not in ("--supervise", "--recalibrate"):
+        elif not argument.startswith(("--processes=", "--metrics-port=")) and argument not in (
+            "--supervise",
+            "--recalibrate",
+        ):
             kept.append(argument)
     return kept
 

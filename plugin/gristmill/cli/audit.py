@@ -41,7 +41,9 @@ def audit(
         list[str] | None, typer.Argument(help="Documents that should be there; as `gristmill ingest` takes them.")
     ] = None,
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's documents.")] = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Enqueue exactly the gap; delete leftover chunks.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Enqueue exactly the gap; delete leftover chunks; list the unlisted.")
+    ] = False,
     format: Annotated[Format | None, typer.Option(help="Instead of going by each file's suffix.")] = None,
     encoding: Annotated[str | None, typer.Option(help="Of text files; default: found out for each.")] = None,
     exclude: Annotated[
@@ -110,7 +112,10 @@ def show_audit(report: AuditReport) -> None:
     left = f"[bold red]{counted(report.left, 'gap')} left[/]" if report.left else "[green]no gaps left[/]"
     held = f"{counted(report.documents, 'document')} in {counted(report.points, 'point')}"
     say(f"{said(report.collection)}: {report.expected:,} expected, {held}: {left}")
-    counts = [(name.replace("_", " "), getattr(report, name)) for name in (*_COLUMNS, "repaired", "rejected")]
+    counts = [
+        (name.replace("_", " "), getattr(report, name))
+        for name in (*_COLUMNS, "repaired", "unlisted", "listed", "rejected")
+    ]
     if any(count for _, count in counts):
         console.print()
     fields((name, count or None) for name, count in counts)
@@ -119,6 +124,11 @@ def show_audit(report: AuditReport) -> None:
         say(f"{mark} {item.gap} {said(item.id or item.point_id)}: {said(item.detail)}")
     if (more := report.gaps - min(len(report.findings), _SHOWN)) > 0:
         say(f"… and {more:,} more; --json lists the first 1,000", notes)
+    if report.unlisted > report.listed:
+        say(
+            "unlisted: in Qdrant, and not on the ledger's roster, as after Redis was lost; --repair puts them on it",
+            notes,
+        )
     if report.index_restored:
         how = f"gristmill collections wait {said(report.collection)}"
         say(f"a bulk load was left behind: the index is on again, and being built (`{how}`)", notes)

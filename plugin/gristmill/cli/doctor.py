@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -17,15 +18,20 @@ from gristmill import ClientSettings, DeadSummary
 from gristmill.cli.dead import of_mark
 from gristmill.cli.layout import Mark, counted, fields, moment
 from gristmill.cli.output import JsonFlag, console, print_json, said, say
+from gristmill.cli.queue.commands import name_of, unserved
 from gristmill.extras import brought_by
 from gristmill.ingest.hearing import require_hearing
+from gristmill.ingest.queue import queue_report
 from gristmill.ledger import Ledger, RedisLedger
-from gristmill.ledger.connection import connect
+from gristmill.ledger.connection import broker_errors, connect
 from gristmill.ledger.reading import MAX_REFUSED, RedisEvidence
+from gristmill.maintenance.troubles import Kind, Observed, judge
+from gristmill.probes.health import probe
+from gristmill.search.query_channel import query_queue
 from gristmill.settings import load_settings, mistyped, provenance
 from gristmill.store.collections import Collections
 from gristmill.store.connection import describe_transport, open_store, require_server
-from gristmill_schemas.errors import GristmillError, NotInstalled
+from gristmill_schemas.errors import GristmillError, InvalidInput, NotInstalled
 from gristmill_schemas.redaction import redact
 
 app = typer.Typer()
@@ -70,6 +76,25 @@ def doctor(
         raise typer.Exit(1)
 
 
+@app.command()
+def health(
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask only whether each process moves; depends on no server.")
+    ] = False,
+    ready: Annotated[
+        bool, typer.Option("--ready", help="Ask whether each worker is warm and takes work (default).")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Probe this machine's workers: do they move, do they take work?
+
+    For containers and clusters: costs next to nothing, and ends with 0 for yes, 1 for no.
+    """
+    if live and ready:
+        raise InvalidInput("--live and --ready: expected one of them, got both; probe twice to know both")
+    raise typer.Exit(probe(live=live, as_json=as_json))
+
+
 def show_checks(checks: Sequence[Check]) -> None:
     """Findings for people; a long one goes on below itself."""
     grid = Table.grid(padding=(0, 2, 0, 0))
@@ -83,7 +108,7 @@ def show_checks(checks: Sequence[Check]) -> None:
 
 def show_settings(rows: Sequence[Mapping[str, str]], versions: Mapping[str, str]) -> None:
     """Settings, as `provenance` gives them, and versions for people."""
-    say("\n[bold]settings[/] (what they mean: docs/settings.md, or --json)")
+    say("\n[bold]settings[/] (what they mean: docs/reference/settings.md, or --json)")
     fields((row["name"], _value(row)) for row in rows)
     say("\n[bold]versions[/]")
     fields(versions)
@@ -114,6 +139,10 @@ def _checks(settings: ClientSettings, model: str | None) -> Iterator[Check]:
         yield _guarded("letters", lambda: _letters(settings, ledger))
         yield _guarded("refused", lambda: _refused(ledger))
         yield _guarded("workers", lambda: _workers(ledger))
+        yield _guarded("devices", lambda: check_devices(ledger))
+        yield _guarded("queue", lambda: _queue(ledger))
+        yield _guarded("queries", lambda: _queries(settings, client, ledger))
+        yield _guarded("webhooks", lambda: _webhooks(ledger))
         yield _guarded("broker", lambda: _broker(settings, client, ledger))
     yield _guarded("qdrant", lambda: _qdrant(settings))
     yield _guarded("bulk", lambda: _bulk(settings))
@@ -202,7 +231,66 @@ def _workers(ledger: Ledger) -> str:
     return "; ".join(_worker(name, status) for name, status in workers.items())
 
 
+def _queue(ledger: Ledger) -> str:
+    """Work that nobody will ever take stands still without a word."""
+    queues = [each for each in queue_report(ledger).models if each.documents]
+    if left := [warning for each in queues if (warning := unserved(each)) is not None]:
+        raise GristmillError("; ".join(left))
+    told = (f"{counted(each.documents, 'document')} for {name_of(each)}" for each in queues)
+    return ", ".join(told) or "nothing waits"
+
+
+def check_devices(ledger: Ledger) -> str:
+    """Whether none hangs, which its worker's heartbeat does not stop for.
+
+    Raises:
+        GristmillError: which does, and how to end it.
+    """
+    found = judge(Observed(at=ledger.now(), workers=ledger.workers()))
+    if hung := [each for each in found if each.kind is Kind.HUNG]:
+        raise GristmillError("; ".join(f"{each.what()} {each.why()} `{each.command}`" for each in hung))
+    return "no batch has been on one for long"
+
+
+def _queries(settings: ClientSettings, client: redis.Redis, ledger: Ledger) -> str:
+    """What waits for each model now, and what became of those before, since its workers' start."""
+    fates: dict[tuple[str, str], Counter[str]] = {}
+    for status in ledger.workers().values():
+        for each in status.get("engines", ()):  # type: ignore[attr-defined]  # a list, as `Host.status` says
+            counts = fates.setdefault((each["model"], each.get("model_digest", "")), Counter())
+            counts.update(each.get("queries", {}))
+    with broker_errors(settings.redis_url):
+        told = [
+            f"{model}: {client.llen(query_queue(settings.key_prefix, digest))} waiting, {_fates(fate)}"
+            for (model, digest), fate in sorted(fates.items())
+        ]
+    return "; ".join(told) or "not looked at: nobody would answer them"
+
+
+def _webhooks(ledger: Ledger) -> str:
+    """What is not delivered, and what became of those before, since the workers' start."""
+    counts: Counter[str] = Counter()
+    for status in ledger.workers().values():
+        told = status.get("webhooks")
+        numbers = told.items() if isinstance(told, dict) else ()
+        counts.update({name: n for name, n in numbers if isinstance(n, int) and not isinstance(n, bool)})
+    left = ledger.webhooks.count()
+    more = f"; {left:,} not delivered: `gristmill webhooks list`" if left else ""
+    since = ", ".join(f"{counts[name]:,} {name}" for name in ("delivered", "retried", "failed"))
+    return f"{since} since the start of the workers{more}"
+
+
+def _fates(fate: Mapping[str, int]) -> str:
+    counts = ", ".join(
+        f"{fate[name]:,} {name.replace('_', ' ')}" for name in ("answered", "expired", "refused", "given_back")
+    )
+    late = "; those that expired came too late: start more workers, or raise GRISTMILL_QUERY_TIMEOUT_S"
+    return f"{counts} since the start of its workers{late if fate['expired'] else ''}"
+
+
 def _worker(name: str, status: Mapping[str, Any]) -> str:
+    if loading := ", ".join(str(each.get("model")) for each in status.get("loading", ())):
+        return f"{name} loads {loading} since {moment(status.get('since'))}"
     served = ", ".join(f"{each.get('model')} on {each.get('device')}" for each in status.get("engines", [status]))
     waits = status.get("notices") or [status[key] for key in ("waiting_for",) if status.get(key)]
     return f"{name} serves {served}" + "".join(f"; waiting: {each}" for each in waits)

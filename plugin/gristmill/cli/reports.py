@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from gristmill import JobReport, JobState, Rejection
+from gristmill import JobReport, JobState, Rejection, WebhookState
 from gristmill.cli.layout import Mark, counted, duration, fields
 from gristmill.cli.output import console, notes, print_json, said, say
 from gristmill_schemas import Outcome
@@ -56,12 +56,24 @@ def _rows(report: JobReport, rejections: Sequence[Rejection]) -> Iterator[tuple[
         yield "rate", _rate(report)
     if report.truncated:
         yield "cut", f"{counted(report.truncated, 'document')} at the end of the model's window"
+    if report.abandoned:
+        yield "abandoned", "by its producer, which fell silent before it said that this was all"
+    if report.webhook:
+        yield "webhook", _told(report)
     if report.dead:
         yield "dead", Mark(f"[red]{report.dead:,}[/]: [bold]gristmill dead list --job {said(report.job_id)}[/]")
     if report.rejected:
         yield "rejected", Mark(f"[red]{report.rejected:,}[/]: {_where(report, rejections)}")
     listed = set(map(str, rejections))
     yield from (("", reason) for reason in report.reasons if reason not in listed)
+
+
+def _told(report: JobReport) -> Mark:
+    if report.webhook is WebhookState.DELIVERED:
+        return Mark("delivered")
+    listing = f"[bold]gristmill webhooks list --job {said(report.job_id)}[/]"
+    failed = report.webhook is WebhookState.FAILED
+    return Mark(f"[red]failed[/]: {listing}" if failed else f"to be sent: {listing}")
 
 
 def _rate(report: JobReport) -> str:
@@ -73,9 +85,15 @@ def _where(report: JobReport, rejections: Sequence[Rejection]) -> str:
     return "listed below" if rejections else "listed by the command that handed them over, and by no other"
 
 
-def show_rejections(rejections: Sequence[Rejection]) -> None:
-    """The first of them, on stderr: where each stood, what came and what was expected."""
+def show_rejections(rejections: Sequence[Rejection], what: str = "rejected", of: int | None = None) -> None:
+    """The first of them, on stderr: where each stood, what came and what was expected.
+
+    Args:
+        rejections: with their reasons.
+        what: they are.
+        of: how many there are in all; None means these.
+    """
     for each in rejections[:_SHOWN]:
-        say(f"[yellow]rejected[/] {said(each)}", notes)
-    if (more := len(rejections) - _SHOWN) > 0:
+        say(f"[yellow]{what}[/] {said(each)}", notes)
+    if (more := (len(rejections) if of is None else of) - _SHOWN) > 0:
         say(f"[yellow]… and {more:,} more; --json lists all[/]", notes)

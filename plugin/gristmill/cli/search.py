@@ -191,6 +191,7 @@ def show_hits(hits: Sequence[SearchHit], *, width: int = 220) -> None:
     for rank, hit in enumerate(hits, start=1):
         chunk = f" [dim]chunk {hit.chunk + 1}/{hit.chunks}[/]" if hit.chunks > 1 else ""
         before = "" if hit.retrieval_score is None else f" [dim]{hit.retrieval_score_kind} {hit.retrieval_score:.4f}[/]"
-        say(f"[bold]{rank}.[/] [green]{hit.score:.4f}[/]{before} [cyan]{said(hit.id)}[/]{chunk}")
+        lens = "" if hit.lens is None else f" [dim]lens {said(hit.lens)}[/]"
+        say(f"[bold]{rank}.[/] [green]{hit.score:.4f}[/]{before} [cyan]{said(hit.id)}[/]{chunk}{lens}")
         text = " ".join((hit.passage or hit.text).split())
         console.print(Padding(f"{said(text[:width])}{'…' if len(text) > width else ''}", (0, 0, 0, 3), expand=False))

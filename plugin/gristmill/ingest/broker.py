@@ -1,6 +1,6 @@
 """The broker: how workers hear that there is work for their model. Celery's settings for both ends, in one place.
 
-Every choice here answers something measured; see `docs/celery.md`.
+Every choice here answers something measured; see `docs/explanation/celery.md`.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ def celery_config(settings: ClientSettings) -> dict[str, Any]:
         # Progress is counted in the ledger; results would cost Redis a key per task.
         "task_ignore_result": True,
         "result_backend": None,
+        # One for all threads: Celery would make one in each, and look through every installed package to do so.
+        "result_backend_thread_safe": True,
         # The message is acknowledged when the ledger says done.
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,

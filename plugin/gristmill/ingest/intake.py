@@ -12,8 +12,8 @@ from gristmill.ingest.producer import Producer
 from gristmill.ledger import Ledger, new_job_id
 from gristmill.store.collections import Collections
 from gristmill.store.tenancy import missing_tenant
-from gristmill_schemas import CollectionSpec, Deletion, Document, Rejection
-from gristmill_schemas.errors import GristmillError
+from gristmill_schemas import CollectionSpec, Deletion, Document, Priority, Rejection
+from gristmill_schemas.errors import GristmillError, JobCancelled
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +52,8 @@ class Intake:
         items: Iterable[Item] | Callable[[CollectionSpec], Iterable[Item]],
         *,
         tenant: str | None = None,
+        notify: str | None = None,
+        priority: Priority = Priority.NORMAL,
         **how: Any,
     ) -> Job:
         """Hand items over as one job.
@@ -60,6 +62,8 @@ class Intake:
             collection: an existing collection.
             items: consumed as the queue takes them; or a function that makes them, once the collection is known.
             tenant: whose all of them are, where that is known.
+            notify: URL that is told when the job is done, checked.
+            priority: beside other jobs that wait for the same model.
             how: see `Producer.feed`.
 
         Returns:
@@ -68,11 +72,13 @@ class Intake:
         self._check_server()
         spec = self._collections.get(collection)
         rejections: list[Rejection] = []
-        sound = _sound(spec, items(spec) if callable(items) else items, rejections)
+        accepted = sound(spec, items(spec) if callable(items) else items, rejections.append)
         job_id = new_job_id()
         try:
-            ticket = self._ledger.open_job(collection, job_id, tenant)
-            self._producer.feed(spec, ticket, sound, **how)  # type: ignore[type-var]  # a parcel may hold both kinds
+            ticket = self._ledger.open_job(collection, job_id, tenant, notify, priority)
+            self._producer.feed(spec, ticket, accepted, **how)  # type: ignore[type-var]  # a parcel may hold both kinds
+        except JobCancelled:
+            raise  # it says itself what became of them
         except BaseException as error:
             if self._lives_on:
                 error.add_note(self._whereabouts(job_id))
@@ -83,7 +89,7 @@ class Intake:
             self._ledger.close_job(job_id, rejected=len(rejections))
         if rejections:
             log.warning("job %s: rejected %d, the first: %s", job_id, len(rejections), rejections[0])
-        return Job(self._ledger, job_id, rejections)
+        return Job(self._ledger, self._producer.announce, job_id, rejections)
 
     def _whereabouts(self, job_id: str) -> str:
         """For whoever is interrupted: what was accepted, and how to see it again."""
@@ -96,17 +102,20 @@ class Intake:
         return f"what job {job_id} has accepted goes on: `gristmill jobs watch {job_id}` follows it"
 
 
-def _sound(spec: CollectionSpec, items: Iterable[Item], rejections: list[Rejection]) -> Iterator[Document | Deletion]:
+def sound(
+    spec: CollectionSpec, items: Iterable[Item], reject: Callable[[Rejection], None]
+) -> Iterator[Document | Deletion]:
+    """Those that this collection takes; of the others, and of those that were rejected before, `reject` is told."""
     for position, item in enumerate(items):
         if isinstance(item, Document) and spec.text_key in item.metadata:
             reason = (
                 f"metadata.{spec.text_key}: the key {spec.text_key!r} holds the text in collection {spec.name!r}; "
                 "rename yours, or give the collection another text_key"
             )
-            rejections.append(Rejection(position=position, id=item.id, reason=reason))
+            reject(Rejection(position=position, id=item.id, reason=reason))
         elif isinstance(item, Rejection):
-            rejections.append(item)
+            reject(item)
         elif spec.tenants and item.tenant is None:
-            rejections.append(Rejection(position=position, id=item.id, reason=missing_tenant(spec)))
+            reject(Rejection(position=position, id=item.id, reason=missing_tenant(spec)))
         else:
             yield item

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -10,12 +11,16 @@ from typing import cast
 
 from gristmill.arguments import callback, identifier, integer, seconds, tenant_name
 from gristmill.habits import Group, answers_habits
+from gristmill.ingest.broker import messages_for
+from gristmill.ingest.queue import rate_of
 from gristmill.ledger import Ledger
-from gristmill_schemas import DeadLetter, JobReport, JobState, Rejection
-from gristmill_schemas.errors import InvalidInput, WaitTimeout
+from gristmill_schemas import Ahead, DeadLetter, JobReport, JobState, Rejection
+from gristmill_schemas.errors import BrokerUnavailable, InvalidInput, WaitTimeout
 
 log = logging.getLogger(__name__)
 
+#: Sends the workers of a model so many messages (`Dispatcher.publish`).
+Announce = Callable[[str, int], None]
 #: Failures that a report gives the reasons of.
 _REASONS = 3
 #: Polling interval: quick at first, so that short jobs return at once, then slow, so that long ones cost nothing.
@@ -26,8 +31,10 @@ _FIRST_LOOK_S, _LAST_LOOK_S = 0.02, 0.5
 class Job:
     """What one `enqueue` or `delete` handed over. Any process can look at it: `client.jobs.get(job_id)`."""
 
-    def __init__(self, ledger: Ledger, job_id: str, rejections: Sequence[Rejection] = ()) -> None:
+    def __init__(self, ledger: Ledger, announce: Announce, job_id: str, rejections: Sequence[Rejection] = ()) -> None:
+        """`announce`: tells the workers of a model of so many parcels."""
         self._ledger = ledger
+        self._announce = announce
         self.id = job_id
         #: Documents of this call that were never accepted, with their reasons. Known to this handle only.
         self.rejections = tuple(rejections)
@@ -67,9 +74,55 @@ class Job:
             field="job_id",
         )
 
-    def behind(self) -> int:
-        """Unfinished documents of other jobs that wait for the same model; collections take turns, each in its own order."""
-        return self._ledger.others(self.id)
+    def pause(self) -> JobReport:
+        """Give nothing more of it to workers until it is resumed; what they have in hand goes on. Returns its report.
+
+        Raises:
+            InvalidInput: it is unknown, done or cancelled.
+        """
+        return self._steered(self._ledger.pause(self.id))
+
+    def resume(self) -> JobReport:
+        """End the pause, if there is one; workers are told at once. Raises as `pause` does."""
+        waiting = self._ledger.resume(self.id)
+        for model_digest, parcels in (waiting or {}).items():
+            with contextlib.suppress(BrokerUnavailable):  # the reconciler sees that they wait
+                self._announce(model_digest, messages_for(parcels))
+        return self._steered(waiting is not None)
+
+    def cancel(self) -> JobReport:
+        """End it: what waits is not stored, and counted as `cancelled`; what workers have in hand may still end as ever.
+
+        An older version of a document that is stored stays. Who still hands documents over gets `JobCancelled`.
+
+        Raises:
+            InvalidInput: it is unknown or done.
+        """
+        return self._steered(self._ledger.cancel(self.id))
+
+    def _steered(self, taken: bool) -> JobReport:
+        report = self.report()
+        if not taken:
+            raise InvalidInput(f"job {self.id} is over, and nothing was changed: {report.describe()}", field="job_id")
+        return report
+
+    def ahead(self) -> Ahead:
+        """What workers do before it is done, by the fair order and as things stand; docs/explanation/fairness.md.
+
+        All zeros where nothing of it is unfinished.
+        """
+        before = self._ledger.before(self.id)
+        if before is None:
+            return Ahead()
+        rate = None if self._counters().paused else rate_of(self._ledger, before.model_digest)
+        return Ahead(
+            tokens=before.tokens,
+            before_start=before.first,
+            before_end=before.last,
+            share=before.share,
+            starts_in_s=None if rate is None else before.first / rate,
+            ends_in_s=None if rate is None else (before.last + before.tokens) / rate,
+        )
 
     def _reasons(self, report: JobReport) -> tuple[str, ...]:
         letters = self._ledger.dead_letters(_REASONS, job_id=self.id) if report.dead else []
@@ -97,6 +150,11 @@ class Job:
             except StopIteration as done:
                 return cast("JobReport", done.value)
 
+    def _what_now(self, report: JobReport) -> str:
+        if report.paused:
+            return f"it is paused: `gristmill jobs resume {self.id}` or `job.resume()` lets it go on"
+        return "they go on. If nothing moves, see `gristmill doctor`: is a worker for this model running?"
+
     def _looks(
         self, timeout_s: float | None, progress: Callable[[JobReport], None] | None
     ) -> Generator[float, None, JobReport]:
@@ -117,7 +175,7 @@ class Job:
             if until is not None and time.monotonic() >= until:
                 raise WaitTimeout(
                     f"job {self.id}: {report.pending} of {report.accepted} documents unfinished after {timeout_s:g} s; "
-                    "they go on. If nothing moves, see `gristmill doctor`: is a worker for this model running?",
+                    f"{self._what_now(report)}",
                     collection=report.collection,
                 )
             yield pause
@@ -153,6 +211,18 @@ class TenantJob:
         """See `Job.report`."""
         return self._job.report()
 
+    def pause(self) -> JobReport:
+        """See `Job.pause`."""
+        return self._job.pause()
+
+    def resume(self) -> JobReport:
+        """See `Job.resume`."""
+        return self._job.resume()
+
+    def cancel(self) -> JobReport:
+        """See `Job.cancel`."""
+        return self._job.cancel()
+
     def wait(self, timeout_s: float | None = None, *, progress: Callable[[JobReport], None] | None = None) -> JobReport:
         """See `Job.wait`."""
         return self._job.wait(timeout_s, progress=progress)
@@ -167,8 +237,10 @@ class TenantJob:
 class Jobs(Group):
     """`client.jobs`: what was handed over, by any process."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, announce: Announce) -> None:
+        """`announce`: see `Job`."""
         self._ledger = ledger
+        self._announce = announce
 
     def list(self, limit: int = 20, *, tenant: str | None = None) -> builtins.list[JobReport]:
         """Reports of the newest jobs, newest first; with a tenant, of those whose documents are all of this tenant."""
@@ -176,7 +248,7 @@ class Jobs(Group):
 
     def get(self, job_id: str, *, tenant: str | None = None) -> Job:
         """A handle on one job. Raises InvalidInput where it is unknown or long forgotten, or not all of this tenant."""
-        job, owner = Job(self._ledger, identifier("job_id", job_id)), tenant_name(tenant)
+        job, owner = Job(self._ledger, self._announce, identifier("job_id", job_id)), tenant_name(tenant)
         if owner is not None and ((report := self._ledger.report(job.id)) is None or report.tenant != owner):
             raise job._unknown()
         job.report()

@@ -15,8 +15,8 @@ from pydantic import ValidationError
 from qdrant_client import QdrantClient
 
 from gristmill.arguments import refuse
-from gristmill.store.documents import fetch
-from gristmill_schemas import CollectionSpec, Document, Rejection, StoredDocument
+from gristmill.store.documents import fetch, fetch_by_point
+from gristmill_schemas import CollectionSpec, Document, Rejection, StoredDocument, point_id
 from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.plain import plain
 from gristmill_schemas.validation import SYSTEM_KEY, explain
@@ -50,6 +50,22 @@ def changed(
         held = fetch(store, spec, [each for _, each in page], tenant)
         for position, each in page:
             yield _change(held.get(each), position, each, changes)
+
+
+def rewritten(
+    store: QdrantClient, spec: CollectionSpec, changes: Iterable[tuple[str, str | None, Mapping[str, Any]]]
+) -> Iterator[Document | Rejection]:
+    """Documents with metadata of their own changed, by id and tenant; those that have it already are left out.
+
+    Documents that are gone by now are left out, too: nobody named them.
+    """
+    iterator = enumerate(changes)
+    while page := list(islice(iterator, _PAGE)):
+        held = fetch_by_point(store, spec, [point_id(id, tenant) for _, (id, tenant, _) in page])
+        for position, (id, tenant, asked) in page:
+            document = held.get(point_id(id, tenant))
+            if document is not None and merged(document.metadata, asked) != document.metadata:
+                yield _change(document, position, id, asked)
 
 
 def _change(held: StoredDocument | None, position: int, id: str, changes: Mapping[str, Any]) -> Document | Rejection:

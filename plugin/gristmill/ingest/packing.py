@@ -1,4 +1,4 @@
-"""Documents into parcels: pure functions, streaming, in bounded memory.
+"""Documents into parcels: functions of their input (and, for slow streams, of the clock), streaming, in bounded memory.
 
 In: any iterable of documents or mappings. Out: groups that each fit one parcel, and a rejection for whatever is no
 document. A bad one costs nobody else anything.
@@ -6,17 +6,25 @@ document. A bad one costs nobody else anything.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from gristmill.seen_keys import SeenKeys
+from gristmill.seen_keys import TWICE, SeenKeys
 from gristmill_schemas import Deletion, Document, Rejection
-from gristmill_schemas.limits import MAX_PARCEL_BYTES, MAX_PARCEL_DOCUMENTS
+from gristmill_schemas.limits import FIRST_PARCEL_DOCUMENTS, MAX_PARCEL_BYTES, MAX_PARCEL_DOCUMENTS
 from gristmill_schemas.validation import explain
 
 Item = TypeVar("Item", Document, Deletion)
+
+#: Groups of a stream that are kept small, so that the workers of a short job have something each.
+FIRST_GROUPS = 16
+#: Bytes from which a group of `FIRST_PARCEL_DOCUMENTS` items or more is large enough: so many ordinary texts have them, too.
+_ENOUGH_BYTES = 64 * 1024
+#: Seconds after which it is, so that a slow stream is not kept waiting for company.
+_ENOUGH_S = 1.0
 
 
 def parse(
@@ -32,11 +40,7 @@ def parse(
     for position, item in enumerate(items):
         document = _owned(_document(item, position), position, tenant)
         if isinstance(document, Document) and not seen.add(f"{document.tenant or ''}\0{document.id}"):
-            yield Rejection(
-                position=position,
-                id=document.id,
-                reason="id: expected each id once per call, got this one a second time; the first was accepted",
-            )
+            yield Rejection(position=position, id=document.id, reason=TWICE)
         else:
             yield document
 
@@ -66,20 +70,29 @@ def printable(raw: object) -> str | None:
 
 
 def group(items: Iterable[Item]) -> Iterator[tuple[Item, ...]]:
-    """Cut a stream into groups of at most 64 items or 256 KiB; a larger item travels alone."""
+    """Cut a stream into groups of at most 256 items and 256 KiB, the first ones of at most 64; a larger item travels alone.
+
+    After the first groups those of short items grow: to 256 of them, or until they are as much work as 64 ordinary ones:
+    what a parcel costs, eight requests to Redis and Qdrant, it costs whatever it holds.
+    """
     batch: list[Item] = []
-    size = 0
+    size, number, until = 0, 0, 0.0
     for item in items:
-        cost = _bytes(item)
-        if batch and (len(batch) == MAX_PARCEL_DOCUMENTS or size + cost > MAX_PARCEL_BYTES):
+        cost = item.size
+        if batch and (_is_enough(len(batch), size, number, until) or size + cost > MAX_PARCEL_BYTES):
             yield tuple(batch)
-            batch, size = [], 0
+            batch, size, number = [], 0, number + 1
+        if not batch:
+            until = time.monotonic() + _ENOUGH_S
         batch.append(item)
         size += cost
     if batch:
         yield tuple(batch)
 
 
-def _bytes(item: Document | Deletion) -> int:
-    # The JSON of metadata is counted by its Python text: close enough to bound a parcel, and it costs next to nothing.
-    return len(item.text.encode()) + len(str(item.metadata)) + 64 if isinstance(item, Document) else 64
+def _is_enough(items: int, size: int, number: int, until: float) -> bool:
+    """Whether a group, the `number`th from 0, takes no more."""
+    if items < FIRST_PARCEL_DOCUMENTS:
+        return False
+    is_large = items == MAX_PARCEL_DOCUMENTS or size >= _ENOUGH_BYTES
+    return number < FIRST_GROUPS or is_large or time.monotonic() >= until

@@ -6,16 +6,19 @@ way is replaced by the reconciler.
 
 from __future__ import annotations
 
+import bisect
 import functools
+import itertools
 import logging
+import shlex
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from gristmill.ingest.announcing import Announcer
 from gristmill.ingest.broker import Dispatcher, messages_for
 from gristmill.ingest.packing import group
-from gristmill.ledger import Accepted, HighWater, Ledger, Ticket
+from gristmill.ledger import AboveLimit, Accepted, HighWater, Ledger, Ticket
 from gristmill_schemas import CollectionSpec, Deletion, Document, Parcel
 from gristmill_schemas.errors import BrokerUnavailable, QueueFull
 
@@ -54,26 +57,31 @@ class Producer:
             spec: the collection, as Qdrant describes it now.
             ticket: the open job they belong to.
             items: consumed as the queue takes them; never held whole.
-            block: wait while the queue is above its high-water mark, instead of raising.
+            block: wait while the queue is above its high-water mark, or a tenant at its limit, instead of raising.
             timeout_s: longest wait at a full queue for any one parcel.
             progress: called with the number accepted so far, also while waiting at a full queue.
             accepted: called with the items of each parcel once the ledger owes them.
             high_water: marks instead of the producer's own.
 
         Raises:
-            QueueFull: the queue is full and `block` is off, or `timeout_s` is over. What was accepted stays accepted.
+            QueueFull: the queue is full, or a tenant has as much in it as it may, and `block` is off, or `timeout_s` is
+                over. What was accepted stays accepted.
             BrokerUnavailable: Redis is away. What was accepted stays accepted.
         """
         self._ledger.note_collection(spec.physical)
         count = 0
         marks = high_water or self._high_water
         with Announcer(functools.partial(self._publish, spec.space.model_digest)) as announcer:
-            for sequence, batch in enumerate(group(items)):
-                parcel = self._parcel(spec, ticket, sequence, batch)
+            sequence = 0
+            batches = _Batches(group(items))
+            for batch in batches:
+                parcel = self.parcel(spec, ticket, sequence, batch)
                 waiting = functools.partial(progress, count) if progress else _nothing
                 messages = messages_for(sequence + 1) - messages_for(sequence)
                 accept = functools.partial(self._ledger.accept, parcel, sequence, marks, messages)
-                self._accept(accept, parcel.collection, block, timeout_s, waiting)
+                if not self._accept(accept, batches.cut, parcel.collection, block, timeout_s, waiting):
+                    continue
+                sequence += 1
                 count += len(parcel)
                 if accepted is not None:
                     accepted(batch)
@@ -82,8 +90,13 @@ class Producer:
                     progress(count)
         return count
 
+    def announce(self, model_digest: str, messages: int) -> None:
+        """Tell the workers of a model that work waits."""
+        self._dispatcher.publish(model_digest, messages)
+
     @staticmethod
-    def _parcel(spec: CollectionSpec, ticket: Ticket, sequence: int, batch: tuple[Item, ...]) -> Parcel:
+    def parcel(spec: CollectionSpec, ticket: Ticket, sequence: int, batch: tuple[Item, ...]) -> Parcel:
+        """One group of a stream, as the ledger keeps it."""
         return Parcel(
             id=f"{ticket.job_id}.{sequence}",
             job_id=ticket.job_id,
@@ -98,20 +111,27 @@ class Producer:
 
     def _accept(
         self,
-        accept: Callable[[], Accepted],
+        accept: Callable[[], Accepted | AboveLimit],
+        cut: Callable[[AboveLimit], bool],
         collection: str,
         block: bool,
         timeout_s: float | None,
         waiting: Callable[[], None],
-    ) -> None:
+    ) -> bool:
+        """Returns False for a batch that has been cut instead, and is to come in smaller ones."""
         until = None if timeout_s is None else time.monotonic() + timeout_s
         while (answer := accept()) is not Accepted.YES:
+            if isinstance(answer, AboveLimit) and cut(answer):
+                return False
             if not block or (until is not None and time.monotonic() >= until):
                 raise self._full(answer, collection)
             waiting()
             time.sleep(_FULL_LOOK_S)
+        return True
 
-    def _full(self, answer: Accepted, collection: str) -> QueueFull:
+    def _full(self, answer: Accepted | AboveLimit, collection: str) -> QueueFull:
+        if isinstance(answer, AboveLimit):
+            return _above_limit(answer, collection)
         load, marks = self._ledger.load(), self._high_water
         held = f"the queue holds {load.documents} documents and {load.bytes} bytes"
         if answer is Accepted.NO_MEMORY:
@@ -138,3 +158,51 @@ class Producer:
 
 def _nothing() -> None:
     return
+
+
+def _above_limit(above: AboveLimit, collection: str) -> QueueFull:
+    """Nothing in it is about anybody else: it may be shown to the tenant."""
+    name = shlex.quote(above.tenant)
+    return QueueFull(
+        f"tenant {above.tenant!r}: {above.waiting} of its {above.measure} wait or are being worked on, and it may have "
+        f"{above.limit}: wait until some of them are done, cancel jobs of it (`gristmill jobs list --tenant {name}`), or "
+        f"allow more with `gristmill tenants limit {name} --{above.measure} N`",
+        collection=collection,
+        tenant=above.tenant,
+    )
+
+
+class _Batches(Iterator[tuple[Item, ...]]):
+    """Batches one after the other, cut where a tenant's limit goes through one.
+
+    Each is cut once, at the most that fits just now, unless what is left would never fit as a whole: a tenant that stays at
+    its limit is not to have ever smaller parcels.
+    """
+
+    def __init__(self, batches: Iterator[tuple[Item, ...]]) -> None:
+        self._batches: Iterator[tuple[Item, ...]] = batches
+        self._batch: tuple[Item, ...] = ()
+        #: Parts of one that has been cut, the last first.
+        self._parts: list[tuple[Item, ...]] = []
+        self._is_whole = True
+
+    def __next__(self) -> tuple[Item, ...]:
+        self._is_whole = not self._parts
+        self._batch = self._parts.pop() if self._parts else next(self._batches)
+        return self._batch
+
+    def cut(self, above: AboveLimit) -> bool:
+        """Whether the last one comes again, in two parts."""
+        amounts = [_amount(item, above.measure) if item.tenant == above.tenant else 0 for item in self._batch]
+        fits = bisect.bisect_right(list(itertools.accumulate(amounts)), above.limit - above.waiting)
+        if not above.waiting and above.limit:
+            fits = max(1, fits)  # by itself, whatever its size
+        may_be = self._is_whole or sum(amounts) > above.limit
+        if may_be and 0 < fits < len(self._batch):
+            self._parts += [self._batch[fits:], self._batch[:fits]]
+            return True
+        return False
+
+
+def _amount(item: Document | Deletion, measure: str) -> int:
+    return {"documents": 1, "tokens": item.tokens, "bytes": item.size}[measure]

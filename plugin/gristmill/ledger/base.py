@@ -9,16 +9,19 @@ One parcel's life:
 Laws, for every implementation:
 
 - `accept` of the same (job, sequence number) twice counts once, even if the first has long been finished.
-- `claim` chooses: first what a silent holder left, then the collections of the model in turn, of each its oldest parcel
-  that is due. So no collection waits behind another's backlog, and none sees another model's at all.
+- `claim` chooses: first what a silent holder left, then by fairness (`docs/explanation/fairness.md`): of the priorities with
+  work that is due by their shares, in each of the tenants, and of each tenant of the jobs, that which has been given the
+  fewest tokens; of a job its oldest parcel. So nobody waits behind another's backlog, nor sees another model's at all.
+- Where several workers serve a model, none that says so is given more than an equal part of what is left, rounded up.
+  Whoever has nothing in hand is given whatever is due.
 - What is given back with a delay, or belongs to a collection that rests, is not due before that is over, for anybody.
 - Attempts are counted by `begin`, right before work starts: whoever kills the process is counted, and whoever only
   waited in it for its turn is not.
 - Only the holder of the newest claim may finish, split or release; anybody else is told no and changes nothing.
 - A job with open parcels is never forgotten; finished ones are, by age and by number.
 - What a holder has said of its parcel, `encoded`, is part of what is pending; it goes with the parcel, and with the holder.
-- Of every job, accepted = stored + skipped + superseded + deleted + absent + dead + gone + pending, and chunks >= stored >=
-  truncated, after every single call: a verdict that would break it is not taken.
+- Of every job, accepted = stored + skipped + superseded + deleted + absent + dead + gone + cancelled + pending, and
+  chunks >= stored >= truncated, after every single call: a verdict that would break it is not taken.
 - Time is the ledger's own clock, so producers and workers need not agree on theirs.
 """
 
@@ -30,10 +33,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from gristmill.ledger.limits.base import UNLIMITED, AboveLimit, Limits, Tenants
+from gristmill.ledger.order.ahead import Before
+from gristmill.ledger.webhooks.base import Webhooks
 from gristmill.settings import ClientSettings
-from gristmill_schemas import DeadLetter, EncoderInfo, Intent, JobReport, Outcome, Parcel, Retraction
+from gristmill_schemas import (
+    DeadLetter,
+    EncoderInfo,
+    Intent,
+    JobReport,
+    Outcome,
+    Parcel,
+    Priority,
+    QueuedJob,
+    Retraction,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +92,13 @@ class Claim:
     last_error: str = ""
     #: Point ids of documents that an earlier delivery found to be there, before it deleted them.
     found: frozenset[str] = frozenset()
+    #: Seconds since the parcel was accepted, by the ledger's clock.
+    waited_s: float = 0.0
+    #: Whether somebody else held it and fell silent.
+    taken_over: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """What the holder of a parcel has done of it, and the ledger cannot see before it is stored."""
 
     #: Documents that have all their vectors.
@@ -92,8 +111,36 @@ NOTHING_ENCODED: Mapping[str, Encoded] = MappingProxyType({})
 NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
+class EnoughHeld(Exception):
+    """Whoever asks has its share of the parcels that are left; the others' are for other workers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What somebody who claims a parcel has in hand beside it, and how many work for the model."""
+
+    parcels: int = 0
+    workers: int = 1
+
+    def is_share_of(self, left: int) -> bool:
+        """Whether this is an equal part, rounded up, of so many parcels."""
+        return self.parcels > 0 and self.workers > 1 and self.parcels * self.workers >= left
+
+
+#: Of a worker that is alone, or has nothing in hand.
+ALONE = Holding()
+
+
 class UnreadableParcel(Exception):
-    """The ledger holds bytes under this id that are no parcel; its items have been counted as dead."""
+    """The ledger holds bytes under this id that are no parcel; its items have been counted as dead.
+
+    Attributes:
+        items: how many.
+    """
+
+    def __init__(self, message: str, items: int) -> None:
+        self.items = items
+        super().__init__(message)
 
 
 def unreadable_letter(
@@ -127,6 +174,8 @@ class Verdict:
     letters: tuple[DeadLetter, ...] = ()
     #: Points that this very delivery has written; not counted.
     written: int = 0
+    #: Tokens that the model read of items that were not stored after all, by what became of them; not counted.
+    in_vain: Counter[Outcome] = field(default_factory=Counter)
 
     def check(self, parcel: Parcel) -> None:
         """Raise RuntimeError unless every item of the parcel has one end, and the counters agree: it is a bug of ours."""
@@ -151,15 +200,44 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """What the ledger holds for one model. Tokens are those that were estimated when the documents came in."""
+
+    #: Unfinished ones, waiting or in hand; so are the documents and tokens.
+    parcels: int = 0
+    documents: int = 0
+    tokens: int = 0
+    #: Of the parcels: those that somebody has claimed.
+    held_parcels: int = 0
+    #: Age of the parcel that has waited longest, of those that could be claimed; None where none could.
+    oldest_s: float | None = None
+    #: Of the tokens those of paused jobs, for which no worker is called.
+    paused_tokens: int = 0
+
+    @property
+    def wanted_tokens(self) -> int:
+        """Those that workers are there for."""
+        return max(0, self.tokens - self.paused_tokens)
+
+
+@dataclass(frozen=True, slots=True)
 class HighWater:
-    """Above either mark `accept` says FULL."""
+    """Above either mark `accept` says FULL, and above a tenant's limit AboveLimit."""
 
     documents: int
     bytes: int
+    #: Of each tenant that has no limits of its own; None where nobody's limit counts.
+    tenant: Limits | None = UNLIMITED
+
+    @classmethod
+    def of(cls, settings: ClientSettings) -> HighWater:
+        """The marks above which `enqueue` waits."""
+        limits = Limits(settings.tenant_max_documents, settings.tenant_max_tokens, settings.tenant_max_bytes)
+        return cls(settings.queue_max_documents, settings.queue_max_bytes, limits)
 
 
 #: For what Redis holds already in another form, such as a dead letter that is replayed.
-UNBOUNDED = HighWater(documents=2**53, bytes=2**53)
+UNBOUNDED = HighWater(documents=2**53, bytes=2**53, tenant=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +268,15 @@ class Keeping:
             letter_text_ttl_s=settings.dead_text_ttl_s,
         )
 
+    #: Webhooks that are not delivered; the oldest make room.
+    webhooks_kept: int = 100_000
+    #: One that is not delivered, or was given up.
+    webhook_ttl_s: float = 7 * 86_400
+
     def prelude(self) -> str:
         """What scripts need to know of it, in Lua."""
-        return f"local JOB_TTL_S, JOBS_KEPT = {self.job_ttl_s}, {self.jobs_kept}\n"
+        of_webhooks = f"local WEBHOOKS_KEPT, WEBHOOK_TTL_S = {self.webhooks_kept}, {self.webhook_ttl_s}\n"
+        return f"local JOB_TTL_S, JOBS_KEPT = {self.job_ttl_s}, {self.jobs_kept}\n" + of_webhooks
 
 
 #: How long a parcel of a newer format is left alone, for a worker that can read it.
@@ -210,14 +294,31 @@ def new_job_id() -> str:
 class Ledger(Protocol):
     """All that producers, workers and the reconciler need to remember."""
 
+    @property
+    def webhooks(self) -> Webhooks:
+        """What is to be told of jobs that are done."""
+
+    @property
+    def tenants(self) -> Tenants:
+        """What each has waiting, and may."""
+
     # producer
-    def open_job(self, collection: str, job_id: str | None = None, tenant: str | None = None) -> Ticket:
+    def open_job(
+        self,
+        collection: str,
+        job_id: str | None = None,
+        tenant: str | None = None,
+        notify: str | None = None,
+        priority: Priority = Priority.NORMAL,
+    ) -> Ticket:
         """Open a job and reserve its version. It is a tenant's until it accepts what is not.
+
+        `notify` is told when the job is done: in the same change that makes it so, a webhook is queued.
 
         Who brings an id of its own (`new_job_id`) can close the job even if it is interrupted before the answer comes.
         """
 
-    def accept(self, parcel: Parcel, sequence: int, high_water: HighWater, messages: int = 1) -> Accepted:
+    def accept(self, parcel: Parcel, sequence: int, high_water: HighWater, messages: int = 1) -> Accepted | AboveLimit:
         """Store a parcel and count its items, unless the ledger is full; a sign of life of the job's producer either way.
 
         An empty ledger is never FULL. A job that was closed because its producer had been silent is open again.
@@ -233,10 +334,11 @@ class Ledger(Protocol):
         """Say that no more parcels will come."""
 
     # worker
-    def claim(self, model_digest: str, lease_s: float) -> Claim | None:
+    def claim(self, model_digest: str, lease_s: float, holding: Holding = ALONE) -> Claim | None:
         """Take the model's next parcel to work on it; None where none is due.
 
         Raises:
+            EnoughHeld: some wait, and `holding` is an equal part of what waits and is held: they are for other workers.
             UnreadableParcel: the next one's bytes are no parcel. It is parked; the one after it can be claimed.
             NewerFormat: a newer Gristmill wrote the next one. It is given back for a while, with its attempts.
         """
@@ -295,7 +397,7 @@ class Ledger(Protocol):
     def backlog(self, model_digest: str) -> int:
         """How many parcels of a model could be claimed now, those of silent holders included.
 
-        Exact while no more than two hundred collections have work that is due; a lower bound beyond.
+        Exact while no more than two hundred jobs have work that is due; a lower bound beyond.
         """
 
     def forget_expired(self) -> int:
@@ -342,6 +444,23 @@ class Ledger(Protocol):
     def lift(self, retraction_id: str) -> None:
         """Forget a retraction: its claim will write no more."""
 
+    # steering
+    def pause(self, job_id: str) -> bool:
+        """Give nothing more of a job to anybody; what is in hand goes on. False where it is unknown or over."""
+
+    def resume(self, job_id: str) -> Mapping[str, int] | None:
+        """End the pause, if there is one. None where the job is unknown or over.
+
+        Returns:
+            How many parcels of it wait, by the model that they wait for: whose workers are to be told.
+        """
+
+    def cancel(self, job_id: str) -> bool:
+        """End a job: it takes and gives no more, and what nobody works on is `cancelled`. False where it is unknown or over.
+
+        What is in hand may end as ever; what is given back is cancelled by a later `forget_expired`.
+        """
+
     # people
     def report(self, job_id: str) -> JobReport | None:
         """Counters of a job, or None where it is unknown or expired."""
@@ -351,6 +470,12 @@ class Ledger(Protocol):
 
     def load(self) -> Load:
         """What is waiting or being worked on."""
+
+    def waiting(self) -> dict[str, Waiting]:
+        """What is unfinished, by the digest of the model that it is for."""
+
+    def queued_jobs(self, model_digest: str, limit: int) -> list[QueuedJob]:
+        """Jobs with unfinished work for a model, those with the most tokens first."""
 
     def dead_full(self) -> bool:
         """Whether dead letters take up so much memory that nothing more should be tried. `finish` takes them even then."""
@@ -382,13 +507,25 @@ class Ledger(Protocol):
         """Every model that was ever announced, newest first."""
 
     def heartbeat(self, worker_id: str, status: Mapping[str, object], ttl_s: float) -> None:
-        """Say that a worker lives, and what it is doing."""
+        """Say that a worker lives, and what it is doing; the rates that its engines have measured are remembered."""
+
+    def rate(self, model_digest: str) -> float | None:
+        """Useful tokens per second of one worker of the model: the mean of what the living have measured.
+
+        Remembered once none lives; None before anybody has measured.
+        """
+
+    def work_seconds(self, model_digest: str) -> int:
+        """Seconds that one worker of the model would need for what waits and is held, for autoscalers.
+
+        At least 1 while there is work, at most an hour. While a worker loads the model they do not become fewer.
+        """
 
     def workers(self) -> dict[str, dict[str, object]]:
         """Living workers and their last status."""
 
-    def others(self, job_id: str) -> int:
-        """Unfinished documents of other jobs that go to the same model; 0 where the job is unknown."""
+    def before(self, job_id: str) -> Before | None:
+        """What is served before a job, as things stand; None where it is unknown, or nothing of it is unfinished."""
 
     def now(self) -> float:
         """The ledger's clock: seconds since 1970."""

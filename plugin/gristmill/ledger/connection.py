@@ -203,8 +203,8 @@ def broker_errors(url: str) -> Iterator[None]:
         ) from error
     except (redis.AuthenticationError, redis.exceptions.AuthorizationError) as error:
         raise BrokerUnavailable(
-            f"Redis at {redact(url)} refuses the login: {error}. Set user and password in GRISTMILL_REDIS_URL, "
-            "redis://user:password@host:6379/0."
+            f"Redis at {redact(url)} refuses the login: {str(error).rstrip('.')}. Set user and password in "
+            "GRISTMILL_REDIS_URL, redis://user:password@host:6379/0."
         ) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise BrokerUnavailable(
@@ -236,7 +236,7 @@ def _from_answer(url: str, error: redis.ResponseError) -> BrokerUnavailable | Br
             return BrokerUnavailable(f"{where} cannot be used: {answer[:200]}. {way_out}")
     if isinstance(error, redis.exceptions.NoPermissionError):
         return BrokerUnavailable(
-            f"{where} denies its user something: {answer}. docs/servers.md lists the rights of each role."
+            f"{where} denies its user something: {answer}. docs/howto/servers.md lists the rights of each role."
         )
     if isinstance(error, _NOT_NOW) or answer.startswith(_NOT_NOW_CODES):
         return BrokerUnavailable(f"{where} takes no writes now: {answer}")

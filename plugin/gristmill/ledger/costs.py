@@ -20,8 +20,12 @@ _MESSAGE = 1400
 _ROSTERED = 120
 #: What a name adds that is longer than Redis packs (`hash-max-listpack-value`).
 _UNPACKED, _LONGEST_PACKED = 150, 64
+#: What of a parcel is one tenant's, and what this has in all, beside its name in both.
+_SHARE = 130
 #: A job's hash (300 and its key), its places in two indexes (115 each), table entries.
 JOB = 550
+#: A webhook with a URL of some 150 characters: its hash (1,300), its places in two indexes, table entries.
+WEBHOOK = 1650
 #: A dead letter's hash without its body (600), its places in three indexes, table entries.
 _LETTER = 1100
 
@@ -35,7 +39,7 @@ class Costs:
     def parcel(self, body: int, parcel: Parcel, messages: int = 0) -> int:
         """A parcel whose body has so many bytes, and the messages that are sent for it."""
         rostered = sum(map(_rostered, parcel.documents)) if self.roster else 0
-        return _PARCEL + _MESSAGE * messages + _allocated(body) + rostered
+        return _PARCEL + _MESSAGE * messages + _allocated(body) + rostered + _shared(parcel)
 
     @staticmethod
     def letter(body: int) -> int:
@@ -45,12 +49,17 @@ class Costs:
     @staticmethod
     def prelude() -> str:
         """What scripts have to know of it."""
-        return f"local JOB_COST, LETTER_COST = {JOB}, {_LETTER}\n"
+        return f"local JOB_COST, WEBHOOK_COST, LETTER_COST = {JOB}, {WEBHOOK}, {_LETTER}\n"
 
 
 def _rostered(document: Document) -> int:
     name = len(name_of(document.id, document.tenant).encode())
     return _ROSTERED + name + (_UNPACKED if name > _LONGEST_PACKED else 0)
+
+
+def _shared(parcel: Parcel) -> int:
+    tenants = {item.tenant for item in parcel.items if item.tenant is not None}
+    return sum(_SHARE + 2 * len(tenant.encode()) for tenant in tenants)
 
 
 def _allocated(size: int) -> int:

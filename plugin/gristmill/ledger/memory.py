@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
+import contextlib
 import json
 import threading
 import time
@@ -11,9 +11,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from math import inf
+from statistics import fmean
 
 from gristmill.ledger.base import (
+    ALONE,
     MAX_INTENTS,
     NEWER_FORMAT_S,
     NOBODY,
@@ -22,19 +23,41 @@ from gristmill.ledger.base import (
     Begun,
     Claim,
     Encoded,
+    EnoughHeld,
     HighWater,
+    Holding,
     Keeping,
     Load,
     Ticket,
     UnreadableParcel,
     Verdict,
+    Waiting,
     new_job_id,
     unreadable_letter,
 )
-from gristmill.ledger.costs import JOB, Costs
+from gristmill.ledger.capacity import TOKENS_PER_S, seconds_of, standings
+from gristmill.ledger.costs import JOB, WEBHOOK, Costs
 from gristmill.ledger.letters import is_meant, pack_letter, without_text
+from gristmill.ledger.limits.base import AboveLimit, Work, shares_of
+from gristmill.ledger.limits.memory import MemoryTenants
+from gristmill.ledger.order.ahead import Before, Turns
+from gristmill.ledger.order.fair import Path, path_of
+from gristmill.ledger.order.lines import Lines
+from gristmill.ledger.queues import cancelled, queued
 from gristmill.ledger.roster import MemoryRoster
-from gristmill_schemas import DeadLetter, EncoderInfo, Intent, JobReport, JobState, Parcel, Retraction
+from gristmill.ledger.webhooks.memory import MemoryWebhooks
+from gristmill_schemas import (
+    DeadLetter,
+    EncoderInfo,
+    Intent,
+    JobReport,
+    JobState,
+    Parcel,
+    Priority,
+    QueuedJob,
+    Retraction,
+    WebhookState,
+)
 from gristmill_schemas.errors import InvalidInput, NewerFormat
 from gristmill_schemas.parcel import pack, unpack
 
@@ -43,14 +66,22 @@ from gristmill_schemas.parcel import pack, unpack
 class _Job:
     collection: str
     created_at: float
+    priority: Priority
     #: Whose everything in it is; empty where that is not one tenant, None where nothing is known yet.
     tenant: str | None = None
+    #: Who is told when it is done.
+    notify: str | None = None
+    webhook: WebhookState | None = None
+    #: Closed since its producer was silent.
+    abandoned: bool = False
     #: That its newest parcel was accepted for.
     model: str | None = None
     counters: Counter[str] = field(default_factory=Counter)
     next_sequence: int = 0
     open_parcels: int = 0
     closed: bool = False
+    paused: bool = False
+    cancelled: bool = False
     #: Last sign of life of the producer.
     heard_at: float = 0.0
     finished_at: float | None = None
@@ -66,6 +97,9 @@ class _Parcel:
     model: str
     collection: str
     items: int
+    tokens: int
+    #: Whose of it is how much.
+    shares: dict[str, Work]
     accepted_at: float
     attempts: int = 0
     token: str = ""
@@ -84,35 +118,24 @@ class _Letter:
 
 
 @dataclass
-class _Line:
-    """One collection's parcels that wait for one model."""
+class _Book:
+    """See `Book`."""
 
-    #: Heap of (when it is due, parcel id).
-    waiting: list[tuple[float, str]] = field(default_factory=list)
-    #: When one of them can be claimed next; the collection with the lowest goes first.
-    turn: float = inf
-    rests_until: float = 0.0
+    jobs: dict[str, _Job]
+    parcels: dict[str, _Parcel]
 
-    def join(self, parcel_id: str, due: float, now: float) -> None:
-        heapq.heappush(self.waiting, (due, parcel_id))
-        self.turn = min(self.turn, max(now, due, self.rests_until))
+    def path(self, job_id: str) -> Path:
+        job = self.jobs[job_id]
+        return path_of(job.priority, job.tenant, job.collection, f"{job.created_at * 1_000_000:016.0f}{job_id}")
 
-    def rest(self, until: float) -> None:
-        self.rests_until = max(until, self.rests_until)
-        self.turn = max(self.turn, self.rests_until)
+    def is_stopped(self, job_id: str) -> bool:
+        return self.jobs[job_id].paused or self.jobs[job_id].cancelled
 
-    def leave(self, parcel_id: str) -> None:
-        """Whoever waited here waits no more."""
-        self.waiting = [(due, each) for due, each in self.waiting if each != parcel_id]
-        heapq.heapify(self.waiting)
-        self.turn = self.turn if self.waiting else inf
+    def collection(self, parcel_id: str) -> str:
+        return self.parcels[parcel_id].collection
 
-    def take(self, now: float) -> str | None:
-        """The parcel that is due, if one is; the line goes to the back."""
-        due_now = bool(self.waiting) and self.waiting[0][0] <= now
-        taken = heapq.heappop(self.waiting)[1] if due_now else None
-        self.turn = max(now, self.waiting[0][0], self.rests_until) if self.waiting else inf
-        return taken
+    def tokens(self, parcel_id: str) -> int:
+        return self.parcels[parcel_id].tokens
 
 
 class MemoryLedger:
@@ -130,8 +153,8 @@ class MemoryLedger:
         self._parcels: dict[str, _Parcel] = {}
         #: Ids of parcels that somebody claimed, so that looking for lapsed ones costs nothing per waiting one.
         self._in_hand: set[str] = set()
-        #: Model, then collection.
-        self._lines: defaultdict[str, defaultdict[str, _Line]] = defaultdict(lambda: defaultdict(_Line))
+        self._book = _Book(self._jobs, self._parcels)
+        self._lines: defaultdict[str, Lines] = defaultdict(lambda: Lines(self._book))
         #: Collection, then point id.
         self._tombs: defaultdict[str, dict[str, int]] = defaultdict(dict)
         #: Collection and tenant, to point ids.
@@ -143,61 +166,87 @@ class MemoryLedger:
         self._letters: dict[str, _Letter] = {}
         self._models: dict[str, EncoderInfo] = {}
         self._workers: dict[str, tuple[float, dict[str, object]]] = {}
+        self._rates: dict[str, dict[str, tuple[float, float]]] = {}
         self._turns: dict[str, tuple[str, float]] = {}
         self._clock = 0
+        self.tenants = MemoryTenants(self._lock, self.now)
+        self.webhooks = MemoryWebhooks(
+            self._lock, self.now, self._keeping.webhooks_kept, self._keeping.webhook_ttl_s, self._note_webhook
+        )
 
     # producer
 
-    def open_job(self, collection: str, job_id: str | None = None, tenant: str | None = None) -> Ticket:
+    def open_job(
+        self,
+        collection: str,
+        job_id: str | None = None,
+        tenant: str | None = None,
+        notify: str | None = None,
+        priority: Priority = Priority.NORMAL,
+    ) -> Ticket:
         job_id = job_id or new_job_id()
         with self._lock:
             now = self.now()
             self._clock = max(int(now * 1_000_000), self._clock + 1)
-            self._jobs[job_id] = _Job(collection=collection, created_at=now, tenant=tenant, heard_at=now)
+            self._jobs[job_id] = _Job(collection, now, priority, tenant, heard_at=now, notify=notify)
             return Ticket(job_id=job_id, version=self._clock, opened_at=now)
 
-    def accept(self, parcel: Parcel, sequence: int, high_water: HighWater, messages: int = 1) -> Accepted:
+    def accept(self, parcel: Parcel, sequence: int, high_water: HighWater, messages: int = 1) -> Accepted | AboveLimit:
         body = pack(parcel)
         with self._lock:
             job = self._jobs.get(parcel.job_id)
             if job is None:
                 raise InvalidInput(f"job {parcel.job_id}: unknown or expired; `enqueue` again")
+            if job.cancelled:
+                raise cancelled(parcel.job_id)
             job.heard_at = self.now()
             if job.closed:  # because its producer had been silent
-                job.closed, job.finished_at = False, None
+                job.closed, job.abandoned, job.finished_at = False, False, None
                 self._finished.pop(parcel.job_id, None)
             if sequence < job.next_sequence:
                 return Accepted.YES
+            shares = shares_of(parcel)
+            if high_water.tenant is not None and (above := self.tenants.above_limit(shares, high_water.tenant)):
+                return above
             cost = self._costs.parcel(len(body), parcel, messages)
             if self._documents and (
                 self._documents + len(parcel) > high_water.documents or self.load().bytes + cost > high_water.bytes
             ):
                 return Accepted.FULL
-            kept = _Parcel(body, cost, parcel.job_id, parcel.model_digest, parcel.collection, len(parcel), self.now())
+            where = (parcel.job_id, parcel.model_digest, parcel.collection)
+            kept = _Parcel(body, cost, *where, len(parcel), parcel.tokens, shares, self.now())
+            self._own(job, parcel)
             self._store(parcel.id, kept)
             job.next_sequence = sequence + 1
             job.model = parcel.model_digest
-            owner = parcel.tenant or ""
-            job.tenant = owner if job.tenant in (None, owner) else ""
             job.counters["accepted"] += len(parcel)
             job.open_parcels += 1
             if self._roster is not None:
                 self._roster.enrol(parcel, parcel.collection_key)
             return Accepted.YES
 
+    def _own(self, job: _Job, parcel: Parcel) -> None:
+        """The job is its parcels' one tenant's, or nobody's; its line stands where its owner's do."""
+        owner = parcel.tenant or ""
+        if job.tenant not in (None, owner):
+            self._lines[parcel.model_digest].leave(parcel.job_id)
+            job.tenant = ""
+        job.tenant = owner if job.tenant is None else job.tenant
+
     def _store(self, parcel_id: str, kept: _Parcel) -> None:
         self._parcels[parcel_id] = kept
         self._count(kept, 1)
-        self._lines[kept.model][kept.collection].join(parcel_id, kept.accepted_at, kept.accepted_at)
+        self._lines[kept.model].join(parcel_id, kept.job_id, kept.accepted_at, kept.accepted_at)
 
     def _count(self, kept: _Parcel, sign: int) -> None:
         self._documents += sign * kept.items
         self._bytes += sign * kept.bytes
+        self.tenants.add(kept.shares, sign)
 
     def close_job(self, job_id: str, rejected: int = 0) -> None:
         with self._lock:
             if job := self._jobs.get(job_id):
-                job.closed = True
+                job.closed, job.abandoned = True, False
                 job.counters["rejected"] = rejected
                 self._settle(job_id)
 
@@ -205,7 +254,10 @@ class MemoryLedger:
         job = self._jobs[job_id]
         if job.closed and job.open_parcels == 0 and job.finished_at is None:
             job.finished_at = self.now()
+            job.paused = False
             self._finished[job_id] = None
+            if job.notify and (report := self.report(job_id)):
+                self.webhooks.queue(report, job.notify, job.finished_at)
             self._forget_finished()
 
     def _forget_finished(self) -> int:
@@ -222,6 +274,10 @@ class MemoryLedger:
         self._finished.pop(job_id, None)
         self._jobs.pop(job_id, None)
 
+    def _note_webhook(self, job_id: str, state: WebhookState) -> None:
+        if job := self._jobs.get(job_id):
+            job.webhook = state
+
     def _count_done(self, job_id: str, parcels: int, counters: Mapping[str, int]) -> None:
         if job := self._jobs.get(job_id):
             job.counters.update(counters)
@@ -230,39 +286,50 @@ class MemoryLedger:
 
     # worker
 
-    def claim(self, model_digest: str, lease_s: float) -> Claim | None:
+    def claim(self, model_digest: str, lease_s: float, holding: Holding = ALONE) -> Claim | None:
         with self._lock:
-            parcel_id = self._left_by_a_silent_holder(model_digest) or self._next_in_line(model_digest)
+            if holding.workers > 1 and self._is_share(model_digest, holding):
+                raise EnoughHeld
+            parcel_id = self._left_by_a_silent_holder(model_digest) or self._lines[model_digest].next(self.now())
             return None if parcel_id is None else self._take(parcel_id, lease_s)
 
+    def _is_share(self, model_digest: str, holding: Holding) -> bool:
+        left = {
+            parcel_id
+            for parcel_id, kept in self._parcels.items()
+            if kept.model == model_digest and (parcel_id in self._in_hand or not self._jobs[kept.job_id].paused)
+        }
+        return not self._in_hand.issuperset(left) and holding.is_share_of(len(left))
+
     def _left_by_a_silent_holder(self, model_digest: str) -> str | None:
-        return min(self._lapsed(model_digest), default=(0, None))[1]
+        """One whose job has been paused or cancelled meanwhile goes back into its line."""
+        for _, parcel_id in sorted(self._lapsed(model_digest)):
+            kept = self._parcels[parcel_id]
+            if not self._book.is_stopped(kept.job_id):
+                return parcel_id
+            self._give_back(parcel_id, kept, kept.accepted_at)
+        return None
 
     def _lapsed(self, model_digest: str) -> Iterator[tuple[float, str]]:
         now, in_hand = self.now(), ((self._parcels[parcel_id], parcel_id) for parcel_id in self._in_hand)
         return ((kept.lease_end, pid) for kept, pid in in_hand if kept.model == model_digest and kept.lease_end <= now)
 
-    def _next_in_line(self, model_digest: str) -> str | None:
-        now, lines = self.now(), self._lines[model_digest]
-        while lines and (line := min(lines.values(), key=lambda each: each.turn)).turn <= now:
-            if parcel_id := line.take(now):
-                return parcel_id
-        return None
-
     def _take(self, parcel_id: str, lease_s: float) -> Claim:
         kept = self._parcels[parcel_id]
         self._note_encoded(kept, Encoded())
-        kept.token = uuid.uuid4().hex
+        taken_over, kept.token = bool(kept.token), uuid.uuid4().hex
         kept.lease_end = self.now() + lease_s
         self._in_hand.add(parcel_id)
         try:
-            return Claim(unpack(kept.body), kept.attempts + 1, kept.token, kept.last_error, kept.found)
+            waited_s = self.now() - kept.accepted_at
+            body, attempts = unpack(kept.body), kept.attempts + 1
+            return Claim(body, attempts, kept.token, kept.last_error, kept.found, waited_s, taken_over)
         except NewerFormat:
             self._give_back(parcel_id, kept, self.now() + NEWER_FORMAT_S)
             raise
         except InvalidInput as error:
             self._park(parcel_id, kept, str(error))
-            raise UnreadableParcel(f"{parcel_id}: {error}") from error
+            raise UnreadableParcel(f"{parcel_id}: {error}", kept.items) from error
 
     def _park(self, parcel_id: str, kept: _Parcel, reason: str) -> None:
         self._drop(parcel_id)
@@ -322,11 +389,11 @@ class MemoryLedger:
         kept.token = ""
         self._note_encoded(kept, Encoded())
         self._in_hand.discard(parcel_id)
-        self._lines[kept.model][kept.collection].join(parcel_id, due, self.now())
+        self._lines[kept.model].join(parcel_id, kept.job_id, due, self.now())
 
     def rest(self, model_digest: str, collection: str, seconds: float) -> None:
         with self._lock:
-            self._lines[model_digest][collection].rest(self.now() + seconds)
+            self._lines[model_digest].rest(collection, self.now() + seconds)
 
     def note_found(self, claim: Claim, keys: Iterable[str]) -> bool:
         with self._lock:
@@ -343,6 +410,8 @@ class MemoryLedger:
             if kept is None:
                 return False
             self._drop(claim.parcel.id)
+            if self._roster is not None:
+                self._roster.strike(claim.parcel, claim.parcel.collection_key, verdict.letters)
             for letter in verdict.letters:
                 self._keep_letter(letter)
             work = {"tokens": verdict.tokens, "chunks": verdict.chunks, "truncated": verdict.truncated}
@@ -357,7 +426,9 @@ class MemoryLedger:
             self._drop(claim.parcel.id)
             now = self.now()
             for part in parts:
-                fresh = _Parcel(*self._packed(part), kept.job_id, kept.model, kept.collection, len(part), now, attempts)
+                where = (kept.job_id, kept.model, kept.collection)
+                body, cost = self._packed(part)
+                fresh = _Parcel(body, cost, *where, len(part), part.tokens, shares_of(part), now, attempts)
                 fresh.found = kept.found
                 self._store(part.id, fresh)
             self._count_done(kept.job_id, 1 - len(parts), {})
@@ -403,18 +474,19 @@ class MemoryLedger:
     def backlog(self, model_digest: str) -> int:
         with self._lock:
             now = self.now()
-            lines = [line for line in self._lines[model_digest].values() if line.turn <= now]
-            waiting = sum(due <= now for line in lines for due, _ in line.waiting)
-            return waiting + len(list(self._lapsed(model_digest)))
+            return sum(map(len, self._lines[model_digest].open(now))) + len(list(self._lapsed(model_digest)))
 
     def forget_expired(self) -> int:
         with self._lock:
             silent = self.now() - self._keeping.producer_lease_s
             for job_id, job in list(self._jobs.items()):
                 if not job.closed and job.heard_at <= silent:
-                    job.closed = True
+                    job.closed = job.abandoned = True
                     self._settle(job_id)
+            for job_id in [each for each, job in self._jobs.items() if job.cancelled and job.finished_at is None]:
+                self._discard(job_id)
             self._forget_texts()
+            self.webhooks.forget()
             return self._forget_finished()
 
     def _forget_texts(self) -> None:
@@ -493,18 +565,71 @@ class MemoryLedger:
         kept = self._parcels[parcel_id]
         was_held, gone = bool(kept.token), kept.items - len(left)
         if not len(left):
-            self._lines[kept.model][kept.collection].leave(parcel_id)
+            self._lines[kept.model].step_out(parcel_id, kept.job_id, self.now())
             self._drop(parcel_id)
             self._count_done(kept.job_id, 1, {"gone": gone})
             return False
         self._count(kept, -1)
         kept.body, kept.bytes = self._packed(left)
-        kept.items, kept.last_error, kept.found = len(left), "", kept.found - frozenset(points)
+        kept.items, kept.tokens, kept.shares = len(left), left.tokens, shares_of(left)
+        kept.last_error, kept.found = "", kept.found - frozenset(points)
         self._count(kept, 1)
         if was_held:
             self._give_back(parcel_id, kept, kept.accepted_at)
         self._count_done(kept.job_id, 0, {"gone": gone})
         return was_held
+
+    # steering
+
+    def pause(self, job_id: str) -> bool:
+        with self._lock:
+            if (job := self._steerable(job_id)) is not None:
+                job.paused = True
+            return job is not None
+
+    def resume(self, job_id: str) -> Mapping[str, int] | None:
+        with self._lock:
+            if (job := self._steerable(job_id)) is None:
+                return None
+            job.paused = False
+            for lines in self._lines.values():
+                lines.resume(job_id, self.now())
+            waiting = {model: len(lines.parcels(job_id)) for model, lines in self._lines.items()}
+            return {model: parcels for model, parcels in waiting.items() if parcels}
+
+    def _steerable(self, job_id: str) -> _Job | None:
+        job = self._jobs.get(job_id)
+        return None if job is None or job.finished_at is not None or job.cancelled else job
+
+    def cancel(self, job_id: str) -> bool:
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is None or job.finished_at is not None:
+                return False
+            job.cancelled = job.closed = True
+            job.paused = False
+            self._settle(job_id)
+            self._discard(job_id)
+            return True
+
+    def _discard(self, job_id: str) -> None:
+        """What nobody works on of a cancelled job ends; its documents are expected as they were before."""
+        now = self.now()
+        mine = [(parcel_id, kept) for parcel_id, kept in self._parcels.items() if kept.job_id == job_id]
+        for parcel_id, kept in mine:
+            if parcel_id not in self._in_hand:
+                self._lines[kept.model].step_out(parcel_id, job_id, now)
+            elif kept.lease_end > now:
+                continue
+            self._withdraw(kept.body)
+            self._drop(parcel_id)
+            self._count_done(job_id, 1, {"cancelled": kept.items})
+
+    def _withdraw(self, body: bytes) -> None:
+        if self._roster is None:
+            return
+        with contextlib.suppress(InvalidInput, NewerFormat):
+            self._roster.withdraw(unpack(body))
 
     # people
 
@@ -518,6 +643,10 @@ class MemoryLedger:
                 job_id=job_id,
                 collection=job.collection,
                 tenant=job.tenant or None,
+                abandoned=job.abandoned,
+                webhook=job.webhook,
+                priority=job.priority,
+                paused=job.paused,
                 state=JobState.DONE if done else JobState.RUNNING if job.closed else JobState.OPEN,
                 created_at=job.created_at,
                 seconds=(job.finished_at or self.now()) - job.created_at,
@@ -529,18 +658,62 @@ class MemoryLedger:
             newest = (report for job_id in reversed(self._jobs) if (report := self.report(job_id)))
             return list(islice((each for each in newest if tenant in (None, each.tenant)), limit))
 
-    def others(self, job_id: str) -> int:
+    def before(self, job_id: str) -> Before | None:
         with self._lock:
-            report = self.report(job_id)
-            model = self._jobs[job_id].model if report else None
-            held = sum(kept.items for kept in self._parcels.values() if kept.model == model)
-            return max(0, held - report.pending) if report else 0
+            job = self._jobs.get(job_id)
+            return None if job is None or job.model is None else self._standing(job_id, job.model).before()
+
+    def _standing(self, job_id: str, model: str) -> Turns:
+        lines, waiting, held = self._lines[model], Counter[Path](), Counter[str]()
+        for parcel_id, kept in self._parcels.items():
+            if kept.model != model:
+                continue
+            if parcel_id in self._in_hand:
+                held[kept.job_id] += kept.tokens
+            elif kept.job_id == job_id or lines.is_due(kept.job_id):
+                waiting[self._book.path(kept.job_id)] += kept.tokens
+        mine = held.pop(job_id, 0)
+        return Turns(
+            model_digest=model,
+            path=self._book.path(job_id),
+            tags=lines.tags(job_id),
+            waiting=waiting,
+            held=mine,
+            others_held=held.total(),
+            is_stopped=not lines.is_due(job_id),
+        )
 
     def load(self) -> Load:
         with self._lock:
-            held = self._bytes + JOB * len(self._jobs)
+            held = self._bytes + JOB * len(self._jobs) + WEBHOOK * self.webhooks.count()
             dead = sum(kept.bytes for kept in self._letters.values())
             return Load(len(self._parcels), self._documents, held, len(self._letters), dead)
+
+    def waiting(self) -> dict[str, Waiting]:
+        with self._lock:
+            return {model: self._waiting(model) for model in {kept.model for kept in self._parcels.values()}}
+
+    def _waiting(self, model: str) -> Waiting:
+        now = self.now()
+        parcels = {parcel_id: kept for parcel_id, kept in self._parcels.items() if kept.model == model}
+        oldest = [self._parcels[line[0][1]].accepted_at for line in self._lines[model].open(now)]
+        return Waiting(
+            len(parcels),
+            sum(kept.items for kept in parcels.values()),
+            sum(kept.tokens for kept in parcels.values()),
+            len(parcels.keys() & self._in_hand),
+            now - min(oldest) if oldest else None,
+            sum(kept.tokens for kept in parcels.values() if self._jobs[kept.job_id].paused),
+        )
+
+    def queued_jobs(self, model_digest: str, limit: int) -> list[QueuedJob]:
+        with self._lock:
+            tokens: Counter[str] = Counter()
+            for kept in self._parcels.values():
+                if kept.model == model_digest:
+                    tokens[kept.job_id] += kept.tokens
+            known = ((self.report(job_id), count) for job_id, count in tokens.most_common())
+            return [queued(report, count) for report, count in known if report][:limit]
 
     def dead_full(self) -> bool:
         return self.load().dead_bytes >= self._keeping.dead_max_bytes
@@ -583,6 +756,22 @@ class MemoryLedger:
     def heartbeat(self, worker_id: str, status: Mapping[str, object], ttl_s: float) -> None:
         # Through JSON, as Redis would: what cannot travel there must not pass here.
         self._workers[worker_id] = (self.now() + ttl_s, json.loads(json.dumps(status)))
+        for it in standings(status):
+            if it.tokens_per_s is not None:
+                self._note_rate(it.model_digest, worker_id, it.tokens_per_s, ttl_s)
+
+    def _note_rate(self, model_digest: str, worker_id: str, rate: float, ttl_s: float) -> None:
+        now = self.now()
+        said = self._rates.get(model_digest, {}) | {worker_id: (now + ttl_s, rate)}
+        self._rates[model_digest] = {name: (until, each) for name, (until, each) in said.items() if until > now}
+
+    def rate(self, model_digest: str) -> float | None:
+        said = self._rates.get(model_digest)
+        return None if said is None else fmean(rate for _, rate in said.values())
+
+    def work_seconds(self, model_digest: str) -> int:
+        there = self.waiting().get(model_digest, Waiting())
+        return seconds_of(there.wanted_tokens, self.rate(model_digest) or TOKENS_PER_S)
 
     def workers(self) -> dict[str, dict[str, object]]:
         now = self.now()

@@ -6,7 +6,7 @@ Everything streams, so that asking costs no memory, however much is pending, dea
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Protocol, TypeVar, cast
 
@@ -14,7 +14,7 @@ from gristmill.ledger.connection import broker_errors
 from gristmill.ledger.letters import is_meant, is_of_job, is_of_tenant, name_in, read_letters
 from gristmill.ledger.memory import MemoryLedger
 from gristmill.ledger.redis import RedisLedger
-from gristmill.ledger.roster import Rostered, bucket_of, name_of, parse_name, used_buckets
+from gristmill.ledger.roster import Rostered, bucket_of, listing, name_of, newest, parse_name, used_buckets
 from gristmill.ledger.traces import MemoryTraces, RedisTraces, Traces, Whose
 from gristmill_schemas import DeadLetter, Parcel, RefusedMessage
 from gristmill_schemas.errors import InvalidInput, NewerFormat
@@ -72,8 +72,14 @@ class Evidence(Protocol):
     def rostered(self, collection: str, document_id: str, tenant: str | None) -> int | None:
         """The highest accepted version of a document; None where it is not on the roster."""
 
-    def strike(self, collection: str, document_id: str, tenant: str | None, through: int) -> None:
-        """Take a document off the roster, unless a version above `through` was accepted."""
+    def enlist(self, collection: str, entries: Sequence[Rostered], *, looking: bool = False) -> list[Rostered]:
+        """Put documents on the roster; returns those that it did not know, or knew an older version of.
+
+        With `looking` nothing is changed.
+        """
+
+    def withdraw(self, collection: str, document_id: str, tenant: str | None, version: int) -> None:
+        """Take one version of a document off the roster: it is expected as it was before."""
 
     def forget(self, collection: str) -> None:
         """Forget the roster of a collection that is deleted."""
@@ -115,8 +121,8 @@ class RedisEvidence:
                 yield from self._parcels(new)
 
     def _waiting(self, model_digest: str) -> Iterator[bytes]:
-        for collection in self._scan(self._key("turns", model_digest)):
-            yield from self._scan(self._key("waiting", model_digest, collection.decode()))
+        for job_id in self._scan(self._key("lines", model_digest)):
+            yield from self._scan(self._key("waiting", model_digest, job_id.decode()))
 
     def _held(self, model_digest: str) -> Iterator[bytes]:
         return self._scan(self._key("held", model_digest))
@@ -204,7 +210,7 @@ class RedisEvidence:
                     pipe.hgetall(key)
                 buckets = cast("list[dict[bytes, bytes]]", pipe.execute())
                 entries = [
-                    (parse_name(name.decode()), int(version)) for each in buckets for name, version in each.items()
+                    (parse_name(name.decode()), newest(entry)) for each in buckets for name, entry in each.items()
                 ]
             yield from (Rostered(*name, version) for name, version in entries)
 
@@ -218,14 +224,19 @@ class RedisEvidence:
         name = name_of(document_id, tenant)
         with broker_errors(self._url):
             key = self._key("roster", collection, str(bucket_of(name)))
-            version = cast("bytes | None", self._redis.hget(key, name))
-            return None if version is None else int(version)
+            entry = cast("bytes | None", self._redis.hget(key, name))
+            return None if entry is None else newest(entry)
 
-    def strike(self, collection: str, document_id: str, tenant: str | None, through: int) -> None:
-        """See `Evidence.strike`."""
+    def enlist(self, collection: str, entries: Sequence[Rostered], *, looking: bool = False) -> list[Rostered]:
+        """See `Evidence.enlist`."""
+        with broker_errors(self._url):
+            return [entries[n] for n in self._ledger._run("enlist", collection, listing(entries), int(looking))]
+
+    def withdraw(self, collection: str, document_id: str, tenant: str | None, version: int) -> None:
+        """See `Evidence.withdraw`."""
         name = name_of(document_id, tenant)
         with broker_errors(self._url):
-            self._ledger._run("strike", collection, bucket_of(name), name, through)
+            self._ledger._run("withdraw", collection, bucket_of(name), name, version)
 
     def forget(self, collection: str) -> None:
         """See `Evidence.forget`."""
@@ -317,13 +328,18 @@ class MemoryEvidence:
 
     def rostered(self, collection: str, document_id: str, tenant: str | None) -> int | None:
         """See `Evidence.rostered`."""
-        return self._roster.versions(collection).get(name_of(document_id, tenant)) if self._roster else None
+        return self._roster.version(collection, name_of(document_id, tenant)) if self._roster else None
 
-    def strike(self, collection: str, document_id: str, tenant: str | None, through: int) -> None:
-        """See `Evidence.strike`."""
+    def enlist(self, collection: str, entries: Sequence[Rostered], *, looking: bool = False) -> list[Rostered]:
+        """See `Evidence.enlist`."""
+        with self._ledger._lock:
+            return self._roster.enlist(collection, entries, looking=looking) if self._roster else []
+
+    def withdraw(self, collection: str, document_id: str, tenant: str | None, version: int) -> None:
+        """See `Evidence.withdraw`."""
         with self._ledger._lock:
             if self._roster:
-                self._roster.strike(collection, document_id, tenant, through)
+                self._roster.withdraw_one(collection, document_id, tenant, version)
 
     def forget(self, collection: str) -> None:
         """See `Evidence.forget`."""

@@ -6,10 +6,12 @@ repeated after a lost answer without counting twice, which is what lets the conn
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import heapq
 import itertools
 import json
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Concatenate, ParamSpec, TypeVar, cast
@@ -17,6 +19,7 @@ from typing import Concatenate, ParamSpec, TypeVar, cast
 import redis
 
 from gristmill.ledger.base import (
+    ALONE,
     MAX_INTENTS,
     NEWER_FORMAT_S,
     NOBODY,
@@ -25,17 +28,21 @@ from gristmill.ledger.base import (
     Begun,
     Claim,
     Encoded,
+    EnoughHeld,
     HighWater,
+    Holding,
     Keeping,
     Load,
     Ticket,
     UnreadableParcel,
     Verdict,
+    Waiting,
     new_job_id,
     unreadable_letter,
 )
+from gristmill.ledger.capacity import RATE_TTL_S, capacity_prelude, standings
 from gristmill.ledger.connection import Headroom, broker_errors
-from gristmill.ledger.costs import JOB, Costs
+from gristmill.ledger.costs import JOB, WEBHOOK, Costs
 from gristmill.ledger.letters import (
     entry,
     is_of_job,
@@ -45,11 +52,29 @@ from gristmill.ledger.letters import (
     read_letters,
     without_text,
 )
-from gristmill.ledger.roster import enrolment, graves_of
+from gristmill.ledger.limits.base import AboveLimit, encoded_shares, shares_of
+from gristmill.ledger.limits.redis import RedisTenants, encoded_limits, limits_prelude
+from gristmill.ledger.order.ahead import Before
+from gristmill.ledger.order.redis import TurnsInRedis
+from gristmill.ledger.queues import cancelled, queued
+from gristmill.ledger.roster import enrolment, graves_of, struck
 from gristmill.ledger.scripting import Argument, Scripts
+from gristmill.ledger.watch import Unwatched, Watch
+from gristmill.ledger.webhooks.redis import RedisWebhooks
 from gristmill.settings import ClientSettings
-from gristmill_schemas import DeadLetter, EncoderInfo, Intent, JobReport, JobState, Outcome, Parcel, Retraction
-from gristmill_schemas.errors import InvalidInput, NewerFormat
+from gristmill_schemas import (
+    DeadLetter,
+    EncoderInfo,
+    Intent,
+    JobReport,
+    JobState,
+    Outcome,
+    Parcel,
+    Priority,
+    QueuedJob,
+    Retraction,
+)
+from gristmill_schemas.errors import GristmillError, InvalidInput, NewerFormat
 from gristmill_schemas.parcel import pack, unpack
 
 P = ParamSpec("P")
@@ -66,8 +91,10 @@ _COUNTERS = (
     "encoded_tokens",
 )
 _MICROS = 1_000_000
-#: Collections with due work that `backlog` counts parcel by parcel: 3 ms of Redis's time at most.
-_COLLECTIONS_COUNTED = 200
+#: Jobs with due work that `backlog` counts parcel by parcel: 3 ms of Redis's time at most.
+_LINES_COUNTED = 200
+#: Paused jobs whose waiting parcels `claim` counts where a worker may have its share of the others; beyond, nobody has.
+_PAUSED_COUNTED = 50
 #: Jobs and letters that one look may forget.
 _AT_ONCE = 1000
 #: Letters read or dropped in one go.
@@ -81,8 +108,15 @@ def _translated(
 ) -> Callable[Concatenate[RedisLedger, P], T]:
     @functools.wraps(method)
     def call(self: RedisLedger, *args: P.args, **kwargs: P.kwargs) -> T:
-        with broker_errors(self._url):
-            return method(self, *args, **kwargs)
+        began = time.perf_counter()
+        try:
+            with broker_errors(self._url):
+                return method(self, *args, **kwargs)
+        except GristmillError as error:
+            self.watch.failed(error)
+            raise
+        finally:
+            self.watch.took(method.__name__, time.perf_counter() - began)
 
     return cast("Callable[Concatenate[RedisLedger, P], T]", call)
 
@@ -92,6 +126,8 @@ class RedisLedger:
 
     def __init__(self, settings: ClientSettings, client: redis.Redis, keeping: Keeping | None = None) -> None:
         """`client`: the process's one pool; `keeping`: instead of what the settings say about it."""
+        #: Told how long each call took, and what failed.
+        self.watch: Watch = Unwatched()
         self._redis = client
         self._url = settings.redis_url
         self._prefix = f"{{{settings.key_prefix}}}"
@@ -99,9 +135,12 @@ class RedisLedger:
         self._roster = settings.roster
         self._headroom = Headroom(self._redis)
         self._costs = Costs(settings.roster)
-        prelude = Costs.prelude() + self._keeping.prelude()
+        prelude = Costs.prelude() + self._keeping.prelude() + limits_prelude()
+        prelude += capacity_prelude(settings.scale_tokens_per_s)
         self._scripts = Scripts(self._redis, self._prefix, prelude)
         self._run = self._scripts.run
+        self.webhooks = RedisWebhooks(client, self._url, self._prefix, self._run, self._report)
+        self.tenants = RedisTenants(client, self._url, self._prefix, self.now)
 
     def _key(self, *parts: str) -> str:
         return ":".join((self._prefix, *parts))
@@ -109,13 +148,20 @@ class RedisLedger:
     # producer
 
     @_translated
-    def open_job(self, collection: str, job_id: str | None = None, tenant: str | None = None) -> Ticket:
+    def open_job(
+        self,
+        collection: str,
+        job_id: str | None = None,
+        tenant: str | None = None,
+        notify: str | None = None,
+        priority: Priority = Priority.NORMAL,
+    ) -> Ticket:
         job_id = job_id or new_job_id()
-        version, now = self._run("open_job", job_id, collection, tenant or "")
+        version, now = self._run("open_job", job_id, collection, tenant or "", notify or "", priority)
         return Ticket(job_id=job_id, version=int(version), opened_at=int(now) / _MICROS)
 
     @_translated
-    def accept(self, parcel: Parcel, sequence: int, high_water: HighWater, messages: int = 1) -> Accepted:
+    def accept(self, parcel: Parcel, sequence: int, high_water: HighWater, messages: int = 1) -> Accepted | AboveLimit:
         body = pack(parcel)
         size = self._costs.parcel(len(body), parcel, messages)
         if self._headroom.is_short(size):
@@ -126,16 +172,21 @@ class RedisLedger:
         except redis.exceptions.OutOfMemoryError:
             self._run("touch", parcel.job_id)
             return Accepted.NO_MEMORY
+        if answer == -2:
+            raise cancelled(parcel.job_id)
         if answer == -1:
             raise InvalidInput(f"job {parcel.job_id}: unknown or expired; `enqueue` again")
+        if isinstance(answer, list):
+            tenant, measure, limit, waiting = answer
+            return AboveLimit(tenant.decode(), measure.decode(), int(limit), int(waiting))
         return Accepted.YES if answer else Accepted.FULL
 
     def _accepting(
         self, parcel: Parcel, body: bytes, size: int, sequence: int, high_water: HighWater
     ) -> Iterator[Argument]:
-        yield from (parcel.job_id, parcel.id, sequence, parcel.model_digest, len(parcel), body, size)
+        yield from (parcel.job_id, parcel.id, sequence, parcel.model_digest, len(parcel), parcel.tokens, body, size)
         yield from (high_water.documents, high_water.bytes, parcel.collection, parcel.collection_key)
-        yield parcel.tenant or ""
+        yield from (parcel.tenant or "", encoded_shares(shares_of(parcel)), encoded_limits(high_water.tenant))
         if self._roster:
             yield enrolment(parcel)
 
@@ -146,27 +197,32 @@ class RedisLedger:
     # worker
 
     @_translated
-    def claim(self, model_digest: str, lease_s: float) -> Claim | None:
+    def claim(self, model_digest: str, lease_s: float, holding: Holding = ALONE) -> Claim | None:
         token = uuid.uuid4().hex
-        answer = self._run("claim", model_digest, token, int(lease_s * _MICROS))
+        answer = self._run(
+            "claim", model_digest, token, int(lease_s * _MICROS), holding.parcels, holding.workers, _PAUSED_COUNTED
+        )
         if answer is None:
             return None
+        if not answer:
+            raise EnoughHeld
         parcel_id, body, spent, last_error = answer[0].decode(), answer[1], int(answer[2]), answer[3].decode()
         found = frozenset(answer[4].decode().split())
         try:
-            return Claim(unpack(body), attempts=spent + 1, token=token, last_error=last_error, found=found)
+            waited_s, taken_over = answer[5] / _MICROS, bool(answer[6])
+            return Claim(unpack(body), spent + 1, token, last_error, found, waited_s, taken_over)
         except NewerFormat:
             self._run("release", parcel_id, token, "", "", int(NEWER_FORMAT_S * _MICROS))
             raise
         except InvalidInput as error:
-            self._park(parcel_id, token, str(error))
-            raise UnreadableParcel(f"{parcel_id}: {error}") from error
+            raise UnreadableParcel(f"{parcel_id}: {error}", self._park(parcel_id, token, str(error))) from error
 
-    def _park(self, parcel_id: str, token: str, reason: str) -> None:
-        fields = self._redis.hmget(self._key("parcel", parcel_id), ["job", "collection", "model"])
-        job_id, collection, model = ((value or b"").decode() for value in cast("list[bytes | None]", fields))
+    def _park(self, parcel_id: str, token: str, reason: str) -> int:
+        """Returns how many items were counted as dead."""
+        fields = self._redis.hmget(self._key("parcel", parcel_id), ["job", "collection", "model", "items"])
+        job_id, collection, model, items = ((value or b"").decode() for value in cast("list[bytes | None]", fields))
         letter = unreadable_letter(parcel_id, job_id, collection, model, reason, self.now())
-        self._run("park", parcel_id, token, *entry(letter))
+        return int(items or 0) if self._run("park", parcel_id, token, *entry(letter)) else 0
 
     @_translated
     def begin(self, claim: Claim) -> Begun:
@@ -205,11 +261,18 @@ class RedisLedger:
         counters |= {"tokens": verdict.tokens, "chunks": verdict.chunks, "truncated": verdict.truncated}
         flat = [part for pair in counters.items() for part in pair]
         letters = [part for letter in verdict.letters for part in entry(letter)]
-        return bool(self._run("finish", claim.parcel.id, claim.token, len(counters), *flat, *letters))
+        parcel = claim.parcel
+        deleted = struck(parcel, verdict.letters) if self._roster and parcel.deletions else ""
+        told = (parcel.id, claim.token, parcel.collection_key, deleted, len(counters))
+        return bool(self._run("finish", *told, *flat, *letters))
 
     @_translated
     def split(self, claim: Claim, parts: Sequence[Parcel], attempts: int) -> bool:
-        flat = [field for part in parts for field in (part.id, len(part), *self._packed(part))]
+        flat = [
+            field
+            for part in parts
+            for field in (part.id, len(part), part.tokens, *self._packed(part), encoded_shares(shares_of(part)))
+        ]
         return bool(self._run("split", claim.parcel.id, claim.token, attempts, *flat))
 
     def _packed(self, parcel: Parcel) -> tuple[bytes, int]:
@@ -251,11 +314,13 @@ class RedisLedger:
 
     @_translated
     def backlog(self, model_digest: str) -> int:
-        return int(self._run("backlog", model_digest, _COLLECTIONS_COUNTED))
+        return int(self._run("backlog", model_digest, _LINES_COUNTED))
 
     @_translated
     def forget_expired(self) -> int:
         self._forget_texts()
+        for raw in cast("set[bytes]", self._redis.smembers(self._key("cancelling"))):
+            self._discard(raw.decode())
         return int(self._run("forget", self._keeping.producer_lease_s, _AT_ONCE))
 
     def _forget_texts(self) -> None:
@@ -319,7 +384,7 @@ class RedisLedger:
     @_translated
     def follow(self, parcel: Parcel, key: str) -> None:
         if self._roster:
-            self._run("follow", parcel.collection_key, key, enrolment(parcel))
+            self._run("follow", parcel.collection_key, key, enrolment(parcel), struck(parcel))
 
     @_translated
     def intend(self, intent: Intent) -> bool:
@@ -365,6 +430,54 @@ class RedisLedger:
         pipe.unlink(self._key("retraction", retraction_id))
         pipe.execute()
 
+    # steering
+
+    @_translated
+    def pause(self, job_id: str) -> bool:
+        return bool(self._run("pause", job_id))
+
+    @_translated
+    def resume(self, job_id: str) -> Mapping[str, int] | None:
+        answer = self._run("resume", job_id)
+        if not isinstance(answer, list):
+            return None
+        return {model.decode(): parcels for model, parcels in zip(answer[::2], answer[1::2], strict=True)}
+
+    @_translated
+    def cancel(self, job_id: str) -> bool:
+        if not self._run("cancel", job_id):
+            return False
+        self._discard(job_id)
+        return True
+
+    def _discard(self, job_id: str) -> None:
+        """What nobody works on of a cancelled job ends, a page at a time: Redis serves others in between."""
+        counted = cast("list[bytes]", self._redis.hkeys(self._key("load")))
+        for model in [raw.decode().removeprefix("parcels:") for raw in counted if raw.startswith(b"parcels:")]:
+            held = cast("list[bytes]", self._redis.zrangebyscore(self._key("held", model), "-inf", self._micros()))
+            self._discard_each(job_id, held)
+            waiting = self._key("waiting", model, job_id)
+            while self._discard_each(job_id, cast("list[bytes]", self._redis.zrange(waiting, 0, _PAGE - 1))):
+                pass
+
+    def _discard_each(self, job_id: str, ids: Sequence[bytes]) -> int:
+        pipe = self._redis.pipeline(transaction=False)
+        for raw in ids:
+            pipe.hget(self._key("parcel", raw.decode()), "body")
+        read = zip(ids, pipe.execute(), strict=True)
+        return sum(int(self._run("discard", raw.decode(), job_id, *self._enrolled(body))) for raw, body in read if body)
+
+    def _enrolled(self, body: bytes) -> Iterator[str]:
+        """Of a parcel, its collection's key and what the roster was told; nothing of one that cannot be read."""
+        with contextlib.suppress(InvalidInput, NewerFormat):
+            parcel = unpack(body)
+            yield parcel.collection_key
+            if self._roster:
+                yield enrolment(parcel)
+
+    def _micros(self) -> int:
+        return int(self.now() * _MICROS)
+
     # people
 
     @_translated
@@ -382,6 +495,10 @@ class RedisLedger:
             collection=fields[b"collection"].decode(),
             state=state,
             tenant=fields.get(b"tenant", b"").decode() or None,
+            abandoned=b"abandoned" in fields,
+            webhook=fields[b"webhook"].decode() if b"webhook" in fields else None,
+            paused=b"paused" in fields,
+            priority=Priority(fields.get(b"priority", b"normal").decode()),
             created_at=started,
             seconds=max(0.0, (int(finished) / _MICROS if finished else now) - started),
             **{name: int(fields.get(name.encode(), b"0")) for name in _COUNTERS},
@@ -394,25 +511,45 @@ class RedisLedger:
 
     def _job_pages(self, size: int) -> Iterator[list[JobReport]]:
         """All jobs, newest first, so many at a time."""
-        now = self.now()
         for start in itertools.count(step=size):
             ids = cast("list[bytes]", self._redis.zrevrange(self._key("jobs"), start, start + size - 1))
-            pipe = self._redis.pipeline(transaction=False)
-            for raw in ids:
-                pipe.hgetall(self._key("job", raw.decode()))
-            found = zip(ids, pipe.execute(), strict=True)
-            yield [self._report(raw.decode(), fields, now) for raw, fields in found if fields]
+            yield [report for report in self._reports(ids) if report]
             if len(ids) < size:
                 return
+
+    def _reports(self, ids: Sequence[bytes]) -> list[JobReport | None]:
+        pipe = self._redis.pipeline(transaction=False)
+        for raw in ids:
+            pipe.hgetall(self._key("job", raw.decode()))
+        now, found = self.now(), zip(ids, pipe.execute(), strict=True)
+        return [self._report(raw.decode(), fields, now) if fields else None for raw, fields in found]
 
     @_translated
     def load(self) -> Load:
         pipe = self._redis.pipeline(transaction=False)
         pipe.hmget(self._key("load"), ["parcels", "documents", "bytes", "dead_letters", "dead_bytes"])
         pipe.zcard(self._key("jobs"))
-        fields, jobs = pipe.execute()
+        pipe.zcard(self._key("webhooks"))
+        fields, jobs, webhooks = pipe.execute()
         parcels, documents, size, letters, dead = (int(value or 0) for value in fields)
-        return Load(parcels, documents, size + jobs * JOB, letters, dead)
+        return Load(parcels, documents, size + jobs * JOB + webhooks * WEBHOOK, letters, dead)
+
+    @_translated
+    def waiting(self) -> dict[str, Waiting]:
+        found: list[tuple[bytes, ...]] = self._run("waiting", _LINES_COUNTED)
+        return {
+            model.decode(): Waiting(int(parcels), int(documents), int(tokens), int(held), _age(oldest), int(paused))
+            for model, parcels, documents, tokens, held, oldest, paused in found
+        }
+
+    @_translated
+    def queued_jobs(self, model_digest: str, limit: int) -> list[QueuedJob]:
+        waiting = cast(
+            "list[tuple[bytes, float]]",
+            self._redis.zrevrange(self._key("queued", model_digest), 0, limit - 1, withscores=True),
+        )
+        reports = self._reports([raw for raw, _ in waiting])
+        return [queued(report, int(tokens)) for report, (_, tokens) in zip(reports, waiting, strict=True) if report]
 
     @_translated
     def dead_full(self) -> bool:
@@ -485,7 +622,18 @@ class RedisLedger:
 
     @_translated
     def heartbeat(self, worker_id: str, status: Mapping[str, object], ttl_s: float) -> None:
-        self._run("heartbeat", worker_id, json.dumps(status), max(1, int(ttl_s * 1000)))
+        of_each = [(it.model_digest, it.tokens_per_s or "", int(it.loading)) for it in standings(status)]
+        flat = itertools.chain.from_iterable(of_each)
+        self._run("heartbeat", worker_id, json.dumps(status), max(1, int(ttl_s * 1000)), RATE_TTL_S, *flat)
+
+    @_translated
+    def rate(self, model_digest: str) -> float | None:
+        said = cast("bytes | None", self._redis.get(self._key("rate", model_digest)))
+        return None if said is None else float(said)
+
+    @_translated
+    def work_seconds(self, model_digest: str) -> int:
+        return self._redis.llen(self._key("seconds", model_digest))
 
     @_translated
     def workers(self) -> dict[str, dict[str, object]]:
@@ -496,19 +644,21 @@ class RedisLedger:
         return {raw.decode(errors="backslashreplace"): status for raw, status in said if status is not None}
 
     @_translated
-    def others(self, job_id: str) -> int:
-        job = self._redis.hmget(self._key("job", job_id), ["model", "accepted", *Outcome])
-        model, *counted = cast("list[bytes | None]", job)
+    def before(self, job_id: str) -> Before | None:
+        model = cast("bytes | None", self._redis.hget(self._key("job", job_id), "model"))
         if model is None:
-            return 0
-        accepted, *finished = (int(each or 0) for each in counted)
-        held = cast("bytes | None", self._redis.hget(self._key("load"), f"documents:{model.decode()}"))
-        return max(0, int(held or 0) - (accepted - sum(finished)))
+            return None
+        turns = TurnsInRedis(self._redis, self._key, model.decode(), job_id).read()
+        return None if turns is None else turns.before()
 
     @_translated
     def now(self) -> float:
         seconds, micros = self._redis.time()
         return seconds + micros / _MICROS
+
+
+def _age(micros: bytes) -> float | None:
+    return int(micros) / _MICROS if micros else None
 
 
 def _status(heartbeat: bytes) -> dict[str, object] | None:

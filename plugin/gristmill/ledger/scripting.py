@@ -18,7 +18,8 @@ class Scripts:
         self._client = client
         self._prefix = prefix
         folder = resources.files("gristmill.ledger") / "scripts"
-        common = prelude + (folder / "_common.lua").read_text()
+        shared = sorted(entry.name for entry in folder.iterdir() if entry.name.startswith("_"))
+        common = prelude + "".join((folder / name).read_text() for name in shared)
         self._scripts = {
             entry.name.removesuffix(".lua"): client.register_script(common + entry.read_text())
             for entry in folder.iterdir()

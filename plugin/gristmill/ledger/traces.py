@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar, cast
 
 from gristmill.ledger.connection import broker_errors
+from gristmill.ledger.limits.base import encoded_shares, shares_of
 from gristmill.ledger.memory import MemoryLedger
 from gristmill.ledger.redis import RedisLedger
 from gristmill.ledger.roster import graves_of, name_of, used_buckets
@@ -134,8 +135,9 @@ class RedisTraces:
             fewer = pack(left) if len(left) else b""
             size = self._ledger._costs.parcel(len(fewer), left)
             points = " ".join(self._whose.points(parcel))
+            shrunk, shares = (fewer, len(left), left.tokens, size), encoded_shares(shares_of(left))
             with broker_errors(self._ledger._url):
-                taken, was_held = self._ledger._run("expel", parcel.id, body, fewer, len(left), size, points)
+                taken, was_held = self._ledger._run("expel", parcel.id, body, *shrunk, points, shares)
             gone += int(taken)
             if was_held:
                 publish(parcel.model_digest)
@@ -166,8 +168,8 @@ class RedisTraces:
         return [model for kind, _, model in names if kind == "documents" and model]
 
     def _waiting(self, model: str) -> Iterator[bytes]:
-        for collection in self._scan(self._key("turns", model)):
-            yield from self._scan(self._key("waiting", model, collection.decode()))
+        for job_id in self._scan(self._key("lines", model)):
+            yield from self._scan(self._key("waiting", model, job_id.decode()))
 
     def _held(self, model: str) -> Iterator[bytes]:
         return self._scan(self._key("held", model))

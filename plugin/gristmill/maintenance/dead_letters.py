@@ -9,6 +9,7 @@ import builtins
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
+from typing import Any
 
 from gristmill.arguments import callback, identifier, integer, one_or_many_ids, tenant_name
 from gristmill.habits import Group, answers_habits
@@ -18,7 +19,16 @@ from gristmill.ledger import UNBOUNDED, Ledger
 from gristmill.ledger.costs import Costs
 from gristmill.ledger.letters import is_of_tenant, pack_letter
 from gristmill.ledger.reading import MAX_REFUSED, Evidence
-from gristmill_schemas import DeadGroup, DeadLetter, DeadSummary, Deletion, Document, RefusedMessage, Rejection
+from gristmill_schemas import (
+    DeadGroup,
+    DeadLetter,
+    DeadSummary,
+    Deletion,
+    Document,
+    Priority,
+    RefusedMessage,
+    Rejection,
+)
 from gristmill_schemas.errors import CollectionNotFound, InvalidInput
 
 #: Letters dropped in one go.
@@ -153,7 +163,8 @@ class DeadLetters(Group):
         tenant: str | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> builtins.list[Job]:
-        """Hand the documents over again, at their old versions; one job per collection.
+        """Hand the documents over again, at their old versions; one job per collection, as urgent as that which its oldest
+        letter comes from, where that is still remembered.
 
         A letter is dropped as soon as its document is accepted again. Killed in between, a document is replayed and its
         letter is still there: replaying it once more changes nothing. What dies again meanwhile is a new letter, and is
@@ -183,15 +194,24 @@ class DeadLetters(Group):
         missing: CollectionNotFound | None = None
         done = 0
         for name, letters in self._by_collection(letter_ids, _choice(collection, job, error, tenant)):
+            priority, letters = self._priority(letters)
             handover = _Handover(self._ledger, letters, progress, done)
+            how = {"tenant": tenant_name(tenant), "priority": priority, **handover.how()}
             try:
-                jobs.append(self._intake.take(name, handover.items(), tenant=tenant_name(tenant), **handover.how()))
+                jobs.append(self._intake.take(name, handover.items(), **how))
             except CollectionNotFound as error_:
                 missing = missing or error_
             done = handover.done
         if missing is not None:
             raise missing
         return jobs
+
+    def _priority(self, letters: Iterator[DeadLetter]) -> tuple[Priority, Iterator[DeadLetter]]:
+        """That of the job of the first letter, and all of them."""
+        for first in letters:
+            report = self._ledger.report(first.job_id)
+            return Priority.NORMAL if report is None else report.priority, chain([first], letters)
+        return Priority.NORMAL, letters
 
     def _by_collection(
         self, letter_ids: str | Iterable[str] | None, choice: Choice
@@ -251,7 +271,7 @@ class DeadLetters(Group):
         dropped = 0
         while page := builtins.list(islice(letters, _PAGE)):
             for letter in page:
-                self._strike(letter)
+                self._withdraw(letter)
             dropped += self._ledger.drop_dead([letter.id for letter in page])
             if progress is not None:
                 progress(dropped)
@@ -268,11 +288,11 @@ class DeadLetters(Group):
             )
         return self._evidence.letters_until(self._ledger.now(), *choice)
 
-    def _strike(self, letter: DeadLetter) -> None:
+    def _withdraw(self, letter: DeadLetter) -> None:
         document_id, tenant = letter.identity
         if letter.deletion is None and document_id is not None:
             key = letter.collection_key or letter.collection
-            self._evidence.strike(key, document_id, tenant, letter.version)
+            self._evidence.withdraw(key, document_id, tenant, letter.version)
 
 
 class _Handover:
@@ -289,7 +309,7 @@ class _Handover:
         #: Items that were taken and not accepted yet, with the ids of their letters.
         self._under_way: deque[tuple[Document | Deletion, str]] = deque()
 
-    def how(self) -> dict[str, object]:
+    def how(self) -> dict[str, Any]:
         """Arguments for `Producer.feed`."""
         return {"high_water": UNBOUNDED, "accepted": self._drop, "progress": self._tell}
 

@@ -9,6 +9,7 @@ from typing import Protocol
 from gristmill.readers.column_types import Types
 from gristmill.readers.files.lines import BadLine
 from gristmill.readers.files.source import Source, printable
+from gristmill.seen_keys import TWICE
 from gristmill_schemas import Document, Rejection
 
 #: What a reader yields.
@@ -58,8 +59,7 @@ def record_of(source: Source, position: int, build: Callable[[], Item]) -> Item:
 def _once(source: Source, position: int, item: Item) -> Item:
     if isinstance(item, Rejection) or source.seen.add(f"{item.tenant or ''}\0{item.id}"):
         return item
-    reason = "id: expected each id once per call, got this one a second time; the first was accepted"
-    return source.reject(position, reason, item.id[:100])
+    return source.reject(position, TWICE, item.id[:100])
 
 
 def describe(error: Exception) -> str:

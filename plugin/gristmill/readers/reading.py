@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -29,8 +30,14 @@ class Reading(Iterator[Item]):
         notes: Notes,
         total: Callable[[], int | None],
         formats: Callable[[], set[Format | None]],
+        fingerprint: Callable[[], str],
+        *,
+        reads_pipe: bool,
     ) -> None:
         self._items, self._notes, self._total, self._formats = items, notes, total, formats
+        self._fingerprint = fingerprint
+        #: Whether standard input or another pipe is among the paths: what is read of it cannot be read again.
+        self.reads_pipe = reads_pipe
 
     def __iter__(self) -> Reading:
         return self
@@ -51,6 +58,10 @@ class Reading(Iterator[Item]):
     def total_bytes(self) -> int | None:
         """Bytes that `on_bytes` will have been told at the end; None where a pipe is read. It looks at every file."""
         return self._total()
+
+    def fingerprint(self) -> str | None:
+        """Names the input: other files, sizes, times or options, another name. None for a pipe. It looks at every file."""
+        return None if self.reads_pipe else self._fingerprint()
 
     def is_markdown(self) -> bool:
         """Whether all texts will be Markdown, as those of office documents are. It looks at every file's name."""
@@ -111,7 +122,15 @@ def read(
     options = Options(id_field, text_field, paragraphs, sections, types_given(types))
     notes = Notes()
     items = _read_all(found, chosen, search, options, Meter(on_bytes), notes, named)
-    return Reading(items, notes, lambda: _total(found, search), lambda: _formats(found, chosen, search))
+    pipe = any(place.path == STDIN or _is_pipe(place.path) for place in found)
+    return Reading(
+        items,
+        notes,
+        lambda: _total(found, search),
+        lambda: _formats(found, chosen, search),
+        lambda: _fingerprint(found, search, repr((chosen, named, id_field, text_field, paragraphs, sections, types))),
+        reads_pipe=pipe,
+    )
 
 
 def total_bytes(
@@ -145,6 +164,16 @@ def _total(found: list[Place], search: Search) -> int | None:
             return None
         total += size
     return total
+
+
+def _fingerprint(found: list[Place], search: Search, how: str) -> str:
+    digest = hashlib.sha256(how.encode())
+    for path in _found(found, search, Notes()):
+        if isinstance(path, Unreadable):
+            continue
+        told = path.stat() if path.exists() else None
+        digest.update(f"\0{search.key(path)}\0{told and (told.st_size, told.st_mtime_ns)}".encode())
+    return digest.hexdigest()
 
 
 def _formats(found: list[Place], format: Format | None, search: Search) -> set[Format | None]:

@@ -2,7 +2,7 @@
 
 The `CollectionSpec` lies in the collection's metadata in Qdrant: it is created with the collection in one atomic step
 and goes where the collection goes, snapshots included; but for its name, which is the one that was asked for
-(`docs/names.md`).
+(`docs/explanation/names.md`).
 """
 
 from __future__ import annotations
@@ -249,7 +249,7 @@ def _vectors(spec: CollectionSpec, settings: Mapping[str, Any]) -> models.Vector
 
 def _no_keywords_here(spec: CollectionSpec) -> InvalidInput:
     return InvalidInput(
-        "keyword: expected False in Qdrant's local mode, where nothing weighs words; a server does: set "
+        "keyword: expected False in Qdrant's local mode, where nothing weighs words, got True; a server does: set "
         "GRISTMILL_QDRANT_URL, or for embedded mode path='http://…' (GRISTMILL_EMBEDDED_PATH)",
         field="keyword",
         collection=spec.name,

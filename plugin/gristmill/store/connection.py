@@ -52,6 +52,9 @@ _TRANSIENT_GRPC = {
 }
 #: Those by which a server says that something went wrong within it, at this request.
 _INTERNAL_GRPC = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
+#: Of these, those that a key decides.
+_DENIED_GRPC = {grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNAUTHENTICATED}
+_DENIED_HTTP = {401, 403}
 _TRANSIENT_HTTP = {401, 403, 408, 425, 429, 500, 502, 503, 504, 507}
 #: Answers of something before Qdrant that may be about what was asked: a filter of texts, a bug in it.
 _ABOUT_THE_REQUEST = {400, 403, 422, 500}
@@ -184,7 +187,9 @@ def _from_grpc(error: grpc.RpcError, collection: str | None) -> Exception:
         return RequestTooLarge(f"Qdrant refused: {_gist(details)} ({code.name})", collection=collection)
     if code in _TRANSIENT_GRPC and _TOO_MANY_POINTS not in details:
         suspect = code in _INTERNAL_GRPC and not _NODES_AWAY.search(details)
-        return StoreUnavailable(_grpc_away(f"{code.name}: {details}"), may_be_the_request=suspect)
+        said = f"{code.name}: {details}"
+        reason = _away(said, _KEY_WAY_OUT) if code in _DENIED_GRPC else _grpc_away(said)
+        return StoreUnavailable(reason, may_be_the_request=suspect)
     return StoreRefused(f"Qdrant refused: {details} ({code.name})", collection=collection)
 
 
@@ -200,7 +205,8 @@ def _from_http(error: UnexpectedResponse, collection: str | None) -> Exception:
     if status in _TRANSIENT_HTTP and _TOO_MANY_POINTS not in said:
         wait_s = retry_after_s(error.headers)
         suspect = status == 500 and not _NODES_AWAY.search(said)
-        return StoreUnavailable(_away(f"HTTP {status}: {said}"), wait_s, may_be_the_request=suspect)
+        reason = _away(f"HTTP {status}: {said}", _KEY_WAY_OUT if status in _DENIED_HTTP else _WAY_OUT)
+        return StoreUnavailable(reason, wait_s, may_be_the_request=suspect)
     return StoreRefused(f"Qdrant refused: {said} (HTTP {status})", collection=collection)
 
 
@@ -238,6 +244,10 @@ def _not_found(collection: str | None, details: str) -> CollectionNotFound:
 
 
 _WAY_OUT = "Start one (version 1.16 or newer), or set GRISTMILL_QDRANT_URL."
+_KEY_WAY_OUT = (
+    "Set GRISTMILL_QDRANT_API_KEY to a key or token that may do this (docs/howto/servers.md has what each role needs), or "
+    "GRISTMILL_QDRANT_URL where another server is meant."
+)
 _GRPC_WAY_OUT = (
     "Start one (version 1.16 or newer), or set GRISTMILL_QDRANT_URL and GRISTMILL_QDRANT_GRPC_PORT; where only its REST "
     "address can be reached, GRISTMILL_QDRANT_PREFER_GRPC=false keeps to that."

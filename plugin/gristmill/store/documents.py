@@ -78,7 +78,7 @@ def _chunks(store: QdrantClient, spec: CollectionSpec, ids: Sequence[str]) -> di
             system = read_system(point.payload)
             if isinstance(system, PointSystem):  # anything else is another tool's
                 payload = point.payload or {}
-                found[str(point.id)] = _Chunk(system, span_of(spec, system, payload), *read_content(spec, payload))
+                found[str(point.id)] = _Chunk(system, span_of(spec, system.span, payload), *read_content(spec, payload))
     return found
 
 
@@ -106,6 +106,14 @@ def _is_of(spec: CollectionSpec, text: str, metadata: dict[str, Any], key: str, 
         return True
     found = text_hash(text)
     return found == system.text_hash or etag_of(key, found, hash_of(canonical_json(metadata))) == system.etag
+
+
+def beginnings(
+    store: QdrantClient, spec: CollectionSpec, names: Iterable[tuple[str, str | None]], characters: int
+) -> dict[tuple[str, str | None], str]:
+    """How the texts of these documents begin, by id and tenant; those that Qdrant does not hold are absent."""
+    firsts = {point_id(id, tenant): (id, tenant) for id, tenant in names}
+    return {firsts[key]: chunk.text[:characters] for key, chunk in _chunks(store, spec, list(firsts)).items()}
 
 
 def count(store: QdrantClient, collection: str, where: models.Filter | None) -> int:

@@ -20,7 +20,7 @@ from qdrant_client.qdrant_remote import QdrantRemote
 from gristmill.store.connection import speaks_grpc, store_errors
 from gristmill.store.copies import consistency, grpc_consistency, grpc_ordering, ordering
 from gristmill.store.keywords import KEYWORDS, keywords_of, with_words
-from gristmill.store.wire import upsert_request
+from gristmill.store.wire import get_request, point_ids, upsert_request
 from gristmill_schemas import CollectionSpec, Document, PointSystem, point_id
 from gristmill_schemas.errors import InvalidInput, NewerFormat
 from gristmill_schemas.point import ETAG_PATH, VERSION_PATH
@@ -54,12 +54,19 @@ class Seen:
     problem: str = ""
 
 
-def read_point(point: models.Record | models.ScoredPoint) -> PointSystem | Foreign:
+def read_point(point: models.Record) -> PointSystem | Foreign:
     """Our part of a point's payload; a point whose part says that it belongs under another id is foreign, too."""
     system = read_system(point.payload)
-    if isinstance(system, PointSystem) and point_id(system.id, system.tenant, system.chunk) != str(point.id):
-        return Foreign(f"it says that it is chunk {system.chunk} of {system.id!r}, under another id")
+    if isinstance(system, PointSystem):
+        return foreign_id(system.id, system.tenant, system.chunk, str(point.id)) or system
     return system
+
+
+def foreign_id(document_id: str, tenant: str | None, chunk: int, key: str) -> Foreign | None:
+    """Why a point under this id is not what its record says that it is; None where it is."""
+    if point_id(document_id, tenant, chunk) == key:
+        return None
+    return Foreign(f"it says that it is chunk {chunk} of {document_id!r}, under another id")
 
 
 def read_system(payload: Mapping[str, Any] | None) -> PointSystem | Foreign:
@@ -81,17 +88,17 @@ def read_content(spec: CollectionSpec, payload: Mapping[str, Any]) -> tuple[str,
     return str(payload.get(spec.text_key) or ""), rest
 
 
-def span_of(spec: CollectionSpec, system: PointSystem, payload: Mapping[str, Any]) -> tuple[int, int]:
-    """Characters [start, end) of its document's text that a chunk covers."""
-    return system.span or (0, len(str(payload.get(spec.text_key) or "")))
+def span_of(spec: CollectionSpec, span: tuple[int, int] | None, payload: Mapping[str, Any]) -> tuple[int, int]:
+    """Characters [start, end) of its document's text that a chunk covers, by what its record has."""
+    return span or (0, len(str(payload.get(spec.text_key) or "")))
 
 
 def payload_of(spec: CollectionSpec, document: Document, system: PointSystem) -> dict[str, Any]:
     """The whole payload of one chunk: metadata at the top, the chunk's text, and our part under its own key."""
-    start, end = system.span or (0, len(document.text))
+    text = document.text if system.span is None else document.text[slice(*system.span)]
     return {
         **document.metadata,
-        spec.text_key: document.text[start:end],
+        spec.text_key: text,
         SYSTEM_KEY: system.model_dump(mode="json", exclude_defaults=True),
     }
 
@@ -177,13 +184,7 @@ def _get(
     store: QdrantClient, spec: CollectionSpec, ids: Sequence[str], fields: Sequence[str]
 ) -> list[grpc.RetrievedPoint]:
     """Points with some fields of their payload, as they come over the wire."""
-    request = grpc.GetPoints(
-        collection_name=spec.physical,
-        ids=[grpc.PointId(uuid=each) for each in ids],
-        with_payload=grpc.WithPayloadSelector(include=grpc.PayloadIncludeSelector(fields=fields)),
-        with_vectors=grpc.WithVectorsSelector(enable=False),
-        read_consistency=grpc_consistency(spec),
-    )
+    request = get_request(spec.physical, ids, fields, grpc_consistency(spec))
     remote = cast("QdrantRemote", store._client)
     return list(remote.grpc_points.Get(request, timeout=remote._timeout).result)
 
@@ -295,7 +296,7 @@ def raise_versions(
         return
     chosen = grpc.Filter(
         must=[
-            grpc.Condition(has_id=grpc.HasIdCondition(has_id=[grpc.PointId(uuid=each) for each in ids])),
+            grpc.Condition(has_id=grpc.HasIdCondition.FromString(point_ids(ids))),
             grpc.Condition(
                 field=grpc.FieldCondition(
                     key=ETAG_PATH, match=grpc.Match(keywords=grpc.RepeatedStrings(strings=list(etags)))

@@ -6,7 +6,8 @@ by it. A text without words, such as `!?`, has its words: none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from qdrant_client import QdrantClient, models
 
@@ -15,8 +16,8 @@ from gristmill.store.copies import consistency
 from gristmill.store.keywords import KEYWORDS
 from gristmill_schemas import CollectionSpec
 
-#: Points per request.
-_PAGE = 1000
+#: Points per request; with a vector in each, fewer.
+_PAGE, _VECTOR_PAGE = 1000, 250
 
 
 def vector_names(spec: CollectionSpec) -> tuple[str, ...]:
@@ -40,6 +41,32 @@ def without_vectors(store: QdrantClient, spec: CollectionSpec, ids: Sequence[str
                 for each in _ids(store, spec, chosen, len(page)):
                     found.setdefault(each, []).append(name)
     return found
+
+
+def vector_of(point: models.Record, name: str) -> Any:
+    """A read point's vector of this name, the empty one being the default; None where it has none."""
+    return point.vector.get(name) if isinstance(point.vector, dict) else point.vector
+
+
+def scroll_vectors(
+    store: QdrantClient, spec: CollectionSpec, name: str, where: models.Filter | None, fields: list[str] | bool
+) -> Iterator[models.Record]:
+    """Every point with one of its vectors, ordered by id; of its payload these fields, or all."""
+    page: Any = None
+    while True:
+        with store_errors(spec.name):
+            points, page = store.scroll(
+                spec.name,
+                scroll_filter=where,
+                limit=_VECTOR_PAGE,
+                offset=page,
+                with_payload=fields,
+                with_vectors=[name],
+                consistency=consistency(spec),
+            )
+        yield from points
+        if page is None:
+            return
 
 
 def _lacks(name: str) -> models.Filter:

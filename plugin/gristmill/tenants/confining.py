@@ -41,8 +41,12 @@ class Confined(Generic[S]):
             )
         try:
             return method(self._wrapped, *args, **{**given, "tenant": self._tenant})
-        except QueueFull as full:  # which tells how much of everybody's waits
-            raise QueueFull("the queue is full: try again later", collection=full.collection) from None
+        except QueueFull as full:  # which tells how much of everybody's waits, unless it is about this tenant
+            if full.tenant == self._tenant:
+                raise
+            refusal = QueueFull("the queue is full: try again later", collection=full.collection)
+            refusal.__notes__ = list(getattr(full, "__notes__", []))  # of what was accepted, which is its own
+        raise refusal  # out here, so that the other is not its context
 
 
 def confined(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:

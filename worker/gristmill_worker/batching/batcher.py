@@ -43,7 +43,9 @@ from gristmill_worker.batching.budget import Budget
 from gristmill_worker.batching.canary import Canary, nonsense, same_input
 from gristmill_worker.batching.idle_clock import IdleClock
 from gristmill_worker.batching.planner import cost, plan, spread
+from gristmill_worker.batching.rate_meter import RateMeter
 from gristmill_worker.encoder.base import REMOTE, Encoder, TokenizedText, Vectors
+from gristmill_worker.metering.meter import ModelMeter
 
 log = logging.getLogger(__name__)
 
@@ -66,16 +68,25 @@ class Lane(StrEnum):
 
 #: Told by the model's thread, text by text, which of a caller's texts has its vector; must neither raise nor wait.
 Encoded = Callable[[int], None]
+#: Told by the model's thread when the first of a caller's texts is launched; must neither raise nor wait.
+Launched = Callable[[], None]
 
 
 class _Submission:
     """One caller's texts; resolves its future when the last row is there."""
 
-    def __init__(self, size: int, encoded: Encoded | None) -> None:
+    def __init__(self, size: int, lane: Lane, encoded: Encoded | None, launched: Launched | None) -> None:
+        self.lane = lane
         self.future: Future[list[Row]] = Future()
-        self._encoded = encoded
+        self._encoded, self._launched = encoded, launched
         self._rows: list[Row | None] = [None] * size
         self._missing = size
+
+    def launch(self) -> None:
+        """One of its texts is about to be launched."""
+        if self._launched is not None:
+            told, self._launched = self._launched, None
+            told()
 
     def put(self, index: int, row: Row) -> None:
         if self._rows[index] is not None:
@@ -96,11 +107,11 @@ class _Submission:
 
     @property
     def open(self) -> bool:
-        """Whether any row is still wanted."""
-        return self._missing > 0
+        """Whether any row is still wanted: some are missing, and the caller has not cancelled the future."""
+        return self._missing > 0 and not self.future.cancelled()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Entry:
     text: TokenizedText
     submission: _Submission
@@ -114,7 +125,7 @@ _Launched = tuple[_Batch, Callable[[], Vectors]]
 class Batcher:
     """Owns the model thread. Close it to give waiting callers `ShuttingDown`."""
 
-    def __init__(self, encoder: Encoder, idle: IdleClock | None = None) -> None:
+    def __init__(self, encoder: Encoder, idle: IdleClock | None = None, meter: ModelMeter | None = None) -> None:
         """Start the model thread, after a first look at the canary, which warms the encoder up.
 
         Raises:
@@ -124,6 +135,7 @@ class Batcher:
         self._encoder = encoder
         self._canary = Canary(encoder)
         self._idle = idle or IdleClock()
+        self._meter = meter or ModelMeter()
         self._limits = encoder.limits
         self._budget = Budget(self._limits.tokens)
         self._lanes: dict[Lane, deque[_Entry]] = {lane: deque() for lane in Lane}
@@ -136,6 +148,7 @@ class Batcher:
         self.tokens_done = 0
         self.texts_done = 0
         self.batches_done = 0
+        self._rate = RateMeter(self._idle.busy_s)
         #: The last text that was encoded, and its vector.
         self._last: tuple[TokenizedText, npt.NDArray[np.float32]] | None = None
         #: Longest text that has been encoded, in tokens: what fitted once is not too long for this device.
@@ -150,21 +163,28 @@ class Batcher:
         self._thread.start()
 
     def submit(
-        self, texts: Sequence[TokenizedText], lane: Lane = Lane.BULK, encoded: Encoded | None = None
+        self,
+        texts: Sequence[TokenizedText],
+        lane: Lane = Lane.BULK,
+        encoded: Encoded | None = None,
+        launched: Launched | None = None,
     ) -> Future[list[Row]]:
         """Queue texts; the future gives one row per text, in order. No texts give an empty list at once.
+
+        Whoever cancels the future takes out what of its texts is not launched yet.
 
         Args:
             texts: of one caller.
             lane: who goes first.
             encoded: told of each text that has its vector, long before the last has.
+            launched: told when the first of them is on its way through the model.
 
         Raises:
             ShuttingDown: the batcher is closed. From this call or from the future.
             DeviceFailed: the device is sick; `suspect` says whether one of these texts may have done it. From this call or
                 from the future.
         """
-        submission = _Submission(len(texts), encoded)
+        submission = _Submission(len(texts), lane, encoded, launched)
         if not texts:
             submission.future.set_result([])
             return submission.future
@@ -181,6 +201,17 @@ class Batcher:
     def queued_texts(self) -> int:
         """Texts that wait for the model."""
         return sum(len(lane) for lane in self._lanes.values())
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Useful tokens per second of work, by batches as full as they come; None before that was measured."""
+        return self._rate.tokens_per_s
+
+    @property
+    def batch_s(self) -> float:
+        """How long the model thread has been waiting for the batch that is on the model, seconds; 0 where none is."""
+        since = self.busy_since
+        return 0.0 if since is None else round(time.monotonic() - since, 1)
 
     @property
     def budget_tokens(self) -> int:
@@ -242,7 +273,7 @@ class Batcher:
         # At every turn: a query waits for what is launched already, never for a window.
         self._urgent.extend(self._plan(self._take(Lane.INTERACTIVE), QUERY_TOKENS))
         while self._urgent:
-            if self._launch(self._urgent.popleft()):
+            if (batch := _wanted(self._urgent.popleft())) and self._launch(batch):
                 self._collect(*self._running.pop())
 
     def _next_bulk(self) -> _Batch | None:
@@ -250,8 +281,7 @@ class Batcher:
             self._planned.extend(self._plan(self._take(Lane.BULK)))
         if not self._planned:
             return None
-        # Callers who were told to wait want nothing more.
-        return [entry for entry in self._planned.popleft() if entry.submission.open]
+        return _wanted(self._planned.popleft())
 
     def _take(self, lane: Lane) -> list[_Entry]:
         with self._news:
@@ -269,6 +299,8 @@ class Batcher:
     def _launch(self, batch: _Batch) -> bool:
         """Start a batch; False if it failed at once, and what becomes of it has been decided."""
         self._in_hand = batch
+        for entry in batch:
+            entry.submission.launch()
         try:
             with self._busy():
                 self._running.append((batch, self._encoder.launch([entry.text for entry in batch])))
@@ -313,8 +345,15 @@ class Batcher:
     def _deliver(self, batch: _Batch, rows: Vectors) -> None:
         for entry, row in zip(batch, rows, strict=True):
             entry.submission.put(entry.index, row)
-        self._budget.went_well(self._cost(batch))
-        self.tokens_done += sum(entry.text.n_tokens for entry in batch)
+        computed, interactive = self._cost(batch), batch[0].submission.lane is Lane.INTERACTIVE
+        self._budget.went_well(computed)
+        tokens = sum(entry.text.n_tokens for entry in batch)
+        if interactive:
+            self._rate.skip()
+        else:
+            self._rate.done(tokens, self._budget.tokens)
+        self._meter.batch(tokens, computed, self._budget.tokens, interactive=interactive)
+        self.tokens_done += tokens
         self.texts_done += len(batch)
         self.batches_done += 1
         self._longest_done = max(self._longest_done, *(entry.text.n_tokens for entry in batch))
@@ -423,6 +462,11 @@ def stacked(rows: Sequence[Row], dimensions: int) -> Vectors:
             raise row
         out[index] = row
     return out
+
+
+def _wanted(batch: _Batch) -> _Batch:
+    """Without the texts of callers who were told to wait, or have gone."""
+    return [entry for entry in batch if entry.submission.open]
 
 
 def _halves(batch: _Batch) -> list[_Batch]:

@@ -1,12 +1,13 @@
-"""Where the accelerator idles, and why: no work, waiting for tokens, waiting for the store."""
+"""Where the accelerator idles, and why: no work, waiting for tokens, waiting for a server."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from typing import Final
 
 
 class Stage(StrEnum):
@@ -16,19 +17,25 @@ class Stage(StrEnum):
     STORE = "store"
 
 
+#: Servers without which there is nothing to do: Qdrant, the model's own, Redis.
+AWAY: Final = ("store", "model_server", "broker")
+
+
 class IdleClock:
     """Seconds the model thread had nothing to do, by cause.
 
     An idle second belongs to `tokens` while any task thread tokenizes, else to `store` while any talks to Qdrant, else to
-    `no_work`. Charged at every change of either, so no sampling is involved.
+    the server that is away and waited for, else to `no_work`. Charged at every change of the stages, and when looked at.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, away: Callable[[], str | None] = lambda: None) -> None:
+        """`away`: which of `AWAY` is waited for now."""
+        self._away = away
         self._lock = threading.Lock()
         self._running = dict.fromkeys(Stage, 0)
         self._idle = False
         self._since = time.perf_counter()
-        self._seconds = {"no_work": 0.0, "tokens": 0.0, "store": 0.0}
+        self._seconds = dict.fromkeys(("no_work", *Stage, *AWAY), 0.0)
         self._busy_s = 0.0
 
     @contextmanager
@@ -56,8 +63,14 @@ class IdleClock:
         if not self._idle:
             self._busy_s += elapsed
         else:
-            cause = next((stage.value for stage in Stage if self._running[stage]), "no_work")
+            cause = next((stage.value for stage in Stage if self._running[stage]), None) or self._away() or "no_work"
             self._seconds[cause] += elapsed
+
+    def busy_s(self) -> float:
+        """Seconds that the model thread has had something to do, since the start."""
+        with self._lock:
+            self._charge()
+            return self._busy_s
 
     def seconds(self) -> dict[str, float]:
         """Idle seconds by cause, and `busy`, since the start."""

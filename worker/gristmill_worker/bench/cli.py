@@ -1,4 +1,4 @@
-"""`gristmill bench encoder|gpu|pipeline|search`: the commands around the benchmarks, which are loaded when one runs."""
+"""`gristmill bench …`: commands around benchmarks, which are loaded when one runs."""
 
 from __future__ import annotations
 
@@ -129,6 +129,7 @@ def bench_search(
     documents: Annotated[int, typer.Option(min=64, help="How many are searched.")] = 10_000,
     queries: Annotated[int, typer.Option(min=50, help="How many different ones.")] = 200,
     limit: Annotated[int, typer.Option(min=1, help="Hits per query.")] = 10,
+    reranker: Annotated[str | None, typer.Option(help="On the same worker: reranked searches, too.")] = None,
     torch_threads: Annotated[int | None, typer.Option(min=1, help="Of torch in the worker; default its own.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False,
@@ -141,12 +142,104 @@ def bench_search(
         from gristmill_worker.bench.search.report import report, show
         from gristmill_worker.bench.search.run import measure
 
-    plan = SearchPlan(encoder, documents, queries, rounds, limit, torch_threads)
+    plan = SearchPlan(encoder, documents, queries, rounds, limit, torch_threads, reranker)
     figures = report(plan, measure(plan, aside))
     if as_json:
         print_json(figures)
     else:
         show(figures)
+
+
+@app.command("ledger")
+def bench_ledger(
+    parcels: Annotated[int, typer.Option(min=1, help="Of 64 documents each, per round.")] = 200,
+    queries: Annotated[int, typer.Option(min=1, help="Searches per round.")] = 500,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    idle_s: Annotated[float, typer.Option(min=1, help="Pause in which idle workers are measured, seconds.")] = 10.0,
+    rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False,
+) -> None:
+    """Measure what an idle worker, a parcel and a query cost Redis, on one that nobody else uses."""
+    from gristmill.cli.output import aside, print_json
+
+    with brought_by("bench", "`gristmill bench ledger`"):
+        from gristmill_worker.bench.ledger import LedgerPlan, measure, show
+
+    figures = measure(LedgerPlan(parcels, queries, workers, idle_s, rounds), aside)
+    if as_json:
+        print_json(figures)
+    else:
+        show(figures)
+
+
+@app.command("fairness")
+def bench_fairness(
+    encoder: Annotated[str, typer.Option(help="hash:DIM (costs nothing), demo, folder, hub id.")] = "hash:64",
+    documents: Annotated[int, typer.Option(min=10_000, help="Of the backlog.")] = 200_000,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False,
+) -> None:
+    """Measure how long small jobs take behind a large one, by priority, and what they take from it."""
+    from gristmill.cli.output import aside, print_json
+
+    with brought_by("bench", "`gristmill bench fairness`"):
+        from gristmill_worker.bench.fairness import FairnessPlan, measure, show
+
+    figures = measure(FairnessPlan(encoder, documents, workers=workers), aside)
+    if as_json:
+        print_json(figures)
+    else:
+        show(figures)
+
+
+@app.command("estimate")
+def bench_estimate(
+    encoder: Annotated[str, typer.Option(help="hash:DIM, demo, folder, hub id, random:…, or a server's URL.")] = "demo",
+    tokens: Annotated[int, typer.Option(min=1_000, help="Of each kind of texts, roughly.")] = 12_000,
+    kinds: Annotated[str, typer.Option(help="Some of them, with commas; all where it is left out.")] = "",
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False,
+) -> None:
+    """Measure how right `gristmill ingest --dry-run` is: seconds estimated and real, by kind of text."""
+    from gristmill.cli.output import aside, print_json
+
+    with brought_by("bench", "`gristmill bench estimate`"):
+        from gristmill_worker.bench.estimate import KINDS, EstimatePlan, measure, show
+
+    asked = tuple(dict.fromkeys(each.strip() for each in kinds.split(",") if each.strip()))
+    if unknown := [each for each in asked if each not in KINDS]:
+        raise typer.BadParameter(f"expected some of {', '.join(KINDS)}, got {unknown[0]!r}", param_hint="--kinds")
+    figures = measure(EstimatePlan(encoder, tokens, asked, workers, rounds), aside)
+    if as_json:
+        print_json(figures)
+    else:
+        show(figures)
+
+
+@app.command("serve")
+def bench_serve(
+    model: Annotated[str, typer.Option(help="Folder, hub id, demo, or hash:DIM.")] = "demo",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    requests: Annotated[int, typer.Option(min=1, help="How many in each round.")] = 128,
+    concurrent: Annotated[int, typer.Option(min=1, help="How many at once.")] = 64,
+    texts: Annotated[int, typer.Option(min=1, help="Texts in each.")] = 16,
+    rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")] = False,
+) -> None:
+    """Measure `gristmill serve` under load, beside its own encoder."""
+    from gristmill.cli.layout import fields
+    from gristmill.cli.output import print_json
+
+    with brought_by("serve", "`gristmill bench serve`"):
+        import gristmill_worker.server.running  # noqa: F401  # what the server's own process needs
+        from gristmill_worker.bench.serve import ServePlan, run_serve_bench
+
+    figures = run_serve_bench(ServePlan(model, dtype, requests, concurrent, texts, rounds))
+    if as_json:
+        print_json(figures)
+    else:
+        fields((name.replace("_", " "), value) for name, value in figures.items())
 
 
 def _encoder(encoder: str | None, dimensions: int | None) -> str:

@@ -70,9 +70,11 @@ def run_gpu_bench(
     startup_s = time.perf_counter() - started
     if not isinstance(encoder, TransformersEncoder):
         raise InvalidInput(f"model: expected one that runs on this machine, got {model!r}")
-    memory_gb = _peak_gb(encoder)
+    start_memory_gb = _peak_gb(encoder)
+    cases = _texts(n_texts, encoder.count)
+    # Before anything else is loaded beside it.
+    memory_gb = {name: _memory_gb(encoder, texts) for name, texts in cases.items()}
     plain = load(model, device=device, dtype="float32")
-    cases = _texts(n_texts, plain.tokenizer.count)
     error, flop_per_token = cosine_error(encoder, plain, cases["mixed"]), linear_flop_per_token(plain.model)
     attention = best_attention(device)
     with ExitStack() as stack:
@@ -80,7 +82,10 @@ def run_gpu_bench(
             stack.enter_context(sentence_transformers_peer(plain, model, encoder.dtype, attention)) if peer else None
         )
         del plain
-        table = {name: _bulk(encoder, texts, other, flop_per_token, rounds) for name, texts in cases.items()}
+        table = {
+            name: {**_bulk(encoder, texts, other, flop_per_token, rounds), "memory_gb": memory_gb[name]}
+            for name, texts in cases.items()
+        }
         queries = even_texts(QUERIES, QUERY_TOKENS, encoder.count)
         table["queries"] = _queries(encoder, queries, other, rounds)
     return {
@@ -90,7 +95,7 @@ def run_gpu_bench(
         "attention": encoder.attention,
         "budget_tokens": encoder.limits.tokens,
         "startup_s": round(startup_s, 2),
-        "start_memory_gb": memory_gb,
+        "start_memory_gb": start_memory_gb,
         "max_cosine_error": error,
         "peer": f"sentence-transformers, {attention}" if peer else None,
         "rounds": rounds,
@@ -132,15 +137,12 @@ def _bulk(
     device, dtype = torch.device(encoder.device), getattr(torch, encoder.dtype)
     tokens = sum(item.n_tokens for item in encoder.tokenize(texts))
     timed_encoding(encoder, texts[:64])
-    _reset_peak(encoder)
-    seconds, gemms, peers, memory = [], [], [], 0.0
+    seconds, gemms, peers = [], [], []
     for _ in range(rounds):
         gemms.append(gemm_gflops(device, dtype))
         seconds.append(timed_encoding(encoder, texts)[0])
-        memory = _peak_gb(encoder) or 0.0
         if peer is not None:
             peers.append(_timed(lambda: peer(texts)))
-            _reset_peak(encoder)
     ratios = [theirs / ours for theirs, ours in zip(peers, seconds, strict=False)]
     gflops = tokens * flop_per_token / median(seconds) / 1e9
     nominal = _machine(encoder)["nominal_tflops"]
@@ -153,7 +155,6 @@ def _bulk(
         "gemm_tflops": round(median(gemms) / 1e3, 3),
         "ceiling_fraction": round(gflops / median(gemms), 3),
         "nominal_fraction": round(gflops / 1e3 / nominal, 3) if nominal else None,
-        "memory_gb": memory if encoder.device.startswith("cuda") else None,
         "ratio_to_peer": round(median(ratios), 3) if ratios else None,
     }
 
@@ -195,9 +196,13 @@ def _timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _reset_peak(encoder: TransformersEncoder) -> None:
-    if encoder.device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats(encoder.device)
+def _memory_gb(encoder: TransformersEncoder, texts: Sequence[str]) -> float | None:
+    """Most memory that encoding these takes, the weights included; None without a card."""
+    if not encoder.device.startswith("cuda"):
+        return None
+    torch.cuda.reset_peak_memory_stats(encoder.device)
+    timed_encoding(encoder, texts)
+    return _peak_gb(encoder)
 
 
 def _peak_gb(encoder: TransformersEncoder) -> float | None:

@@ -45,6 +45,8 @@ def sentence_transformers_peer(plain: Loaded, model: str, dtype: str, attention:
         with quiet_loading():
             peer: Any = SentenceTransformer(source, device=str(plain.device), model_kwargs=kwargs)
         peer.max_seq_length = plain.info.max_tokens
+        # Its weights would stay on the card for as long as the peer is asked.
+        del plain
 
         def encode(texts: Sequence[str]) -> Vectors:
             out = peer.encode(list(texts), convert_to_numpy=True, show_progress_bar=False)

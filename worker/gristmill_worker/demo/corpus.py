@@ -1,34 +1,20 @@
-"""What the demo ingests and what it asks: two corpora, the searches worth showing, and labelled questions.
+"""What the demo ingests and what it asks: two corpora, and the searches worth showing.
 
-    reference   CPython's language reference, in English, from the running Python (see `reference`)
-    faq         143 entries of a shop's customer service, in Chinese, written for this project (`faq_zh.jsonl`)
-
-`questions_zh.jsonl` holds customers' questions for the FAQ, in everyday words that mostly do not occur in the right
-answer. They are meant to be hard: word matching finds next to nothing, and the small 4-bit demo model has the right
-entry first for a third of them and among the first five for two thirds.
+reference   CPython's language reference, in English, from the running Python (see `reference`)
+faq         143 entries of a shop's customer service, in Chinese, written for this project (`gristmill.evaluation.sets`)
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import resources
-from typing import Any, Literal
+from typing import Literal
 
+from gristmill.evaluation import sets
 from gristmill_schemas import Document
 from gristmill_worker.demo.reference import language_reference
 
-__all__ = ["LabelledQuestion", "Showcase", "faq", "language_reference", "questions", "showcase"]
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledQuestion:
-    """A question and the one entry that answers it."""
-
-    query: str
-    #: Id of the right document.
-    expected: str
+__all__ = ["Showcase", "faq", "language_reference", "showcase"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +32,7 @@ class Showcase:
 
 def faq() -> Iterator[Document]:
     """The Chinese FAQ: ids `faq-001` onwards; metadata category, question and lang."""
-    return (Document(**entry) for entry in _lines("faq_zh.jsonl"))
-
-
-def questions() -> Iterator[LabelledQuestion]:
-    """Labelled questions for the FAQ, for the demo and for `gristmill eval`."""
-    return (LabelledQuestion(**entry) for entry in _lines("questions_zh.jsonl"))
-
-
-def _lines(name: str) -> Iterator[dict[str, Any]]:
-    with (resources.files(__package__) / name).open(encoding="utf-8") as lines:
-        yield from map(json.loads, lines)
+    return iter(sets.faq().documents)
 
 
 _ITERATE = "How do I iterate over it?"

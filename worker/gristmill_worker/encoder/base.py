@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +26,9 @@ class StaleTokens(EncodingFailed):
     """The text was tokenized before it was known how much of it is read. Tokenized again, it says whether it fits."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TokenizedText:
-    """One text, ready for the model."""
+    """One text, ready for the model. Not frozen, which doubles what making one costs."""
 
     #: Model input as text, templates applied; remote encoders send this.
     text: str
@@ -57,24 +57,12 @@ class BatchLimits:
     in_flight: int = 1
 
 
-class Encoder(Protocol):
-    """A loaded model. `tokenize` may be called from many threads; `launch` and `encode` from one."""
+class TextReader(Protocol):
+    """How a model reads texts: all that counting and cutting need of it, with or without its weights. Safe to share."""
 
     @property
     def info(self) -> EncoderInfo:
         """What the model says about itself; decides the vector space."""
-
-    @property
-    def device(self) -> str:
-        """Where it runs: `cpu`, `cuda:0`, `remote`."""
-
-    @property
-    def dtype(self) -> str:
-        """Number format of the weights: `float32`, `bfloat16`, `float16`."""
-
-    @property
-    def limits(self) -> BatchLimits:
-        """What a launch may hold. The tokens may change while it runs, where they are measured."""
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
         """Tokenize with special tokens, cutting at the model's window (`truncated` says where)."""
@@ -93,6 +81,22 @@ class Encoder(Protocol):
             by: where to cut.
             reserved: tokens of the window that are left free, beside those of the document's template.
         """
+
+
+class Encoder(TextReader, Protocol):
+    """A loaded model. `tokenize` and `chunk` may be called from many threads; `launch` and `encode` from one."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs: `cpu`, `cuda:0`, `remote`."""
+
+    @property
+    def dtype(self) -> str:
+        """Number format of the weights: `float32`, `bfloat16`, `float16`."""
+
+    @property
+    def limits(self) -> BatchLimits:
+        """What a launch may hold. The tokens may change while it runs, where they are measured."""
 
     def launch(self, batch: Sequence[TokenizedText]) -> Callable[[], Vectors]:
         """Start one forward pass, or one request, over a whole batch; the returned call waits for the result and gives it.
@@ -118,3 +122,26 @@ class Encoder(Protocol):
 
     def close(self) -> None:
         """Give the accelerator's memory back."""
+
+
+@runtime_checkable
+class ReadsTokens(Protocol):
+    """An encoder that takes what somebody else tokenized."""
+
+    @property
+    def vocabulary(self) -> int:
+        """Token ids are below it."""
+
+    def of_ids(self, ids: Sequence[int], *, keep_end: bool = False) -> TokenizedText:
+        """Token ids, special ones included, as a text: cut at the window, at its beginning where `keep_end`."""
+
+    def ids_of(self, texts: Sequence[str], *, special: bool = True) -> list[list[int]]:
+        """Token ids of texts, however long, with the model's special ones or without."""
+
+
+@runtime_checkable
+class KeepsEnds(Protocol):
+    """An encoder that can cut off a text's beginning."""
+
+    def ending(self, text: str, tokens: int) -> str:
+        """The end of a text that has about so many tokens, special ones apart; the text where it has fewer."""

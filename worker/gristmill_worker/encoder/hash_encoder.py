@@ -57,6 +57,11 @@ class HashEncoder:
         last = next(match for number, match in enumerate(_TOKEN.finditer(text), 1) if number == limit)
         return TokenizedText(text[: last.end()], _NO_IDS, limit, truncated=True)
 
+    def ending(self, text: str, tokens: int) -> str:
+        """See `KeepsEnds.ending`."""
+        starts = [match.start() for match in _TOKEN.finditer(text)]
+        return text if len(starts) <= tokens else text[starts[len(starts) - tokens] :] if tokens else ""
+
     def chunk(self, text: str, size: int, overlap: int, by: ChunkBy = ChunkBy.TEXT, reserved: int = 0) -> Spans:
         """Spans of at most `size` words; see the protocol."""
         size = max(1, min(size, self.info.max_tokens - reserved))

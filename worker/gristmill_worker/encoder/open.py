@@ -1,4 +1,4 @@
-"""From a model's name to a loaded encoder: which kind of encoder a name means.
+"""From a model's name to a loaded encoder, or to what reads texts for it without its weights: which kind a name means.
 
 Each kind is imported where it is chosen, so that a stand-in or a remote model loads neither torch nor transformers.
 """
@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from gristmill.extras import brought_by
 from gristmill_schemas import Pooling
-from gristmill_schemas.errors import InvalidInput
-from gristmill_worker.encoder.base import Encoder
-from gristmill_worker.encoder.model.recipe import Overrides
+from gristmill_schemas.errors import InvalidInput, ModelUnavailable
+from gristmill_worker.encoder.base import Encoder, TextReader
+from gristmill_worker.encoder.model.digest import weight_files
+from gristmill_worker.encoder.model.find import locate
+from gristmill_worker.encoder.model.recipe import Overrides, read_recipe
+from gristmill_worker.encoder.tokenizing import Tokenizer, TokenizerReader
 from gristmill_worker.phases import phase
 
 
@@ -74,6 +77,65 @@ def open_encoder(
         budget_tokens=budget_tokens,
         packed=packed,
     )
+
+
+def open_reader(
+    model: str,
+    *,
+    revision: str | None = None,
+    overrides: Overrides | None = None,
+    api_key: str | None = None,
+    digest: str | None = None,
+) -> TextReader:
+    """What counts and cuts texts as a model's worker does: its tokenizer, window and templates, none of its weights.
+
+    Args:
+        model: as for `open_encoder`. From the hub come only the small files; a server is asked for its window.
+        revision: branch, tag or commit on the hub.
+        overrides: what wins over the folder.
+        api_key: sent to remote servers as a bearer token.
+        digest: of the model that is meant. Compared only where the weights are here, since it depends on them.
+
+    Raises:
+        ModelUnavailable: see `open_encoder`; or the model of this name is another one here.
+        NotInstalled, InvalidInput: see `open_encoder`.
+        Unavailable: the model's server is away.
+    """
+    reader, certain = _reader(model, revision, overrides or Overrides(), api_key)
+    if digest not in (None, reader.info.digest) and certain:
+        raise ModelUnavailable(
+            f"{model}: here it is another model (digest {reader.info.digest}) than the one that is meant ({digest}): other "
+            "files, or other settings of the worker"
+        )
+    return reader
+
+
+def _reader(model: str, revision: str | None, chosen: Overrides, api_key: str | None) -> tuple[TextReader, bool]:
+    """What reads texts for a model, and whether its digest is known for certain."""
+    # What is imported later, where an import that fails would be a document's fault.
+    with brought_by("worker", f"counting tokens of {model}"):
+        import semantic_text_splitter  # noqa: F401
+    if model.startswith("hash:"):
+        return _open_hash(model, chosen.max_tokens), True
+    with brought_by("worker", f"counting tokens of {model}"):
+        import tokenizers  # noqa: F401
+        import transformers  # noqa: F401
+    if model.startswith(("http://", "https://")):
+        from gristmill_worker.encoder.remote.open import open_remote
+
+        return open_remote(model, overrides=chosen, api_key=api_key), True
+    if model.startswith("random:"):
+        return _open_random(model, chosen.max_tokens), True
+    found = locate(model, revision, code=chosen.trust_remote_code, weights=False)
+    recipe = read_recipe(found.folder, model=found.label, revision=found.revision, overrides=chosen)
+    return TokenizerReader(Tokenizer.load(recipe), recipe.info), bool(weight_files(recipe.transformer))
+
+
+def _open_random(model: str, max_tokens: int | None) -> TextReader:
+    with brought_by("worker", f"counting tokens of {model}"):
+        from gristmill_worker.encoder.local import random_model
+
+    return TokenizerReader(*random_model.build_reader(model, max_tokens))
 
 
 def _pooling(value: Pooling | str) -> Pooling:

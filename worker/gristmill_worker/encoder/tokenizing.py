@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from gristmill_schemas import ChunkBy
+from gristmill_schemas import ChunkBy, EncoderInfo
 from gristmill_schemas.errors import ModelUnavailable
 from gristmill_worker.encoder.base import TokenizedText
 from gristmill_worker.encoder.chunking import Spans, TokenSplitter, readable
@@ -149,6 +149,21 @@ class Tokenizer:
             room -= 1
         return kept if room else ""
 
+    def ids_of(self, texts: Sequence[str], *, special: bool = True) -> list[list[int]]:
+        """Token ids of texts, however long; a prompt's end is no token."""
+        plain = [text.replace(PROMPT_END, "", 1) for text in texts] if self._prompts else list(texts)
+        found = self.backend.encode_batch_fast(plain, add_special_tokens=special and self._special)
+        return [each.ids for each in found]
+
+    def ending(self, text: str, tokens: int) -> str:
+        """The end of a text that has about so many tokens, special ones apart, beginning where one does."""
+        tail = text[-max(_LONG, 16 * tokens) :]
+        offsets = self.backend.encode(tail, add_special_tokens=False).offsets
+        if len(offsets) <= tokens and len(tail) < len(text):
+            tail = text
+            offsets = self.backend.encode(tail, add_special_tokens=False).offsets
+        return tail if len(offsets) <= tokens else tail[offsets[len(offsets) - tokens][0] :] if tokens else ""
+
     def count(self, text: str) -> int:
         """Tokens of a text without special tokens."""
         return len(self.backend.encode(text, add_special_tokens=False).ids)
@@ -179,6 +194,24 @@ class Tokenizer:
                     self._splitters.pop(next(iter(self._splitters)))
                 self._splitters[key] = TokenSplitter(self.backend, room, overlap, by)
             return self._splitters[key]
+
+
+class TokenizerReader:
+    """See `TextReader`: a model's tokenizer, with what its document template takes of the window."""
+
+    def __init__(self, tokenizer: Tokenizer, info: EncoderInfo) -> None:
+        self.info = info
+        self.tokenizer = tokenizer
+        template = info.templates.document.replace("{text}", "").replace(PROMPT_END, "")
+        self._document_tokens = tokenizer.count(template) if template else 0
+
+    def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
+        """See `TextReader.tokenize`."""
+        return self.tokenizer.tokenize(texts)
+
+    def chunk(self, text: str, size: int, overlap: int, by: ChunkBy = ChunkBy.TEXT, reserved: int = 0) -> Spans:
+        """See `TextReader.chunk`; the document template's own tokens are left room for."""
+        return self.tokenizer.chunk(text, size, overlap, by, self._document_tokens + reserved)
 
 
 def _around(backend: Any) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from gristmill.maintenance.bulk_loads import BulkLoads
 from gristmill.store.collections import Collections
 from gristmill_schemas import CollectionSpec
 from gristmill_schemas.errors import CollectionNotFound, GristmillError
-from gristmill_worker.waiting.notices import Notices
+from gristmill_worker.waiting.notices import Notices, Waits
 
 #: How often to look: no index is off for longer than this, and a holder's lease, after the last document is stored.
 BULK_PERIOD_S = 15.0
@@ -52,6 +52,7 @@ class BulkLoadsOver:
         except GristmillError as error:
             self._notices.put(
                 cause,
+                Waits.BULK_LOAD,
                 f"the index of {spec.name!r} is off after a bulk load, and cannot be switched on from here ({error}); "
                 f"whoever may change collections can: `gristmill collections finish-bulk {spec.name}`",
             )

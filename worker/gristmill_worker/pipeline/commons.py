@@ -35,6 +35,8 @@ class Commons:
     gate: Gate
     #: Tells the workers of a model that so many more parcels wait.
     publish: Callable[[str, int], None]
+    #: How many workers serve a model, this one included.
+    workers: Callable[[str], int]
     max_attempts: int
     #: Longest wait of a task thread for one answer of the store, or of a model's server, seconds.
     server_wait_s: float

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gristmill.ledger.clock import LedgerClock
 from gristmill.store.collections import Collections
 from gristmill_schemas import CollectionSpec
+from gristmill_worker.metering.instruments import Counts
 
 #: How long a description is good for: no longer than a parcel's own way takes with any real model, between whose first
 #: step and last a name may change its meaning all the same.
@@ -19,7 +20,9 @@ class Descriptions:
     Two questions to Qdrant, and reading the answers, cost as much as writing ten documents.
     """
 
-    def __init__(self, collections: Collections, clock: LedgerClock) -> None:
+    def __init__(self, collections: Collections, clock: LedgerClock, lookups: Counts | None = None) -> None:
+        """`lookups`: counts hits and misses."""
+        self._lookups = lookups or Counts("hit", "miss")
         self._collections = collections
         self._clock = clock
         self._known: dict[str, tuple[float, CollectionSpec]] = {}
@@ -40,7 +43,9 @@ class Descriptions:
         read_at, spec = self._known.get(name, (0.0, None))
         # As long a moment after the opening, since the clock is right to some milliseconds only.
         if spec is not None and opened_at + GOOD_FOR_S < read_at <= now < read_at + GOOD_FOR_S:
+            self._lookups.add("hit")
             return spec
+        self._lookups.add("miss")
         self._known.pop(name, None)
         spec = self._collections.get(name)
         if len(self._known) >= _MOST:

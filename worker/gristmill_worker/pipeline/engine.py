@@ -14,11 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill.ingest.broker import MESSAGE_S, PARCELS_PER_MESSAGE
-from gristmill_schemas import EncoderInfo, QueryRequest, VectorSpace
+from gristmill_schemas import EncoderInfo, Outcome, QueryRequest, VectorSpace
 from gristmill_schemas.errors import EncodingFailed, SpaceMismatch
 from gristmill_worker.batching.batcher import Batcher, Lane, stacked
-from gristmill_worker.batching.idle_clock import IdleClock, Stage
+from gristmill_worker.batching.idle_clock import AWAY, IdleClock, Stage
 from gristmill_worker.encoder import Encoder, cut, open_encoder
+from gristmill_worker.encoder.base import REMOTE
+from gristmill_worker.metering.meter import Attempt, ModelMeter, Source
 from gristmill_worker.phases import phase
 from gristmill_worker.pipeline.commons import Commons
 from gristmill_worker.pipeline.handler import Handled, Handler
@@ -27,7 +29,11 @@ from gristmill_worker.pipeline.prepare import Preparer
 from gristmill_worker.pipeline.sink import Sink
 from gristmill_worker.settings import WorkerSettings
 from gristmill_worker.waiting.fuse import Fuse
+from gristmill_worker.waiting.notices import Waits
 from gristmill_worker.waiting.patience import Patience
+
+#: Seconds of work that a worker takes in hand, and parcels that it takes however long they take.
+_MOST_AHEAD_S, _LEAST_IN_HAND = 2.0, 4
 
 
 def load_encoder(settings: WorkerSettings) -> Encoder:
@@ -62,11 +68,13 @@ class Engine:
 
     def __init__(self, encoder: Encoder, commons: Commons) -> None:
         self.encoder = encoder
-        self.idle = IdleClock()
+        self._notices = commons.notices
+        self.idle = IdleClock(self._away)
+        self.meter = ModelMeter()
         with phase(f"warming up {encoder.info.model} on {encoder.device}"):
-            self.batcher = Batcher(encoder, self.idle)
+            self.batcher = Batcher(encoder, self.idle, self.meter)
         self._fuse = Fuse(commons.notices)
-        sink = Sink(commons.store, commons.patience, self.idle, commons.server_wait_s)
+        sink = Sink(commons.store, commons.patience, self.idle, commons.server_wait_s, self.meter)
         preparer = Preparer(
             encoder,
             self.batcher,
@@ -75,8 +83,10 @@ class Engine:
             commons.clock,
             commons.server_wait_s,
             commons.leases.encoded,
+            self.meter,
         )
-        self._handler = Handler(self.digest, commons, Pipeline(commons, preparer, sink), self._fuse)
+        pipeline = Pipeline(commons, preparer, sink, self.meter)
+        self._handler = Handler(self.digest, commons, pipeline, self._fuse, self.meter)
         self._draining = commons.patience.draining
         self._busy = 0
         self._lock = threading.Lock()
@@ -106,12 +116,36 @@ class Engine:
         """Whether work makes sense now: the device is well, no fuse has blown, and what it needs is not away."""
         return self.batcher.sick is None and not self._fuse.resting and not self._handler.pause.lasts
 
+    def _away(self) -> str | None:
+        """The server that is waited for. Another model's is none of this one's business."""
+        waits = self._notices.waits() - (set() if self.encoder.device == REMOTE else {Waits.MODEL_SERVER})
+        return next((server for server in AWAY if server in waits), None)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another parcel makes sense beside those in hand.
+
+        What is in hand is encoded before anything that comes later, however urgent. So a slow device has no more than some
+        seconds of work, and what it takes for one parcel to be read, one encoded and one written meanwhile.
+        """
+        rate, finished = self.batcher.tokens_per_s, self.meter.attempts.all()[Attempt.FINISHED]
+        if rate is None or not finished or self._busy < _LEAST_IN_HAND:
+            return True
+        # Of documents alone: what queries and requests have read says nothing of a parcel's size.
+        per_parcel = self.meter.document_tokens.all()[Outcome.STORED] / finished
+        return self._busy * per_parcel < _MOST_AHEAD_S * rate
+
+    @property
+    def has_its_share(self) -> bool:
+        """Whether what waits is for other workers."""
+        return self._handler.share.reached
+
     def process(self) -> Handled:
         """Bring parcels of this model to their ends, as many as a message stands for, while any wait.
 
         Returns:
-            LATER: the message is needed again, since a parcel was put back, this process takes no more, or they take so
-                long that others should have their turn.
+            LATER: the message is needed again, since a parcel was put back, this process takes no more, they take so long
+                that others should have their turn, or this one has its share.
         """
         with self._lock:
             self._busy += 1
@@ -127,20 +161,26 @@ class Engine:
             with self._lock:
                 self._busy -= 1
 
-    def encode_queries(self, space: VectorSpace, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """See `gristmill.search.query_vectors.QueryEncoder.encode`; goes before all bulk work."""
+    def encode_queries(
+        self, space: VectorSpace, texts: Sequence[str], *, bulk: bool = False
+    ) -> npt.NDArray[np.float32]:
+        """See `gristmill.search.query_vectors.QueryEncoder.encode`; goes before all bulk work, unless it is `bulk`."""
         if space.model_digest != self.digest:
             raise SpaceMismatch(
                 f"this process serves {self.encoder.info.model}, the collection wants {space.describe()}"
             )
-        return self.encode_now(texts, space.dimensions, normalize=space.normalize)
+        lane = Lane.BULK if bulk else Lane.INTERACTIVE
+        return self.encode_now(texts, space.dimensions, normalize=space.normalize, lane=lane)
 
     def answer(self, request: QueryRequest) -> npt.NDArray[np.float32]:
         """The vectors of a request; see `encode_now`."""
-        return self.encode_now(request.texts, request.dimensions, normalize=request.normalize)
+        lane = Lane.BULK if request.bulk else Lane.INTERACTIVE
+        return self.encode_now(request.texts, request.dimensions, normalize=request.normalize, lane=lane)
 
-    def encode_now(self, texts: Sequence[str], dimensions: int, *, normalize: bool) -> npt.NDArray[np.float32]:
-        """Encode finished model input in the interactive lane: float32 (len(texts), dimensions).
+    def encode_now(
+        self, texts: Sequence[str], dimensions: int, *, normalize: bool, lane: Lane = Lane.INTERACTIVE
+    ) -> npt.NDArray[np.float32]:
+        """Encode finished model input for whoever waits for it: float32 (len(texts), dimensions).
 
         Raises:
             EncodingFailed: a text is longer than the model's window, and nothing is cut silently; or it cannot be encoded.
@@ -156,7 +196,9 @@ class Engine:
                     f"window of {info.model}; got more: shorten it",
                     model=info.model,
                 )
-        rows = self.batcher.submit(tokenized, Lane.INTERACTIVE).result()
+        reading = self.meter.reading(Source.INTERACTIVE)
+        rows = self.batcher.submit(tokenized, lane, launched=reading.launched).result()
+        reading.done(len(rows), sum(text.n_tokens for text in tokenized))
         vectors = stacked(rows, self.encoder.info.dimensions)
         return cut(vectors, dimensions, normalize=normalize)
 
@@ -170,10 +212,12 @@ class Engine:
             "dtype": self.encoder.dtype,
             "budget_tokens": self.batcher.budget_tokens,
             "busy": self._busy,
+            "batch_s": self.batcher.batch_s,
             "queued_texts": self.batcher.queued_texts,
             "texts": self.batcher.texts_done,
             "tokens": self.batcher.tokens_done,
             "batches": self.batcher.batches_done,
+            "tokens_per_s": self.batcher.tokens_per_s,
             "idle": {cause: round(seconds, 3) for cause, seconds in self.idle.seconds().items()},
         }
 

@@ -23,6 +23,7 @@ Whose fault is it, and what does it cost?
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -30,7 +31,7 @@ from collections import Counter
 from enum import StrEnum
 
 from gristmill.ingest.broker import messages_for
-from gristmill.ledger import Begun, Claim, UnreadableParcel, Verdict
+from gristmill.ledger import Begun, Claim, EnoughHeld, Holding, UnreadableParcel, Verdict
 from gristmill_schemas import Outcome
 from gristmill_schemas.errors import (
     CollectionNotFound,
@@ -43,12 +44,15 @@ from gristmill_schemas.errors import (
     Unavailable,
 )
 from gristmill_schemas.redaction import redact
+from gristmill_worker.concerning import concerning
+from gristmill_worker.metering.meter import Attempt, ModelMeter, Step
 from gristmill_worker.pipeline.commons import Commons
 from gristmill_worker.pipeline.pipeline import AnotherModel, Pipeline, TakenOver
 from gristmill_worker.pipeline.tally import all_dead
 from gristmill_worker.waiting.fuse import Fuse
-from gristmill_worker.waiting.notices import Notices
+from gristmill_worker.waiting.notices import Notices, Waits
 from gristmill_worker.waiting.pause import Pause
+from gristmill_worker.waiting.share import Share
 
 log = logging.getLogger(__name__)
 
@@ -67,16 +71,19 @@ class Handled(StrEnum):
 
     DONE = "done"  #: it is answered for
     NONE = "none"  #: none waits: a message too many
-    LATER = "later"  #: it still waits, and wants a message
+    LATER = "later"  #: it still waits, and wants a message; or others do that are for other workers
 
 
 class Handler:
     """Handles the parcels of one model. Shared by all task threads."""
 
-    def __init__(self, model_digest: str, commons: Commons, pipeline: Pipeline, fuse: Fuse) -> None:
+    def __init__(
+        self, model_digest: str, commons: Commons, pipeline: Pipeline, fuse: Fuse, meter: ModelMeter | None = None
+    ) -> None:
         self._model_digest = model_digest
         self._pipeline = pipeline
         self._fuse = fuse
+        self._meter = meter or ModelMeter()
         self._ledger = commons.patient_ledger
         self._impatient = commons.ledger
         self._leases = commons.leases
@@ -88,21 +95,36 @@ class Handler:
         self._rests = _Rests(commons.notices)
         #: While it lasts, no work should be pulled.
         self.pause = Pause()
+        self.share = Share(functools.partial(commons.workers, model_digest))
         self._max_attempts = commons.max_attempts
         self._publish = commons.publish
 
     def process(self) -> Handled:
         """Bring one parcel to its end, whatever it takes; nothing where none waits."""
         try:
-            claim = self._ledger.claim(self._model_digest, self._leases.lease_s)
+            with self.share.one_more() as holding:
+                return self._process(holding)
+        except EnoughHeld:
+            return Handled.LATER
+
+    def _process(self, holding: Holding) -> Handled:
+        try:
+            claim = self._ledger.claim(self._model_digest, self._leases.lease_s, holding)
         except ShuttingDown:
             return Handled.LATER
+        except NewerFormat as error:
+            self._wait_for_newer(str(error))
+            return Handled.DONE
         except UnreadableParcel as error:
             log.error("parked an unreadable parcel: %s", error)
+            self._meter.parked(error.items)
             return Handled.DONE
         if claim is None:
             return Handled.NONE
-        with self._leases.holding(claim):
+        self._meter.claimed(claim)
+        parcel = claim.parcel
+        about = concerning(model=self._model_digest, job=parcel.job_id, parcel=parcel.id, collection=parcel.collection)
+        with self._leases.holding(claim), about:
             return self._hold(claim)
 
     def _hold(self, claim: Claim) -> Handled:
@@ -114,7 +136,7 @@ class Handler:
             return self._give_back(claim, refund=not error.suspect, error=_line(error))
         except TakenOver:
             log.info("parcel %s: another worker took it over", claim.parcel.id)
-            self._retract(claim)
+            self._lose(claim)
             return Handled.DONE
         except CollectionNotFound as error:
             return self._not_found(claim, error)
@@ -139,6 +161,7 @@ class Handler:
                 raise ShuttingDown("draining before work on this parcel began")
             # Counted here and not when claimed: if the process dies, those that waited at the gate are innocent.
             if (begun := self._ledger.begin(claim)) is Begun.NO:
+                self._meter.attempts.add(Attempt.LOST)
                 return Handled.DONE
             verdict = self._pipeline.work(claim, undeleted=begun is Begun.CLEAR)
         return self._close(claim, verdict)
@@ -165,9 +188,22 @@ class Handler:
         return all(self._fuse.stands(kind, count, reasons[kind]) for kind, count in deaths.items())
 
     def _finish(self, claim: Claim, verdict: Verdict) -> None:
-        if not self._ledger.finish(claim, verdict):
+        with self._meter.steps[Step.FINISH].timing():
+            taken = self._ledger.finish(claim, verdict)
+        if not taken:
             log.info("parcel %s: another worker took it over; its verdict counts", claim.parcel.id)
-            self._retract(claim)
+            self._lose(claim)
+            return
+        self._meter.finished(verdict)
+        for letter in verdict.letters:
+            # Without the document's name, so that thousands that die alike are one line and their number. No warning: in
+            # embedded mode the log is the application's, and each job's report says who died.
+            who = {"concerned": {"document": letter.item.id if letter.item else "", "dead_letter": letter.id}}
+            log.info("a document is dead: %s: %s", letter.error, letter.reason, extra=who)
+
+    def _lose(self, claim: Claim) -> None:
+        self._meter.attempts.add(Attempt.LOST)
+        self._retract(claim)
 
     def _retract(self, claim: Claim) -> None:
         """Who has lost a parcel may have lost it to the erasure of a tenant: then what was written meanwhile goes again."""
@@ -179,9 +215,10 @@ class Handler:
     def _give_back(self, claim: Claim, *, refund: bool = True, error: str = "", delay_s: float = 0.0) -> Handled:
         try:
             if self._impatient.release(claim, refund=refund, error=error, delay_s=delay_s):
+                self._meter.attempts.add(Attempt.RETURNED if refund else Attempt.FAILED)
                 self._impatient.fulfil(claim.token)  # whoever takes the parcel next looks at its documents
             else:
-                self._retract(claim)
+                self._lose(claim)
         except GristmillError as away:
             log.warning("parcel %s could not be given back (%s); its lease will run out", claim.parcel.id, away)
         # What is not due yet needs no message now: the reconciler sees when it is.
@@ -199,14 +236,20 @@ class Handler:
 
     def _leave_alone(self, claim: Claim, error: NewerFormat) -> Handled:
         """One of the documents has a point of a newer Gristmill: that one waits, its neighbours do not."""
-        log.warning("parcel %s waits for a newer worker: %s", claim.parcel.id, error)
+        self._wait_for_newer(str(error))
         if len(claim.parcel) == 1:
             return self._give_back(claim, delay_s=_NEWER_FORMAT_S)
         return self._split(claim, attempts=claim.attempts - 1)
 
+    def _wait_for_newer(self, why: str) -> None:
+        """As where producers were upgraded first. The ledger keeps the parcel from all for a while: no message is due."""
+        text = f"{why}. Documents wait for a worker that reads it, and cost nothing meanwhile: upgrade workers first"
+        self._notices.put(NewerFormat, Waits.VERSION, text, for_s=_NEWER_FORMAT_S + _SHOWN_S)
+
     def _split(self, claim: Claim, attempts: int) -> Handled:
         parts = claim.parcel.split()
         if self._ledger.split(claim, parts, attempts):
+            self._meter.attempts.add(Attempt.SPLIT)
             self._publish(self._model_digest, messages_for(len(parts)))
         return Handled.DONE
 
@@ -215,6 +258,7 @@ class Handler:
         digest = error.space.model_digest
         log.info("parcel %s goes to the queue of %s: %s", claim.parcel.id, error.space.model, error)
         if self._ledger.reroute(claim, claim.parcel.model_copy(update={"model_digest": digest})):
+            self._meter.attempts.add(Attempt.REROUTED)
             self._publish(digest, 1)
         return Handled.DONE
 
@@ -236,7 +280,7 @@ class Handler:
         others_go_on = isinstance(error, StoreUnavailable) and self._rests.others_stored_since(name)
         if not (_for_everybody(error) or others_go_on):
             shown_s = 2 * self.pause.begin() + _SHOWN_S
-            self._notices.put(self, f"no work is pulled for now: {error}", for_s=shown_s)
+            self._notices.put(self, Waits.of(error), f"no work is pulled for now: {error}", for_s=shown_s)
             return self._give_back(claim)
         rest_s = self._rests.next(name, error)
         self._rest(name, rest_s)
@@ -279,7 +323,10 @@ class _Rests:
         asked = error.retry_after_s if isinstance(error, Unavailable) else None
         rest_s = pause if asked is None else min(max(asked, _FIRST_REST_S), _LONGEST_ASKED_S)
         self._notices.put(
-            ("rest", collection), f"collection {collection!r} rests: {error}", for_s=2 * rest_s + _SHOWN_S
+            ("rest", collection),
+            Waits.of(error),
+            f"collection {collection!r} rests: {error}",
+            for_s=2 * rest_s + _SHOWN_S,
         )
         return rest_s
 

@@ -2,7 +2,8 @@
 
 A worker frozen beyond its lease (a SIGSTOP, a suspended machine, a request lost in a network) may go on at any time. Where
 its document was deleted meanwhile, nothing in Qdrant stands in the way of the write. It cleans up after itself, unless it
-dies in between: then its intent is left in the ledger, and this duty does it, with the same rules (`docs/fence.md`).
+dies in between: then its intent is left in the ledger, and this duty does it, with the same rules
+(`docs/explanation/fence.md`).
 
 Cost per look: one read in the ledger, and per thousand documents of claims left behind one read of their tombstones and one
 filtered scroll in Qdrant.

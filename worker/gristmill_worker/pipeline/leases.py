@@ -33,8 +33,8 @@ class Leases:
         self._ledger = ledger
         self.lease_s = lease_s
         self._claims: dict[str, Claim] = {}
-        #: By the claim's token.
-        self._encoded: dict[str, Encoded] = {}
+        #: By the claim's token: documents and tokens.
+        self._encoded: dict[str, list[int]] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = vital_thread("gristmill-leases", self._run, died)
@@ -54,6 +54,7 @@ class Leases:
         """Keep the claim alive while the block runs."""
         with self._lock:
             self._claims[claim.token] = claim
+            self._encoded[claim.token] = [0, 0]
         try:
             yield
         finally:
@@ -63,12 +64,9 @@ class Leases:
 
     def encoded(self, claim: Claim, tokens: int) -> None:
         """One more document of a claim, of so many tokens, has all its vectors."""
-        if claim.token not in self._claims:
-            return
-        before = self._encoded.get(claim.token, Encoded())
-        # A document that is overtaken is encoded twice.
-        documents = min(before.documents + 1, len(claim.parcel))
-        self._encoded[claim.token] = Encoded(documents, before.tokens + tokens)
+        if (so_far := self._encoded.get(claim.token)) is not None:
+            so_far[0] += 1
+            so_far[1] += tokens
 
     @property
     def held(self) -> int:
@@ -103,13 +101,19 @@ class Leases:
                 log.warning("parcel %s could not be given back (%s); its lease will run out", claim.parcel.id, away)
                 return  # so could none of the others
 
+    def _progress(self, claim: Claim) -> Encoded:
+        documents, tokens = self._encoded[claim.token]
+        # A document that is overtaken is encoded twice.
+        return Encoded(min(documents, len(claim.parcel)), tokens)
+
     def _run(self) -> None:
         while not self._stop.wait(min(self.lease_s / 4, _LONGEST_S)):
             self._renew()
 
     def _renew(self) -> None:
         with self._lock:
-            claims, encoded = list(self._claims.values()), dict(self._encoded)
+            claims = list(self._claims.values())
+            encoded = {claim.token: self._progress(claim) for claim in claims}
         try:
             self._ledger.renew(claims, self.lease_s, encoded)
         except Unavailable as error:

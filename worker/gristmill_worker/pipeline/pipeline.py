@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from gristmill.ledger import Claim, Verdict
 from gristmill_schemas import CollectionSpec, Intent, Outcome, Parcel, PointSystem, VectorSpace, point_id
 from gristmill_schemas.errors import CollectionNotFound, GristmillError, InvalidInput, StoreUnfit
+from gristmill_worker.metering.meter import ModelMeter, Step
 from gristmill_worker.pipeline.commons import Commons
 from gristmill_worker.pipeline.descriptions import Descriptions
 from gristmill_worker.pipeline.fence import Action, Held, Task, Unchanged, decide, leaves_chunks, outcome
 from gristmill_worker.pipeline.prepare import Prepared, Preparer
-from gristmill_worker.pipeline.sink import Point, Sink
+from gristmill_worker.pipeline.sink import Point, Sighting, Sink
 from gristmill_worker.pipeline.tally import Tally
 
 log = logging.getLogger(__name__)
@@ -52,13 +53,16 @@ class _Plan:
 class Pipeline:
     """Works on the parcels of one model. Shared by all task threads; who claims and answers for them is `Handler`."""
 
-    def __init__(self, commons: Commons, preparer: Preparer, sink: Sink) -> None:
+    def __init__(self, commons: Commons, preparer: Preparer, sink: Sink, meter: ModelMeter | None = None) -> None:
         self._ledger = commons.patient_ledger
-        self._descriptions = Descriptions(commons.collections, commons.clock)
+        meter = meter or ModelMeter()
+        self._descriptions = Descriptions(commons.collections, commons.clock, meter.lookups)
+        self._asking_store = meter.asking_store
         self._patience = commons.patience
         self._clock = commons.clock
         self._preparer = preparer
         self._sink = sink
+        self._steps = meter.steps
         self._server_wait_s = commons.server_wait_s
 
     def work(self, claim: Claim, *, undeleted: bool = False) -> Verdict:
@@ -78,7 +82,8 @@ class Pipeline:
             DeviceFailed, NewerFormat, ShuttingDown.
         """
         try:
-            spec = self._spec(claim.parcel)
+            with self._steps[Step.DESCRIBE].timing():
+                spec = self._spec(claim.parcel)
             return self._work(claim, spec, undeleted and spec.key == claim.parcel.collection_key)
         except CollectionNotFound:
             self._descriptions.forget(claim.parcel.collection)
@@ -92,19 +97,24 @@ class Pipeline:
             log.info("parcel %s: %r means %r by now", parcel.id, parcel.collection, spec.physical)
             self._ledger.follow(parcel, spec.key)
         tally = Tally(claim, spec.key, self._clock)
-        self._delete(spec, parcel, tally)
-        undeleted = undeleted and not parcel.deletions
+        if parcel.deletions:
+            undeleted = False
+            with self._steps[Step.DELETE].timing():
+                self._delete(spec, parcel, tally)
         left = [
             Task(document, parcel.version_of(document), parcel.job_id, spec.chunking) for document in parcel.documents
         ]
         for _ in range(_MAX_ROUNDS):
             if not left:
                 return tally.verdict()
-            plans = self._survey(spec, left, tally, undeleted)
+            with self._steps[Step.SURVEY].timing():
+                plans = self._survey(spec, left, tally, undeleted)
             undeleted = False
             prepared = self._prepare(spec, plans, tally)
-            self._write(spec, plans, prepared, tally)
-            left = self._confirm(spec, plans, prepared, tally)
+            with self._steps[Step.WRITE].timing():
+                self._write(spec, plans, prepared, tally)
+            with self._steps[Step.CONFIRM].timing():
+                left = self._confirm(spec, plans, prepared, tally)
         raise GristmillError(f"{len(left)} documents were overtaken {_MAX_ROUNDS} times; trying again later")
 
     def retract(self, claim: Claim) -> None:
@@ -117,16 +127,16 @@ class Pipeline:
     def _spec(self, parcel: Parcel) -> CollectionSpec:
         """What the name that was asked for means now."""
         try:
-            return self._patience.call(
-                lambda: self._descriptions.get(parcel.collection, parcel.enqueued_at), at_most_s=self._server_wait_s
-            )
+            return self._patience.call(lambda: self._described(parcel), at_most_s=self._server_wait_s)
         except InvalidInput as error:  # one of this name is there, and it is none of ours
             raise StoreUnfit(str(error)) from error
 
+    def _described(self, parcel: Parcel) -> CollectionSpec:
+        with self._asking_store():
+            return self._descriptions.get(parcel.collection, parcel.enqueued_at)
+
     def _delete(self, spec: CollectionSpec, parcel: Parcel, tally: Tally) -> None:
         """Tombstones first, so that whoever writes meanwhile sees them; then the points."""
-        if not parcel.deletions:
-            return
         buried: dict[str, int] = {}
         for item in parcel.deletions:
             key = point_id(item.id, item.tenant)
@@ -175,14 +185,10 @@ class Pipeline:
         unchanged: Mapping[str, int] | None = None,
         undeleted: bool = False,
     ) -> list[Held]:
-        keys = [task.key for task in tasks]
         sightings = self._sink.look(spec, tasks, leftovers=leftovers, expected=expected, unchanged=unchanged)
         # After the points: who deletes writes the tombstone first, so of what was still there then, it takes care itself.
-        tombs = {} if undeleted else self._ledger.tombstones(spec.key, keys)
-        return [
-            Held(each.stored, tombs.get(key), each.others, each.squatter)
-            for key, each in zip(keys, sightings, strict=True)
-        ]
+        tombs = {} if undeleted else self._ledger.tombstones(spec.key, [task.key for task in tasks])
+        return held(tasks, sightings, tombs)
 
     def _prepare(self, spec: CollectionSpec, plans: Sequence[_Plan], tally: Tally) -> dict[str, Prepared]:
         """Tokenize, chunk and encode what needs it; documents that cannot be encoded go to the dead letters."""
@@ -204,6 +210,7 @@ class Pipeline:
             reason = next((refused[point.id] for point in item.points if point.id in refused), None)
             if reason is not None:
                 del prepared[item.task.key]
+                tally.waste(Outcome.DEAD, item.tokens)
                 tally.bury(item.task.document, item.task.version, "StoreRefused", reason)
                 if len(item.points) > 1:
                     self._sink.withdraw(spec, [item.task])
@@ -249,6 +256,7 @@ class Pipeline:
             if held.squatter is not None:
                 if plan.action is Action.ENCODE:
                     self._sink.withdraw(spec, [plan.task])
+                tally.waste(Outcome.DEAD, _tokens(prepared, plan.task))
                 _bury_squatted(plan.task, held.squatter, tally)
                 continue
             became = outcome(plan.task, plan.action, held, spec.fingerprint)
@@ -257,6 +265,7 @@ class Pipeline:
                 continue
             if became is not Outcome.STORED or not isinstance(held.stored, PointSystem):
                 tally.outcomes[became] += 1
+                tally.waste(became, _tokens(prepared, plan.task))
                 continue
             tally.store(held.stored)
             if item := prepared.get(plan.task.key):
@@ -287,9 +296,27 @@ def _expected(plans: Sequence[_Plan], prepared: Mapping[str, Prepared]) -> dict[
     return expected
 
 
-def _bury_squatted(task: Task, problem: str, tally: Tally) -> None:
-    reason = (
+def _tokens(prepared: Mapping[str, Prepared], task: Task) -> int:
+    """Those that the model has just read of a document."""
+    item = prepared.get(task.key)
+    return item.tokens if item else 0
+
+
+def held(tasks: Sequence[Task], sightings: Sequence[Sighting], tombstones: Mapping[str, int]) -> list[Held]:
+    """What store and ledger hold of each document."""
+    return [
+        Held(each.stored, tombstones.get(task.key), each.others, each.squatter)
+        for task, each in zip(tasks, sightings, strict=True)
+    ]
+
+
+def squatted(problem: str) -> str:
+    """Why a document dies whose place is taken."""
+    return (
         f"a point that is not Gristmill's lies under an id of this document ({problem}); it is left as it is: "
         "delete it or store it elsewhere, then replay this letter"
     )
-    tally.bury(task.document, task.version, "ForeignPoint", reason)
+
+
+def _bury_squatted(task: Task, problem: str, tally: Tally) -> None:
+    tally.bury(task.document, task.version, "ForeignPoint", squatted(problem))

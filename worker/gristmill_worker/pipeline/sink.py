@@ -36,6 +36,7 @@ from gristmill_schemas.errors import RequestTooLarge, StoreRefused, StoreUnfit
 from gristmill_schemas.point import ETAG_PATH, ID_PATH, POINT_NAMESPACE, TENANT_PATH, VERSION_PATH
 from gristmill_schemas.validation import SYSTEM_KEY
 from gristmill_worker.batching.idle_clock import IdleClock, Stage
+from gristmill_worker.metering.meter import ModelMeter, StoreCall
 from gristmill_worker.pipeline.fence import Task, Unchanged
 from gristmill_worker.waiting.patience import Patience
 
@@ -98,9 +99,17 @@ class Point:
 class Sink:
     """Reads from and writes to one Qdrant. Shared by all task threads."""
 
-    def __init__(self, store: QdrantClient, patience: Patience, idle: IdleClock, wait_s: float) -> None:
+    def __init__(
+        self,
+        store: QdrantClient,
+        patience: Patience,
+        idle: IdleClock,
+        wait_s: float,
+        meter: ModelMeter | None = None,
+    ) -> None:
         """`wait_s`: longest wait of a task thread for one answer; what takes longer frees the thread, and comes back."""
         self._wait_s = wait_s
+        self._meter = meter or ModelMeter()
         self._store = store
         self._patience = patience
         self._idle = idle
@@ -108,9 +117,9 @@ class Sink:
         #: Bound of one request; lower once a proxy has refused one of this size.
         self._request_bytes = MAX_REQUEST_BYTES
 
-    def _ask(self, spec: CollectionSpec, call: Callable[[], T]) -> T:
+    def _ask(self, spec: CollectionSpec, kind: StoreCall, call: Callable[[], T]) -> T:
         def translated() -> T:
-            with store_errors(spec.name):
+            with self._meter.asking_store(), self._meter.store[kind].timing(), store_errors(spec.name):
                 return call()
 
         with self._idle.stage(Stage.STORE):
@@ -134,7 +143,7 @@ class Sink:
         found: dict[str, _Found] = {}
         for start in range(0, len(ids), _READ_POINTS):
             page = list(ids[start : start + _READ_POINTS])
-            found |= self._ask(spec, functools.partial(read_systems, self._store, spec, page, expected))
+            found |= self._ask(spec, StoreCall.READ, functools.partial(read_systems, self._store, spec, page, expected))
         for system in found.values():
             if isinstance(system, Foreign) and system.newer is not None:
                 raise system.newer
@@ -175,7 +184,7 @@ class Sink:
                 others[task.key] += more
                 further += more
         found |= self._read(spec, further)
-        return [_sighting(found.get(task.key), [found.get(each) for each in others[task.key]]) for task in tasks]
+        return [_sighting(found.get(key), [found.get(each) for each in rest]) for key, rest in others.items()]
 
     def _glance(
         self, spec: CollectionSpec, tasks: Sequence[Task], below: Mapping[str, int]
@@ -185,7 +194,9 @@ class Sink:
         if not wanted:
             return {}, []
         space = spec.fingerprint
-        versions, there = self._ask(spec, functools.partial(read_unchanged, self._store, spec, wanted, space))
+        versions, there = self._ask(
+            spec, StoreCall.READ, functools.partial(read_unchanged, self._store, spec, wanted, space)
+        )
         same = (task for task in tasks if task.key in versions)
         return {task.key: Unchanged.of(task, versions[task.key], space) for task in same}, there
 
@@ -199,8 +210,8 @@ class Sink:
         """
         refused: dict[str, str] = {}
         for first in (False, True):
-            broken = {point.etag for point in points if point.id in refused}
-            wave = [point for point in points if (point.chunk == 0) == first and point.etag not in broken]
+            broken = {point.etag for point in points if point.id in refused} if refused else ()
+            wave = [point for point in points if (point.chunk == 0) == first and not (broken and point.etag in broken)]
             for version, group in _grouped(wave, lambda point: point.version):
                 for request in slices(group, self._size_of, self._request_bytes):
                     refused |= self._upload(spec, request, version)
@@ -211,6 +222,7 @@ class Sink:
         try:
             self._ask(
                 spec,
+                StoreCall.WRITE,
                 lambda: upsert(
                     self._store,
                     spec,
@@ -272,7 +284,9 @@ class Sink:
             for part in slices(group, lambda pair: pair[1].chunks * _NAME_BYTES, self._request_bytes):
                 ids = [task.point_id(chunk) for task, held in part for chunk in range(held.chunks)]
                 etags = [held.etag for _, held in part]
-                self._ask(spec, functools.partial(raise_versions, self._store, spec, ids, etags, version))
+                self._ask(
+                    spec, StoreCall.CHANGE, functools.partial(raise_versions, self._store, spec, ids, etags, version)
+                )
 
     def replace_metadata(self, spec: CollectionSpec, task: Task, before: PointSystem) -> None:
         """Give a document's points new metadata, if its text is still as it was looked at. Vectors stay."""
@@ -326,7 +340,7 @@ class Sink:
     def _apply(self, spec: CollectionSpec, operations: Sequence[models.UpdateOperation]) -> None:
         """One request; one that is too large is halved, down to a single operation."""
         try:
-            self._ask(spec, lambda: change(self._store, spec, operations))
+            self._ask(spec, StoreCall.CHANGE, lambda: change(self._store, spec, operations))
         except RequestTooLarge:
             if len(operations) == 1:
                 raise

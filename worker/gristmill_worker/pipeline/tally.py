@@ -28,6 +28,7 @@ class Tally:
     chunks: int = 0
     truncated: int = 0
     written: int = 0
+    in_vain: Counter[Outcome] = field(default_factory=Counter)
 
     def store(self, stored: PointSystem) -> None:
         """Count a document that is stored, by what its points say: whoever wrote them may have been killed right after."""
@@ -35,6 +36,11 @@ class Tally:
         self.chunks += stored.chunks
         self.truncated += stored.truncated
         self.tokens += stored.tokens
+
+    def waste(self, outcome: Outcome, tokens: int) -> None:
+        """Count tokens that the model read of an item that ended otherwise than stored."""
+        if tokens:
+            self.in_vain[outcome] += tokens
 
     def bury(self, item: Document | Deletion, version: int, error: str, reason: str) -> None:
         """Count an item as dead, and write its letter: everything needed to understand it and to try again."""
@@ -60,7 +66,8 @@ class Tally:
 
     def verdict(self) -> Verdict:
         """As the ledger takes it."""
-        return Verdict(self.outcomes, self.tokens, self.chunks, self.truncated, tuple(self.letters), self.written)
+        letters = tuple(self.letters)
+        return Verdict(self.outcomes, self.tokens, self.chunks, self.truncated, letters, self.written, self.in_vain)
 
 
 def all_dead(claim: Claim, error: str, reason: str, clock: LedgerClock) -> Verdict:

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 
 from gristmill_schemas.errors import Unavailable
 from gristmill_worker.settings import WorkerSettings
-from gristmill_worker.waiting.notices import Notices
+from gristmill_worker.waiting.notices import Notices, Waits
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,9 @@ class AbsentModels:
             try:
                 self._load(settings.model_copy(update={"remote_wait_s": 0.1})).close()
             except Unavailable as away:
-                self._notices.put(("absent", settings.model), f"model {settings.model} is not served here: {away}")
+                self._notices.put(
+                    ("absent", settings.model), Waits.MODEL, f"model {settings.model} is not served here: {away}"
+                )
                 continue
             log.warning("model %s is there now: starting again to serve it", settings.model)
             self._start_again()

@@ -13,8 +13,9 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import celery.apps.worker
@@ -23,18 +24,22 @@ from celery.exceptions import CPendingDeprecationWarning, Reject, SecurityWarnin
 from qdrant_client import QdrantClient
 from redis import Redis
 
+from gristmill.extras import brought_by
 from gristmill.ingest.broker import WORK_TASK, CeleryDispatcher, create_celery, queue_name
+from gristmill.ingest.scaling import looked_up
 from gristmill.ingest.transport import redis_transport
 from gristmill.ledger import RedisLedger
 from gristmill.ledger.connection import connect
 from gristmill.ledger.reading import RedisEvidence
 from gristmill.maintenance.bulk_loads import BulkLoads
+from gristmill.probes.pulse import PULSE_S
 from gristmill.startup import await_servers
 from gristmill.store.collections import Collections
 from gristmill.store.connection import describe_transport, open_store, require_server
-from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.redaction import redact
 from gristmill_worker.encoder import Encoder
+from gristmill_worker.metering.sections import Section
+from gristmill_worker.phases import told_to
 from gristmill_worker.pipeline.bulk_loads import BULK_PERIOD_S, BulkLoadsOver
 from gristmill_worker.pipeline.engine import Engine, load_encoder
 from gristmill_worker.pipeline.handler import Handled
@@ -45,11 +50,14 @@ from gristmill_worker.process.drain import Drain
 from gristmill_worker.process.duties import Duties
 from gristmill_worker.process.guard import Guard, Parking, guarded_transport
 from gristmill_worker.process.host import Host
+from gristmill_worker.process.metrics.ledger import LEDGER_S, LedgerFigures
+from gristmill_worker.process.metrics.worker import LedgerWatch, Start, show_health, show_host
+from gristmill_worker.process.pulse import Heart
 from gristmill_worker.process.queries.lane import QueryLane, Served
 from gristmill_worker.process.reconciler import Reconciler
 from gristmill_worker.process.watches import StallWatch, hung_watch, orphan_watch, progress_log, sick_watch
 from gristmill_worker.reranker.loading import Scoring, load_reranker, of_reranker
-from gristmill_worker.settings import WorkerSettings
+from gristmill_worker.settings import WorkerSettings, of_each_model
 from gristmill_worker.vital_threads import Exit
 
 if TYPE_CHECKING:
@@ -68,8 +76,10 @@ def run_worker(
     models: Sequence[str] = (),
     *,
     ready: Callable[[Host], None] | None = None,
+    beside: Callable[[Host], AbstractContextManager[object]] | None = None,
     encoders: Sequence[Encoder] = (),
     supervisor: int | None = None,
+    restarts: Mapping[str, int] = MappingProxyType({}),
 ) -> None:
     """Serve until SIGTERM or SIGINT.
 
@@ -77,8 +87,10 @@ def run_worker(
         settings: of this process; one process per accelerator.
         models: which models; none means the settings' one.
         ready: called when all models are warm and the consumer is about to start.
+        beside: what uses the host's engines as well, from then until they are closed.
         encoders: loaded encoders of your own, instead of models.
         supervisor: process id of the parent, with which this process is to end; as it was known before this one began.
+        restarts: how often that has started this process again, by cause.
 
     Raises:
         ModelUnavailable, InvalidInput: the settings cannot work; nothing was taken.
@@ -88,12 +100,19 @@ def run_worker(
     with ExitStack() as closing:
         closing.enter_context(_ends_at_once_when_asked())
         # From here on: loading a model, or waiting for its server, takes minutes.
-        orphaned = Duties("orphan-watch", {"orphan watch": (1.0, orphan_watch(supervisor))})
+        heart = Heart(supervisor)
+        closing.callback(heart.close)
+        orphaned = Duties("orphan-watch", {"orphan watch": (1.0, orphan_watch(supervisor)), "pulse": (PULSE_S, heart)})
         closing.callback(orphaned.close)
         orphaned.start()
+        start = Start(restarts)
+        figures: list[Section] = [start, partial(show_health, heart=heart)]
+        closing.enter_context(_metrics(settings, figures, heart))
         client = connect(settings)
         closing.callback(client.close)
         ledger = RedisLedger(settings, client)
+        ledger.watch = watch = LedgerWatch()
+        figures.append(watch)
         store = open_store(settings)
         closing.callback(store.close)
         # Before a model is loaded: a wrong address should not cost its time.
@@ -108,6 +127,12 @@ def run_worker(
         closing.callback(dispatcher.close)
         host = Host(settings, ledger, store, Collections(store), dispatcher.publish)
         closing.callback(host.close)
+        host.load(
+            [encoder.info.model for encoder in encoders] or [each.model for each in of_each_model(settings, models)]
+        )
+        host.figures = figures
+        figures.append(partial(show_host, host=host, heart=heart, timeout_s=settings.encode_timeout_s))
+        closing.enter_context(told_to(start.hear))
         present, absent = (
             (list(encoders), []) if encoders else load_present(of_each_model(settings, models), load_encoder)
         )
@@ -132,6 +157,10 @@ def run_worker(
             )
             for digest, engine in host.engines.items()
         }
+        if settings.metrics_port is not None or beside is not None:
+            looked = LedgerFigures(settings, ledger, client)
+            figures.append(looked)
+            chores["metrics of the ledger"] = (LEDGER_S, looked.read)
         evidence = RedisEvidence(ledger)
         parking = Parking(evidence, host.clock)
         guard = Guard(host.engines, host.accepts, parking)
@@ -153,8 +182,11 @@ def run_worker(
             lane.start()
             closing.callback(lane.close)
         closing.enter_context(_rarely_collected())
+        heart.attend(host, lambda: guard.looked_at)
         if ready is not None:
             ready(host)
+        if beside is not None:
+            closing.enter_context(beside(host))
         clerk = Duties("parking", {"refused messages": (_PARKING_S, parking.flush)})
         closing.callback(clerk.close)
         clerk.start()
@@ -162,6 +194,17 @@ def run_worker(
         _consume(settings, host, drain, guarded_transport(guard, redis_transport(settings)))
         if again.is_set():
             raise SystemExit(Exit.AGAIN)
+
+
+def _metrics(settings: WorkerSettings, figures: list[Section], heart: Heart) -> AbstractContextManager[object]:
+    """The port, where one is wanted; only then its packages are loaded."""
+    if settings.metrics_port is None:
+        return nullcontext()
+    with brought_by("worker", "GRISTMILL_METRICS_PORT"):
+        from gristmill_worker.process.metrics.port import metrics_port
+    return metrics_port(
+        settings.metrics_host, settings.metrics_port, figures, heart.health, partial(looked_up, settings)
+    )
 
 
 def _lanes(settings: WorkerSettings, connection: Redis, host: Host) -> list[QueryLane]:
@@ -219,28 +262,9 @@ def _start_again(again: threading.Event) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def of_each_model(settings: WorkerSettings, models: Sequence[str]) -> list[WorkerSettings]:
-    """The settings of each model, all on the one device.
-
-    Raises:
-        InvalidInput: what describes one model is set for several.
-    """
-    names = list(models) or [settings.model]
-    if len(names) > 1 and (fixed := [name for name in _OF_ONE_MODEL if getattr(settings, name) is not None]):
-        raise InvalidInput(
-            f"{', '.join(fixed)}: expected to be unset with several models, since each has its own; "
-            "serve that model from a worker of its own"
-        )
-    return [settings.model_copy(update={"model": name}) for name in names]
-
-
 def _takable(guard: Guard, queues: Mapping[str, BrokerQueue]) -> int:
     """Messages that this worker would take now. One that rests on purpose has not stalled."""
     return sum(queue.length() for digest, queue in queues.items() if guard.willing(queue_name(digest)))
-
-
-#: Settings that describe a model, and cannot be meant for two.
-_OF_ONE_MODEL = ("revision", "pooling", "max_tokens", "budget_tokens")
 
 
 def _watches(settings: WorkerSettings, host: Host) -> dict[str, tuple[float, Callable[[], None]]]:

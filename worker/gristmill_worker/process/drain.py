@@ -15,7 +15,9 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
+from gristmill_schemas.errors import GristmillError
 from gristmill_worker.process.host import Host
 from gristmill_worker.vital_threads import end_process, vital_thread
 
@@ -45,11 +47,17 @@ class Drain:
         self._host.drain()
         vital_thread("gristmill-drain", self._run, end_process).start()
 
+    def _say(self) -> None:
+        """Nobody shall pay for what this process does not finish, nor count on it any more."""
+        self._host.leases.excuse()
+        with suppress(GristmillError):
+            self._host.beat()
+
     def _run(self) -> None:
         log.info("draining: %d parcels in work have %.0f s to end", self._host.leases.held, self._timeout_s)
         started = time.monotonic()
         # On a thread of its own: where the ledger hangs, the time goes on.
-        threading.Thread(target=self._host.leases.excuse, name="gristmill-excuse", daemon=True).start()
+        threading.Thread(target=self._say, name="gristmill-excuse", daemon=True).start()
         time.sleep(self._timeout_s * _LAST_LAUNCH)
         for engine in self._host.engines.values():
             engine.batcher.abandon()

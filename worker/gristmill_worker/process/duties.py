@@ -22,7 +22,16 @@ DutyList = Mapping[str, tuple[float, Callable[[], None]]]
 class Duties:
     """Performs duties until closed. One that fails is tried again at its next time, and disturbs no other."""
 
-    def __init__(self, name: str, duties: DutyList, died: Died = end_process) -> None:
+    def __init__(self, name: str, duties: DutyList, died: Died = end_process, *, prompt: bool = False) -> None:
+        """Nothing is performed yet.
+
+        Args:
+            name: of the set, and its thread.
+            duties: what is performed, and how often.
+            died: told if the thread dies.
+            prompt: whether none of them ever waits for anything, so that being late means that something is wrong.
+        """
+        self.name, self.prompt = name, prompt
         self._duties = dict(duties)
         self._due = dict.fromkeys(duties, 0.0)
         self._stop = threading.Event()
@@ -30,7 +39,12 @@ class Duties:
 
     def start(self) -> None:
         """Start performing: each at once, then by its period."""
+        self._due = dict.fromkeys(self._due, time.monotonic())
         self._thread.start()
+
+    def late_s(self) -> float:
+        """How long the duty that is due first has been waiting for its turn, seconds; 0 where none is late."""
+        return max(0.0, time.monotonic() - min(self._due.values())) if self._thread.is_alive() else 0.0
 
     def close(self) -> None:
         """Stop after the duty that is being performed."""

@@ -158,8 +158,8 @@ class _EngineQueries:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def encode(self, space: VectorSpace, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        return self._engine.encode_queries(space, texts)
+    def encode(self, space: VectorSpace, texts: Sequence[str], *, bulk: bool = False) -> npt.NDArray[np.float32]:
+        return self._engine.encode_queries(space, texts, bulk=bulk)
 
 
 class _Scores:

@@ -30,7 +30,7 @@ from gristmill.ledger.reading import MAX_REFUSED, Evidence
 from gristmill_schemas import RefusedMessage
 from gristmill_schemas.errors import GristmillError
 from gristmill_worker.process.envelope import Envelope
-from gristmill_worker.process.refusal_log import RefusalLog
+from gristmill_worker.process.logs.refusals import RefusalLog
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +95,8 @@ class Guard:
         self._rests: dict[str, float] = {}
         #: Messages taken, whatever became of them.
         self.taken = 0
+        #: When work was last looked for, by the monotonic clock.
+        self.looked_at = time.monotonic()
 
     def willing(self, queue: str) -> bool:
         """Whether a message may be taken from this queue now."""
@@ -143,7 +145,16 @@ def guarded_transport(guard: Guard, transport: type[Transport] = Transport) -> t
     class GuardedChannel(channel):  # type: ignore[misc]  # a class that is an argument
         ack_emulation = False
 
+        def _size(self, queue: str) -> int:
+            # Asked at the start, of which nothing must end a worker: when it is to be read, what lies there is told.
+            try:
+                return int(super()._size(queue))
+            except redis.ResponseError as error:
+                guard.rest([queue], error)
+                return 0
+
         def _brpop_start(self, timeout: float | None = None) -> None:
+            guard.looked_at = time.monotonic()
             willing = {queue for queue in self.active_queues if guard.willing(queue)}
             if willing != set(self._queue_cycle.items):
                 self._queue_cycle.update(willing)

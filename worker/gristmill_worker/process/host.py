@@ -9,7 +9,8 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from qdrant_client import QdrantClient
@@ -17,9 +18,12 @@ from qdrant_client import QdrantClient
 from gristmill.ingest.broker import queue_name
 from gristmill.ledger import Ledger
 from gristmill.ledger.clock import LedgerClock
+from gristmill.models import digest_of, engines
 from gristmill.store.collections import Collections
 from gristmill_schemas.errors import InvalidInput
+from gristmill_schemas.redaction import redact
 from gristmill_worker.encoder import Encoder
+from gristmill_worker.metering.sections import Section
 from gristmill_worker.pipeline.commons import Commons
 from gristmill_worker.pipeline.engine import Engine
 from gristmill_worker.pipeline.gate import Gate
@@ -30,12 +34,16 @@ from gristmill_worker.reranker import Reranker
 from gristmill_worker.settings import WorkerSettings
 from gristmill_worker.vital_threads import Died, end_process
 from gristmill_worker.waiting.missing_collections import MissingCollections
-from gristmill_worker.waiting.notices import Notices
+from gristmill_worker.waiting.notices import Notices, Waits
 from gristmill_worker.waiting.patience import Patience
+from gristmill_worker.webhooks.sender import PERIOD_S as WEBHOOKS_S
+from gristmill_worker.webhooks.sender import WebhookSender
 
 #: How often a worker says that it lives and what it serves, which a Redis that has lost everything learns again; and how
 #: long it is believed to live.
 _HEARTBEAT_S, _HEARTBEAT_TTL_S = 3.0, 10.0
+#: Watches wait for nobody: later than this, something holds them up for good, seconds.
+_LATE_S = 30.0
 #: How often the size of the dead letters is looked at.
 _LETTERS_S = 2.0
 
@@ -74,6 +82,8 @@ class Host:
         #: By model.
         self.queries: dict[str, QueryCounts] = {}
         self.rerankers: dict[str, Reranker] = {}
+        #: What whoever shows metrics shows of this process.
+        self.figures: list[Section] = []
         self._commons = Commons(
             ledger=ledger,
             clock=self.clock,
@@ -85,10 +95,20 @@ class Host:
             missing=MissingCollections(collections, ledger, self.notices),
             gate=Gate(),
             publish=publish,
+            workers=self.workers,
             max_attempts=settings.max_attempts,
             server_wait_s=settings.server_wait_s,
         )
+        self.webhooks = WebhookSender(settings, ledger, self.worker_id, self.notices)
         self._died = died
+        #: Settings that say how long something may take, for whoever has to wait for it.
+        self._told = {"encode_timeout_s": settings.encode_timeout_s, "lease_s": settings.lease_s}
+        #: Names of the models that are being loaded.
+        self._loading: tuple[str, ...] = ()
+        #: What this process is at, and since when.
+        self._state: tuple[str, float] = ("", 0.0)
+        #: Of each model, those that live and take work, as of the last heartbeat.
+        self._workers: Counter[str] = Counter()
         self._started = 0.0
         self._duties: list[Duties] = []
         self._threads = settings.threads
@@ -104,14 +124,19 @@ class Host:
                 f"model: {info.model!r} and {there.encoder.info.model!r} are the same model; name each once"
             )
         engine = Engine(encoder, self._commons)
-        self.engines[engine.digest] = self._by_queue[queue_name(engine.digest)] = engine
         self.queries[engine.digest] = QueryCounts()
+        self.engines[engine.digest] = self._by_queue[queue_name(engine.digest)] = engine
         return engine
 
     def add_reranker(self, reranker: Reranker) -> None:
         """Serve a reranker beside the models."""
-        self.rerankers[reranker.info.digest] = reranker
         self.queries[reranker.info.digest] = QueryCounts()
+        self.rerankers[reranker.info.digest] = reranker
+
+    def load(self, models: Sequence[str]) -> None:
+        """Say from now on, until `start`, that this process is loading these models, and will serve them."""
+        self._loading = tuple(models)
+        self._keep("loading", {"heartbeat": (_HEARTBEAT_S, self.beat)})
 
     def start(self, watches: DutyList | None = None, chores: DutyList | None = None) -> None:
         """Announce the models, and begin to keep leases and to perform duties.
@@ -120,22 +145,52 @@ class Host:
             watches: look at this process only; they wait for nobody.
             chores: speak to servers.
         """
-        self._announce()
+        for loading in self._duties:
+            loading.close()
+        self._loading = ()
         self._started = self.clock.now()
+        # At once, and not by its duty a moment later: whoever has waited for this process may ask what it does.
+        self.beat()
         self.leases.start()
         own: DutyList = {
-            "heartbeat": (_HEARTBEAT_S, self._beat),
+            "heartbeat": (_HEARTBEAT_S, self.beat),
             "dead letters": (_LETTERS_S, self._look_at_letters),
+            "webhooks": (WEBHOOKS_S, self.webhooks),
         }
         for name, duties in (("watches", watches), ("heartbeat", own), ("chores", chores)):
             if duties:
-                self._duties.append(Duties(name, duties, self._died))
-                self._duties[-1].start()
+                self._keep(name, duties, prompt=duties is watches)
+
+    def _keep(self, name: str, duties: DutyList, *, prompt: bool = False) -> None:
+        self._duties.append(Duties(name, duties, self._died, prompt=prompt))
+        self._duties[-1].start()
+
+    def workers(self, model_digest: str) -> int:
+        """How many living workers serve a model, this one included, as of the last heartbeat."""
+        return self._workers[model_digest]
 
     def accepts(self, queue: str) -> bool:
-        """Whether a message may be taken from this queue now: its engine has a thread to spare and nothing against it."""
+        """Whether a message may be taken from this queue now: its engine has a thread and room for it, nothing against it.
+
+        One that has its share of what waits leaves the messages to other workers.
+        """
         engine = self._by_queue.get(queue)
-        return engine is not None and engine.busy < self._threads and engine.willing and not self._letters_full
+        if engine is None or engine.busy >= self._threads or self._letters_full:
+            return False
+        return engine.willing and engine.has_room and not engine.has_its_share
+
+    @property
+    def willing(self) -> bool:
+        """Whether any model would take work, were a thread to spare."""
+        return not self._letters_full and any(engine.willing for engine in self.engines.values())
+
+    def ails(self) -> str:
+        """What of this process does not move any more; empty as long as it is well. Servers do not matter."""
+        return "; ".join(
+            f"{duties.name} have not been kept for {duties.late_s():.0f} s"
+            for duties in self._duties
+            if duties.prompt and duties.late_s() > _LATE_S
+        )
 
     def _announce(self) -> None:
         for _, each in self._served():
@@ -146,28 +201,59 @@ class Host:
         if self._letters_full:
             self.notices.put(
                 "dead letters",
+                Waits.DEAD_LETTERS,
                 "the dead letters have reached their mark, so no work is taken: see `gristmill dead summary`, replay or "
                 "drop some, or raise GRISTMILL_DEAD_MAX_BYTES",
             )
         else:
             self.notices.drop("dead letters")
 
-    def _beat(self) -> None:
-        self._announce()
+    def beat(self) -> None:
+        """Say that this process lives, and what it is at."""
+        if not self._loading:
+            self._announce()
         self.ledger.heartbeat(self.worker_id, self.status(), ttl_s=_HEARTBEAT_TTL_S)
+        self._workers = Counter(
+            digest for each in engines(self.ledger, staying=True) if (digest := each.get("model_digest"))
+        )
+
+    @property
+    def state(self) -> str:
+        """What this process is at: `loading`, `ready`, `draining`, or `waiting` for what it cannot work without."""
+        if self.draining.is_set():
+            return "draining"
+        if self._loading:
+            return "loading"
+        return "ready" if self.willing else "waiting"
+
+    def _since(self, state: str) -> float:
+        if state != self._state[0]:
+            self._state = (state, self.clock.now())
+        return self._state[1]
 
     def status(self) -> dict[str, Any]:
         """What this worker is and does, for heartbeats and `gristmill doctor`."""
+        state = self.state
         return {
+            "state": state,
+            "since": self._since(state),
             "started_at": self._started,
             "draining": self.draining.is_set(),
             "parcels": self.leases.held,
             "waiting_for": next(iter(self.notices.all()), None),
             "notices": self.notices.all(),
+            "waits": sorted(self.notices.waits()),
+            "settings": self._told,
+            "loading": [
+                {"model": redact(name), "model_digest": digest_of(self.ledger, name)} for name in self._loading
+            ],
+            "webhooks": self.webhooks.status(),
             "engines": [{**each.status(), "queries": self.queries[digest].all()} for digest, each in self._served()],
         }
 
     def _served(self) -> Iterator[tuple[str, Engine | Reranker]]:
+        if self._loading:
+            return
         yield from self.engines.items()
         yield from self.rerankers.items()
 
@@ -184,4 +270,5 @@ class Host:
             reranker.close()
         for duties in self._duties:
             duties.close()
+        self.webhooks.close()
         self.leases.close()

@@ -7,16 +7,21 @@ hangs or a broker that confuses Celery costs one restart, not the node.
 from __future__ import annotations
 
 import importlib.util
+import json
 import logging
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gristmill.extras import brought_by
+from gristmill.probes.pulse import PULSE_S, Pulse, open_pulse
+from gristmill.settings import variable
+from gristmill_schemas.errors import InvalidInput
 from gristmill_worker.vital_threads import Exit
 
 log = logging.getLogger(__name__)
@@ -27,6 +32,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.5, 30.0
 #: A child that ran this long was healthy; the next pause is short again. A sick device may last longer than a start.
 _HEALTHY_S, _CURED_S = 60.0, 600.0
 _LOOK_S = 0.1
+_LAST_PORT = 65_535
 #: Names of models that run on no accelerator of this machine.
 _ELSEWHERE = ("http://", "https://", "hash:", "overlap:")
 
@@ -85,6 +91,8 @@ class _Child:
         self._start_at = 0.0
         self._started = 0.0
         self._process: subprocess.Popen[bytes] | None = None
+        #: How often it was started again, by cause.
+        self._restarts: Counter[str] = Counter()
         self.exit_code: int | None = None
 
     def look(self, draining: bool) -> None:
@@ -97,7 +105,8 @@ class _Child:
             elif time.monotonic() >= self._start_at:
                 self._started = time.monotonic()
                 # A session of its own: Ctrl-C reaches the supervisor only, which passes it on once.
-                self._process = subprocess.Popen(self._command, env=self._environment, start_new_session=True)
+                told = [f"--restarts={json.dumps(self._restarts)}"] if self._restarts else []
+                self._process = subprocess.Popen([*self._command, *told], env=self._environment, start_new_session=True)
         elif (code := self._process.poll()) is not None:
             self._ended(code, draining)
 
@@ -106,6 +115,7 @@ class _Child:
         if draining or code in _FINAL:
             self.exit_code = max(code, 0)
             return
+        self._restarts[cause_of(code)] += 1
         if time.monotonic() - self._started > (_CURED_S if code == Exit.SICK else _HEALTHY_S):
             self._pause_s = _FIRST_PAUSE_S
         log.error("worker %s ended with %d; starting it again in %.1f s", self._name, code, self._pause_s)
@@ -118,25 +128,51 @@ class _Child:
             self._process.send_signal(number)
 
 
+def cause_of(code: int) -> str:
+    """Why a process has to be started again, in a word, by its exit status."""
+    if code < 0:
+        return "killed"
+    return Exit(code).name.lower() if code in {*Exit} else "error"
+
+
+def ports(first: int | None, processes: int) -> list[int | None]:
+    """The port of each process's metrics: the next one for each; none, or any free one, for all.
+
+    Raises:
+        InvalidInput: there are not so many.
+    """
+    last = (first or 0) + processes - 1
+    if first and last > _LAST_PORT:
+        raise InvalidInput(
+            f"metrics_port: expected at most {_LAST_PORT - processes + 1}, since each of {processes} processes takes the "
+            f"next, got {first}",
+            field="metrics_port",
+        )
+    return [first + number if first else first for number in range(processes)]
+
+
 def supervised_worker() -> list[str]:
     """The command for one worker process that ends with this one, whatever ends this one."""
     return [sys.executable, "-m", "gristmill", "worker", "--no-supervise", "--supervisor", str(os.getpid())]
 
 
-def supervise(arguments: Sequence[str], devices: Sequence[str | None]) -> int:
+def supervise(arguments: Sequence[str], devices: Sequence[str | None], metrics_port: int | None = None) -> int:
     """Run `gristmill worker --no-supervise ARGUMENTS…` once per entry of `devices` until SIGTERM, SIGINT or SIGHUP.
 
     Args:
         arguments: of `gristmill worker`.
         devices: see `placements`.
+        metrics_port: of the first of them; see `ports`.
 
     Returns:
         0 after a clean stop; else the exit code of a child that cannot work.
     """
     command = [*supervised_worker(), *arguments]
     children = []
-    for number, device in enumerate(devices):
+    for number, (device, port) in enumerate(zip(devices, ports(metrics_port, len(devices)), strict=True)):
         environment = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
+        if port is not None:
+            environment[variable("metrics_port")] = str(port)
         children.append(_Child(command, environment, f"{number}" if device is None else f"{number} (CUDA {device})"))
     draining = False
 
@@ -150,8 +186,15 @@ def supervise(arguments: Sequence[str], devices: Sequence[str | None]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as SIGHUP is under nohup
             signal.signal(number, stop)
+    pulse, beats_at = open_pulse(), 0.0
     while any(child.exit_code is None for child in children):
         for child in children:
             child.look(draining)
+        if pulse is not None and time.monotonic() >= beats_at:
+            beats_at = time.monotonic() + PULSE_S
+            state = "draining" if draining else "supervising"
+            pulse.beat(Pulse(os.getpid(), "supervisor", state, workers=len(children)))
         time.sleep(_LOOK_S)
+    if pulse is not None:
+        pulse.close()
     return max((child.exit_code or 0) for child in children)

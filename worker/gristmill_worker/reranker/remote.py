@@ -5,9 +5,10 @@ They agree on a query and documents, and on little else:
     TEI                       {"query", "texts"}                → [{"index", "score"}, …]
     SGLang                    {"model", "query", "documents"}   → [{"index", "score", …}, …], takes "instruct"
     vLLM, Cohere, Jina …      {"model", "query", "documents"}   → {"results": [{"index", "relevance_score"}, …]}
+    Gristmill                 the same, takes "instruct" where its model does, and cuts only where "truncate" asks for it
 
 Which it is, a first request finds out. Servers make their own pairs and cut them silently, so of a long document it is
-estimated whether all of it was read.
+estimated whether all of it was read; Gristmill's says.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ _MAX_TEXTS: Final = 32
 _IN_FLIGHT: Final = 4
 #: What servers cut pairs at, as a rule, where nothing else is known.
 _WINDOW: Final = 8_192
+#: A document's score, and whether the server says that it read only a part of it.
+_Result = tuple[float, bool]
 _PROBE: Final = ("What grinds grain?", ["A mill grinds grain into flour.", "A ship sails."])
 
 
@@ -55,7 +58,7 @@ class RemoteReranker:
             ModelUnavailable: it serves no such reranker.
         """
         self._client, self._name = client, name
-        self._path, self._texts_key, self._instructs = "rerank", "documents", False
+        self._path, self._texts_key, self._instructs, self._is_ours = "rerank", "documents", False, False
         self._threads = ThreadPoolExecutor(_IN_FLIGHT, thread_name_prefix="gristmill-rerank")
         self._lock = Lock()
         self._since: dict[int, float] = {}
@@ -87,14 +90,18 @@ class RemoteReranker:
         starts = range(0, len(documents), self._most)
         parts = [documents[start : start + self._most] for start in starts]
 
-        def one(part: Sequence[str]) -> list[float]:
+        def one(part: Sequence[str]) -> list[_Result]:
             check_time(expired)
             return self._scores(query, part, instruction)
 
-        found = [score for scores in self._threads.map(one, parts) for score in scores]
+        found = [result for results in self._threads.map(one, parts) for result in results]
         room = self.info.max_tokens - count_tokens(query)
         self._done += len(found)
-        return scored(found, [count_tokens(each) <= room for each in documents])
+        whole = [
+            not truncated if self._is_ours else count_tokens(document) <= room
+            for document, (_, truncated) in zip(documents, found, strict=True)
+        ]
+        return scored([score for score, _ in found], whole)
 
     def _find_out(self) -> None:
         """Where `/rerank` is, what the server wants texts to be called, and whether it takes instructions."""
@@ -111,8 +118,12 @@ class RemoteReranker:
                     f"(and with `documents`: {first})"
                 ) from error
         self._read(answer, len(texts))
+        told = answer.json()
+        meta = told.get("meta") if isinstance(told, dict) else None
+        takes = meta.get("instruction_aware") if isinstance(meta, dict) else None
+        self._is_ours = takes is not None
         # SGLang alone answers with a bare list to `documents`.
-        self._instructs = self._texts_key == "documents" and isinstance(answer.json(), list)
+        self._instructs = takes is True or (self._texts_key == "documents" and isinstance(told, list))
 
     def _found(self, query: str, texts: Sequence[str]) -> httpx.Response:
         """The answer of the first place below the address that knows of reranking: TEI has it at the root, SGLang in /v1."""
@@ -125,7 +136,7 @@ class RemoteReranker:
         self._path = places[-1]
         return _checked(self._post(self._body(query, texts, None)))
 
-    def _scores(self, query: str, texts: Sequence[str], instruction: str | None) -> list[float]:
+    def _scores(self, query: str, texts: Sequence[str], instruction: str | None) -> list[_Result]:
         try:
             return self._read(self._ask(query, texts, instruction), len(texts))
         except BatchRefused as error:
@@ -134,7 +145,7 @@ class RemoteReranker:
             middle = (len(texts) + 1) // 2
             self._most = max(1, min(self._most, error.most or middle))
             parts = (texts[:middle], texts[middle:])
-            return [score for part in parts for score in self._scores(query, part, instruction)]
+            return [result for part in parts for result in self._scores(query, part, instruction)]
 
     def _ask(self, query: str, texts: Sequence[str], instruction: str | None) -> httpx.Response:
         return _checked(self._post(self._body(query, texts, instruction)))
@@ -144,6 +155,7 @@ class RemoteReranker:
         if self._texts_key == "texts":
             return body | {"raw_scores": False, "truncate": True}
         named = {"model": self._name} if self._name else {}
+        named |= {"truncate": "END"} if self._is_ours else {}
         return body | named | ({"instruct": instruction} if self._instructs and instruction is not None else {})
 
     def _post(self, body: dict[str, Any]) -> httpx.Response:
@@ -161,19 +173,19 @@ class RemoteReranker:
             with self._lock:
                 del self._since[key]
 
-    def _read(self, response: httpx.Response, texts: int) -> list[float]:
+    def _read(self, response: httpx.Response, texts: int) -> list[_Result]:
         try:
             answer = response.json()
             results = answer if isinstance(answer, list) else answer["results"]
-            scores = dict(_scored(each) for each in results)
-            found = [scores[index] for index in range(texts)]
+            by_index = {int(each["index"]): _result(each) for each in results}
+            found = [by_index[index] for index in range(texts)]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Unavailable(
                 f"{response.url}: expected a score for each of {texts} documents, got {response.text[:200]!r} ({error}); "
                 "check the address, and that it serves a reranker",
                 may_be_the_request=True,
             ) from without_secrets(error)
-        if not np.isfinite(found).all():
+        if not np.isfinite([score for score, _ in found]).all():
             raise Unavailable(f"{response.url}: expected finite scores, got {found[:8]}")
         return found
 
@@ -201,9 +213,9 @@ def _checked(response: httpx.Response) -> httpx.Response:
     return response
 
 
-def _scored(result: Any) -> tuple[int, float]:
-    score = result["relevance_score"] if "relevance_score" in result else result["score"]
-    return int(result["index"]), float(score)
+def _result(told: Any) -> _Result:
+    score = told["relevance_score"] if "relevance_score" in told else told["score"]
+    return float(score), bool(told.get("truncated"))
 
 
 def open_remote(url: str, *, api_key: str | None = None, max_tokens: int | None = None) -> RemoteReranker:

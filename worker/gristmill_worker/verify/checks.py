@@ -58,14 +58,17 @@ def lenses(encoder: Encoder) -> Row:
 
 
 def memory(encoder: Encoder, bound_gb: float) -> Row:
-    """The most memory so far: of the card where the model runs on one, else of this process."""
+    """The most memory so far: of the card where the model runs on one, else of this process.
+
+    To find the budget, batches many times as large are tried on a card: that is over when the first text comes.
+    """
     if encoder.device == REMOTE:
         return not_applicable("memory", "the model runs behind a server")
     if encoder.device.startswith("cuda"):
         import torch
 
         used = torch.cuda.max_memory_allocated(encoder.device)
-        return at_most("memory", used / 1e9, bound_gb, "GB", "allocated on the card, start-up included")
+        return at_most("memory", used / 1e9, bound_gb, "GB", "allocated on the card, measuring the budget left out")
     unit = 1 if sys.platform == "darwin" else 1024
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     return at_most("memory", used / 1e9, bound_gb, "GB", "resident, the whole process, start-up included")

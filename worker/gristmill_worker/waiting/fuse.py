@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 
-from gristmill_worker.waiting.notices import Notices
+from gristmill_worker.waiting.notices import Notices, Waits
 
 #: Equal deaths in a row that blow the fuse.
 MOST_DEATHS = 100
@@ -63,11 +63,15 @@ class Fuse:
         with self._news:
             self._run = self._run + deaths if kind == self._kind else deaths
             self._kind = kind
-            if self.blown or self._run >= self._most_deaths:
+            # A parcel may hold more than the mark by itself: it has its trial, and stands only if that shows a success.
+            alone = deaths >= self._most_deaths
+            if self.blown or (self._run >= self._most_deaths and not alone):
                 self._blow(reason)
                 return False
             before = self._successes
             self._news.wait_for(lambda: self._successes > before or self.blown, self._trial_s)
+            if alone and self._successes == before and not self.blown:
+                self._blow(reason)
             return self._successes > before or not self.blown
 
     def _blow(self, reason: str) -> None:
@@ -76,6 +80,7 @@ class Fuse:
             self._rests_until = time.monotonic() + self._rest_s
         self._notices.put(
             self,
+            Waits.ALIKE,
             f"{self._run} documents in a row failed alike and none was stored in between, so none of them is given up: "
             f"{self._kind}: {reason}. Check what they have in common: the store's address and settings, the model, the "
             "collection. It goes on by itself once one can be stored",

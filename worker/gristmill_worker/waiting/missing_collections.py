@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from gristmill.ledger import Ledger
 from gristmill.store.collections import Collections
-from gristmill_worker.waiting.notices import Notices
+from gristmill_worker.waiting.notices import Notices, Waits
 
 #: Looks, and seconds between the first and the last, before a collection counts as deleted.
 _LOOKS, _SECONDS = 3, 3.0
@@ -58,6 +58,7 @@ class MissingCollections:
             return True
         self._notices.put(
             ("missing", name),
+            Waits.COLLECTION,
             f"{reason} Its documents wait. If Qdrant's address is wrong, set GRISTMILL_QDRANT_URL; if Qdrant was wiped, "
             "restore it or create the collection again; if the collection is not wanted any more: "
             f"`gristmill collections delete {name}`",

@@ -15,7 +15,7 @@ import tenacity
 from tenacity.wait import wait_base
 
 from gristmill_schemas.errors import ShuttingDown, Unavailable
-from gristmill_worker.waiting.notices import Notices
+from gristmill_worker.waiting.notices import Notices, Waits
 
 T = TypeVar("T")
 
@@ -73,7 +73,7 @@ class Patience:
             wait=_AskedOrGrowing(),
             stop=stop,
             sleep=tenacity.sleep_using_event(self.draining),
-            before_sleep=lambda state: self.notices.put(cause, str(state.outcome and state.outcome.exception())),
+            before_sleep=lambda state: self._say(cause, state.outcome.exception() if state.outcome else None),
         )
         failed = [first]
 
@@ -91,3 +91,6 @@ class Patience:
             raise away from None
         finally:
             self.notices.drop(cause)
+
+    def _say(self, cause: object, away: BaseException | None) -> None:
+        self.notices.put(cause, Waits.of(away), str(away))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from gristmill.ledger import Begun, Claim, Ledger, Verdict
+from gristmill.ledger import Begun, Claim, Holding, Ledger, Verdict
 from gristmill_schemas import Intent, Parcel, Retraction
 from gristmill_worker.waiting.patience import Patience
 
@@ -16,9 +16,9 @@ class PatientLedger:
         self._ledger = ledger
         self._patience = patience
 
-    def claim(self, model_digest: str, lease_s: float) -> Claim | None:
+    def claim(self, model_digest: str, lease_s: float, holding: Holding) -> Claim | None:
         """See `Ledger.claim`."""
-        return self._patience.call(lambda: self._ledger.claim(model_digest, lease_s))
+        return self._patience.call(lambda: self._ledger.claim(model_digest, lease_s, holding))
 
     def begin(self, claim: Claim) -> Begun:
         """See `Ledger.begin`."""

@@ -38,7 +38,9 @@ def create(
     text_key: Annotated[str | None, typer.Option(help="Payload key of the text; default `text`.")] = None,
     long_texts: Annotated[LongTexts | None, typer.Option(help="What happens to long texts; default `chunk`.")] = None,
     chunk_size: Annotated[int | None, typer.Option(help="Tokens per chunk; default 512.")] = None,
-    chunk_overlap: Annotated[int | None, typer.Option(help="Tokens that neighbours share; default 64.")] = None,
+    chunk_overlap: Annotated[
+        int | None, typer.Option(help="Tokens that neighbours share; default an eighth, 64 at most.")
+    ] = None,
     chunk_by: Annotated[ChunkBy | None, typer.Option(help="Where long texts are cut; default `text`.")] = None,
     chunk_context: Annotated[
         ChunkContext | None, typer.Option(help="What the model reads above each chunk; default `none`.")

@@ -1,9 +1,11 @@
--- ARGV: model, collections to look at. Returns how many of its parcels could be claimed now; of collections beyond so many,
--- one each.
-local now, limit = whole(now_us()), tonumber(ARGV[2])
-local turns = P .. ':turns:' .. ARGV[1]
-local count = redis.call('ZCOUNT', P .. ':held:' .. ARGV[1], '-inf', now)
-for _, collection in ipairs(redis.call('ZRANGEBYSCORE', turns, '-inf', now, 'LIMIT', 0, limit)) do
-  count = count + redis.call('ZCOUNT', P .. ':waiting:' .. ARGV[1] .. ':' .. collection, '-inf', now)
+-- ARGV: model, lines to look at. Returns how many of its parcels could be claimed now; of lines beyond so many, one each.
+local now, limit, model = now_us(), tonumber(ARGV[2]), ARGV[1]
+local lines = P .. ':lines:' .. model
+local count = redis.call('ZCOUNT', P .. ':held:' .. model, '-inf', whole(now))
+for _, job_id in ipairs(redis.call('ZRANGEBYSCORE', lines, '-inf', whole(now), 'LIMIT', 0, limit)) do
+  local head = redis.call('ZRANGE', waiting_of(model, job_id), 0, 0, 'WITHSCORES')
+  if opens_at(model, job_id, head[1], tonumber(head[2])) <= now then
+    count = count + redis.call('ZCOUNT', waiting_of(model, job_id), '-inf', whole(now))
+  end
 end
-return count + math.max(0, redis.call('ZCOUNT', turns, '-inf', now) - limit)
+return count + math.max(0, redis.call('ZCOUNT', lines, '-inf', whole(now)) - limit)

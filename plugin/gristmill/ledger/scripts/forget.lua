@@ -5,10 +5,11 @@ local now = now_us()
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', P .. ':open', '-inf', whole(now - ARGV[1] * 1000000), 'LIMIT', 0, ARGV[2])) do
   redis.call('ZREM', P .. ':open', id)
   if redis.call('EXISTS', P .. ':job:' .. id) == 1 then
-    redis.call('HSET', P .. ':job:' .. id, 'closed', 1)
+    redis.call('HSET', P .. ':job:' .. id, 'closed', 1, 'abandoned', 1)
     settle(id, now)
   else
     forget_job(id)
   end
 end
+forget_webhooks(now, tonumber(ARGV[2]))
 return forget_finished(now, tonumber(ARGV[2]))

@@ -7,7 +7,9 @@
                                                                            tombstone             enqueued again
 
 A document that is not as expected is looked at again after the ledger has been asked, so that work which finishes while
-the audit runs is no gap. Memory: one page of documents, 8 bytes per document looked at, and the first 1,000 findings.
+the audit runs is no gap. What Qdrant holds and the roster does not know is counted, and with repair put back on it
+(`enlisting`): so a ledger that was lost knows again what should be there. Memory: one page of documents, 8 bytes per
+document looked at, and the first 1,000 findings.
 """
 
 from gristmill.maintenance.audit.auditor import Auditor

@@ -12,6 +12,7 @@ from qdrant_client import QdrantClient
 from gristmill.ingest.packing import parse
 from gristmill.ledger import Ledger
 from gristmill.ledger.reading import Evidence
+from gristmill.maintenance.audit.enlisting import Enlisting
 from gristmill.maintenance.audit.judging import Problem, Subject, chunk_ids, is_leftover, judge
 from gristmill.maintenance.audit.repairing import Repairer
 from gristmill.seen_keys import SeenKeys
@@ -48,6 +49,7 @@ class Auditor:
         self._spec = spec
         self._tenant = tenant
         self._repairer = Repairer(store, spec) if repair else None
+        self._enlisting = Enlisting(store, ledger, evidence, spec, self._pending, repair=repair)
         self._progress = progress
         self._counts: Counter[str] = Counter()
         self._findings: list[Finding] = []
@@ -66,6 +68,7 @@ class Auditor:
         for page in scroll(self._store, self._spec.physical, theirs):
             yield from self._compare(self._scanned(page))
             self._sweep(page)
+            self._counts["unlisted"] += self._enlisting.look(page)
         for page in scroll(self._store, self._spec.physical, lacks_a_vector(self._spec, theirs)):
             found = (seen.system for seen in page if seen.system is not None)
             yield from self._compare(Subject(system.id, system.tenant, trace=True) for system in found)
@@ -77,6 +80,7 @@ class Auditor:
             fingerprint=self._spec.fingerprint,
             roster=self._evidence.keeps_roster,
             job_id=job_id,
+            listed=self._counts["unlisted"] if self._repairer else 0,
             findings=tuple(self._findings),
             seconds=time.monotonic() - self._started,
             **cast("Any", self._counts),

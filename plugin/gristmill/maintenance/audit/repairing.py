@@ -68,7 +68,7 @@ class Repairer:
             payload = point.payload or {}
             system = read_system(payload)
             if not isinstance(system, Foreign):
-                yield span_of(self._spec, system, payload), payload
+                yield span_of(self._spec, system.span, payload), payload
 
     def make_way(self, problems: Iterable[Problem]) -> None:
         """Let the same version of these documents pass the fence once more."""

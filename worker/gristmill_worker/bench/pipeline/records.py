@@ -23,6 +23,8 @@ class Plan:
     peers: tuple[str, ...] = ()
     #: Let Qdrant build its vector index, and measure until it is built.
     index: bool = False
+    #: That workers serve beside the encoder.
+    reranker: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

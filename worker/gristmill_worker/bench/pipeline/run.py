@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import functools
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from gristmill.settings import load_settings
 from gristmill.store.connection import store_errors
@@ -39,9 +41,9 @@ def measure(plan: Plan, note: Note) -> Rounds:
     """
     require(plan.peers, plan.encoder)
     require_encoder(plan.encoder)
-    with left_by_signals(), ExitStack() as closing:
+    with left_by_signals() as left, ExitStack() as closing:
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="gristmill-bench-")))
-        return _Bench(plan, note, folder, closing).run()
+        return _Bench(plan, left.noted(note), folder, closing).run()
 
 
 def require_encoder(name: str) -> None:
@@ -52,17 +54,45 @@ def require_encoder(name: str) -> None:
         prepare([name], load_settings(WorkerSettings).revision)
 
 
+class Left:
+    """What a signal has said. Raised once more with the next note, since what a handler raises can be lost.
+
+    Python prints and drops an exception that comes up in a finalizer or a callback of the collector; the benchmark would
+    go on for all its rounds as if nobody had asked it to end.
+    """
+
+    def __init__(self) -> None:
+        self._ended: BaseException | None = None
+
+    def end(self, ended: BaseException) -> NoReturn:
+        """Leave by this."""
+        self._ended = ended
+        raise ended
+
+    def noted(self, note: Note) -> Note:
+        """Notes that leave, where somebody has asked for it and nothing is being left yet."""
+
+        def tell(text: str) -> None:
+            if self._ended is not None and sys.exception() is None:
+                raise self._ended
+            note(text)
+
+        return tell
+
+
 @contextmanager
-def left_by_signals() -> Iterator[None]:
-    """SIGTERM and a closed terminal leave as Ctrl-C does: through every block that is open."""
+def left_by_signals() -> Iterator[Left]:
+    """Ctrl-C, SIGTERM and a closed terminal leave through every block that is open."""
+    left = Left()
 
     def leave(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
+        left.end(KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number))
 
-    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is not signal.SIG_IGN]
+    asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [each for each in asked if signal.getsignal(each) is not signal.SIG_IGN]
     before = {each: signal.signal(each, leave) for each in numbers}
     try:
-        yield
+        yield left
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import subprocess
 import time
 import uuid
@@ -20,7 +22,7 @@ from gristmill.models import engines
 from gristmill.settings import load_settings, variable
 from gristmill.store.bulk import index_status
 from gristmill.store.connection import require_server, store_errors
-from gristmill_schemas import IndexState
+from gristmill_schemas import IndexState, ModelTask
 from gristmill_schemas.errors import GristmillError, InvalidInput
 from gristmill_worker.bench.pipeline.meters import (
     CpuClock,
@@ -87,7 +89,7 @@ class Site:
             "qdrant": qdrant_clock(self._settings),
             "redis": redis_clock(self._settings),
         }
-        self.encoder = self._client.models.list()[0]
+        self.encoder = next(each for each in self._client.models.list() if each.task is ModelTask.EMBEDDING)
 
     @property
     def settings(self) -> ClientSettings:
@@ -105,22 +107,37 @@ class Site:
 
     # processes
 
+    @contextmanager
+    def halted(self) -> Iterator[None]:
+        """The workers do nothing while the block runs."""
+        for pid in self._pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in self._pids:
+                os.kill(pid, signal.SIGCONT)
+
     def _start_workers(self) -> list[subprocess.Popen[str]]:
         count = self._plan.workers
         self._note(f"starting {count} worker{'s' * (count > 1)} with {self._plan.encoder}")
         command = [*supervised_worker(), "--model", self._plan.encoder, "--log-level", "error"]
+        command += [] if self._plan.reranker is None else ["--reranker", self._plan.reranker]
         workers = [
             # Standard output belongs to the report.
             self._closing.enter_context(running(command, self._environment, stdout=2))
             for _ in range(count)
         ]
         until = time.monotonic() + _READY_S
-        while len(list(engines(self._ledger))) < count:
+        while len(self._encoders()) < count or (self._plan.reranker and len(list(engines(self._ledger))) < 2 * count):
             _require_alive(workers)
             if time.monotonic() > until:
                 raise GristmillError(f"workers with {self._plan.encoder} were not ready within {_READY_S:.0f} s")
             time.sleep(_LOOK_S)
         return workers
+
+    def _encoders(self) -> list[Mapping[str, Any]]:
+        return [each for each in engines(self._ledger) if each.get("task", ModelTask.EMBEDDING) == ModelTask.EMBEDDING]
 
     @property
     def _environment(self) -> dict[str, str]:
@@ -154,6 +171,13 @@ class Site:
             if not self._plan.index:
                 with store_errors(name):
                     self.store.update_collection(name, **_NO_INDEX)
+            yield name
+
+    @contextmanager
+    def usual_collection(self) -> Iterator[str]:
+        """One as applications make it, with keywords and all indexes."""
+        with self._deleted_in_the_end() as name:
+            self._client.create_collection(name, self.encoder.digest)
             yield name
 
     @contextmanager
@@ -193,12 +217,17 @@ class Site:
 
     # passes
 
+    def cpu_s(self, since: Mapping[str, float | None] | None = None) -> dict[str, float | None]:
+        """CPU seconds of workers, Qdrant and Redis, so far or since an earlier look; None where they cannot be seen."""
+        now = {name: clock() for name, clock in self._clocks.items()}
+        return now if since is None else {name: _difference(now[name], since[name]) for name in now}
+
     def measured(self, collection: str, documents: int, work: Work) -> Pass:
         """Do the work, wait for Qdrant's indexes, and see what each party spent.
 
         With indexes Qdrant is then made to index what it left out, so that all sides wait for the same.
         """
-        before = {name: clock() for name, clock in self._clocks.items()}
+        before = self.cpu_s()
         began = time.perf_counter()
         seconds, side_s = work()
         if self._plan.index:
@@ -206,7 +235,7 @@ class Site:
                 self.store.update_collection(collection, optimizers_config=_INDEX_ALL)
         indexed = self._await_green(collection)
         green_s = time.perf_counter() - began
-        spent = {name: _difference(clock(), before[name]) for name, clock in self._clocks.items()}
+        spent = self.cpu_s(before)
         return Pass(documents, seconds, green_s, indexed, {"side": side_s, **spent})
 
     def index(self, collection: str) -> None:

@@ -8,6 +8,7 @@ client that goes through the worker remembers nothing, or it would measure its o
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,9 +26,11 @@ from gristmill_worker.bench.pipeline.documents import make_documents, write_docu
 from gristmill_worker.bench.pipeline.records import Plan
 from gristmill_worker.bench.pipeline.run import left_by_signals, require_encoder
 from gristmill_worker.bench.pipeline.site import Note, Site
-from gristmill_worker.bench.search.records import Measured, SearchPlan
+from gristmill_worker.bench.search.records import Measured, SearchPlan, Spent
 from gristmill_worker.encoder.base import Encoder
 from gristmill_worker.pipeline.engine import load_encoder
+from gristmill_worker.reranker import Reranker
+from gristmill_worker.reranker.loading import load_reranker, of_reranker
 from gristmill_worker.settings import WorkerSettings
 
 P = ParamSpec("P")
@@ -36,6 +39,8 @@ P = ParamSpec("P")
 _THREADS = (1, 16)
 #: Enough searches under load for a 99th of a hundred.
 _UNDER_LOAD = 300
+#: Candidates of a search that is reranked, and such searches per round.
+_CANDIDATES, _RERANKED = 50, 50
 #: Documents at once where a worker encodes thousands in a second.
 _CHEAP_LOAD = 20_000
 #: Between two looks at what a worker says of itself, which it does every three seconds; and the longest wait for it.
@@ -57,12 +62,12 @@ def measure(plan: SearchPlan, note: Note) -> Measured:
 class _Bench:
     def __init__(self, plan: SearchPlan, note: Note, folder: Path, closing: ExitStack) -> None:
         self._plan, self._note, self._closing = plan, note, closing
-        documents = make_documents(plan.encoder, max(plan.documents, _load_of(plan)))
+        self._documents = documents = make_documents(plan.encoder, max(plan.documents, _load_of(plan)))
         write_documents(folder / "searched.jsonl", documents[: plan.documents])
         write_documents(folder / "load.jsonl", documents[: _load_of(plan)])
         # The beginnings of texts that are there: about as long as questions are.
         self._queries = [f"{documents[at % len(documents)].text[:60]} {at}" for at in range(plan.queries)]
-        pipeline = Plan(plan.encoder, plan.documents, torch_threads=plan.torch_threads)
+        pipeline = Plan(plan.encoder, plan.documents, torch_threads=plan.torch_threads, reranker=plan.reranker)
         self._site = Site(pipeline, note, closing)
         self._producer, self._loader = self._site.sides(
             "producer", [{"documents": str(folder / f"{name}.jsonl")} for name in ("searched", "load")]
@@ -72,7 +77,7 @@ class _Bench:
             closing.enter_context(Client(self._site.settings, query_cache_bytes=size)) for size in (0, 1 << 28)
         )
         self._job: str | None = None
-        self._measured = Measured(dimensions=self._space.dimensions)
+        self._measured = Measured(dimensions=self._space.dimensions, cores=_cores())
 
     def run(self) -> Measured:
         """Everything, one after the other."""
@@ -82,6 +87,8 @@ class _Bench:
             self._site.index(name)
             self._one_by_one(name)
             self._on_threads(name)
+            if self._plan.reranker is not None:
+                self._reranked(name)
             self._under_bulk(name)
         return self._measured
 
@@ -112,14 +119,46 @@ class _Bench:
     def _raw(self, name: str, vector: list[float]) -> object:
         return self._site.store.query_points(name, query=vector, limit=self._plan.limit, with_payload=True)
 
+    def _reranked(self, name: str) -> None:
+        """Searches that are reranked; and the reranker beside the encoder, over texts of the same length."""
+        models = load_settings(WorkerSettings, model=self._plan.encoder, reranker=self._plan.reranker)
+        encoder, (reranker,) = load_encoder(models), map(load_reranker, of_reranker(models))
+        self._closing.callback(encoder.close)
+        self._closing.callback(reranker.close)
+        texts = [document.text for document in self._documents[:_CANDIDATES]]
+        for number in range(1, self._plan.rounds + 1):
+            self._note(f"round {number} of {self._plan.rounds}: reranked")
+            for query in self._queries[:_RERANKED]:
+                self._measured.reranked.append(_timed(self._rerank, name, query))
+            self._pairs(encoder, reranker, self._queries[0], texts)
+
+    def _rerank(self, name: str, query: str) -> None:
+        self._forgetful.search(name, query, limit=self._plan.limit, rerank=True, rerank_top=_CANDIDATES)
+
+    def _pairs(self, encoder: Encoder, reranker: Reranker, query: str, texts: list[str]) -> None:
+        """One query with all of the texts, and the encoder with the same words."""
+        before = reranker.status().get("tokens")
+        seconds = _timed(reranker.score, query, texts)
+        self._measured.pairs.append(len(texts) / seconds)
+        if before is None:
+            return  # a stand-in, which counts none
+        self._measured.read.append((reranker.status()["tokens"] - before) / seconds)
+        tokenized = encoder.tokenize([f"{query}\n{text}" for text in texts])
+        taken = _timed(encoder.encode, tokenized)
+        self._measured.encoded.append(sum(each.n_tokens for each in tokenized) / taken)
+
     def _on_threads(self, name: str) -> None:
         ways = ((self._forgetful, self._measured.through_worker), (self._remembering, self._measured.remembered))
         for number in range(1, self._plan.rounds + 1):
             self._note(f"round {number} of {self._plan.rounds}: on threads")
             for client, into in ways:
                 for threads in _THREADS:
+                    before, own_s = self._site.cpu_s(), time.process_time()
                     seconds = _timed(self._all, client, name, threads)
                     into.setdefault(threads, []).append(len(self._queries) / seconds)
+                    if client is self._forgetful:
+                        spent = {"client": time.process_time() - own_s, **self._site.cpu_s(before)}
+                        self._measured.spent.setdefault(threads, Spent()).add(len(self._queries), spent)
 
     def _all(self, client: Client, name: str, threads: int) -> None:
         with ThreadPoolExecutor(threads) as pool:
@@ -133,6 +172,9 @@ class _Bench:
             for query in itertools.islice(itertools.cycle(self._queries), _UNDER_LOAD):
                 self._keep_busy(loading)
                 load.searches.append(_timed(self._search, self._forgetful, name, query))
+            for query in itertools.islice(itertools.cycle(self._queries), _RERANKED if self._plan.reranker else 0):
+                self._keep_busy(loading)
+                load.reranked.append(_timed(self._rerank, name, query))
 
     def _keep_busy(self, loading: ExitStack) -> None:
         """See to it that the worker has documents to encode, for a collection that ends with them."""
@@ -142,7 +184,9 @@ class _Bench:
             self._job = answer.said["job"]
 
     def _said(self) -> dict[str, Any]:
-        for engine in engines(self._site.ledger):
+        for engine in (
+            each for each in engines(self._site.ledger) if "idle" in each
+        ):  # a reranker says nothing of that
             return {**engine, "busy_s": engine["idle"]["busy"]}
         raise GristmillError("the worker is not heard of any more")
 
@@ -167,6 +211,11 @@ class _Bench:
 def _load_of(plan: SearchPlan) -> int:
     """Documents that keep a worker busy for some seconds."""
     return min(_CHEAP_LOAD, 20 * plan.documents) if plan.encoder.startswith("hash:") else plan.documents
+
+
+def _cores() -> int:
+    """That this process, and what it starts, may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _timed(work: Callable[P, object], *args: P.args, **named: P.kwargs) -> float:

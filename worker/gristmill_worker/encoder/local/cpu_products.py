@@ -55,6 +55,10 @@ class Product(nn.Module):
         out: torch.Tensor = _OPS._linear_pointwise.binary(x, other, self._packed, self._bias, operation)
         return out
 
+    def added(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """(x W' + b) + other, which nobody else needs any more: the result may take its place."""
+        return self.combined(x, other, "add")
+
 
 class ThenProduct(Product):
     """The same product, and what follows it in a pass of its own, in place."""
@@ -95,6 +99,12 @@ class BlasProduct(ThenProduct):
             out = (start + self._bias).addmm_(rows, self._weight)
         return out.view(other.shape)
 
+    def added(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """See `Product.added`. The sum grows in place: no copy to start from."""
+        start = other if self._bias is None else other.add_(self._bias)
+        start.view(-1, other.shape[-1]).addmm_(x.reshape(-1, x.shape[-1]), self._weight)
+        return start
+
 
 _WAYS: Final = (Product, ThenProduct, BlasProduct)
 
@@ -110,6 +120,14 @@ def product(linear: nn.Linear, then: str = "none") -> Product:
     if linear.weight.dtype is not torch.float32:
         return Product(linear)
     return _fastest(columns, rows, linear.bias is not None, then)(linear)
+
+
+def weighted(linear: nn.Linear, weight: torch.Tensor) -> nn.Linear:
+    """A Linear that gives of x what the original gives of x * weight, (inputs,)."""
+    twin = nn.Linear(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
+    twin.weight = nn.Parameter(linear.weight.detach() * weight, requires_grad=False)
+    twin.bias = linear.bias
+    return twin
 
 
 @lru_cache

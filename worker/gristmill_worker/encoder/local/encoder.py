@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -23,7 +24,15 @@ from gristmill_worker.encoder.local.load import Loaded
 from gristmill_worker.encoder.local.packed import varlen_kernel
 from gristmill_worker.encoder.local.parity import choose_forward
 from gristmill_worker.encoder.local.staging import to_host
-from gristmill_worker.encoder.model.prompts import PROMPT_END
+from gristmill_worker.encoder.tokenizing import TokenizerReader
+
+#: What torch says without a type of its own: on a CPU, of page-locked memory, and where a library of the card has no room.
+_NO_MEMORY: Final = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
 class TransformersEncoder:
@@ -44,7 +53,9 @@ class TransformersEncoder:
         self.device = str(loaded.device)
         self.dtype = str(loaded.dtype).removeprefix("torch.")
         self._tokenizer, self._head = loaded.tokenizer, loaded.head
-        self._document_tokens = self._template_tokens()
+        self._reader = TokenizerReader(loaded.tokenizer, loaded.info)
+        #: See `ReadsTokens.vocabulary`. On an accelerator an id beyond the table would break the device.
+        self.vocabulary = _rows(loaded.model)
         with torch.inference_mode():
             self._forward = choose_forward(loaded, packed)
         #: On CUDA a launch returns before its kernels ran, so the next can be prepared meanwhile; elsewhere it computes.
@@ -77,12 +88,26 @@ class TransformersEncoder:
         return self._tokenizer.count(text)
 
     def tokenize(self, texts: Sequence[str]) -> list[TokenizedText]:
-        """See `Encoder.tokenize`."""
-        return self._tokenizer.tokenize(texts)
+        """See `TextReader.tokenize`."""
+        return self._reader.tokenize(texts)
 
     def chunk(self, text: str, size: int, overlap: int, by: ChunkBy = ChunkBy.TEXT, reserved: int = 0) -> Spans:
-        """See `Encoder.chunk`; the document template's own tokens are left room for."""
-        return self._tokenizer.chunk(text, size, overlap, by, self._document_tokens + reserved)
+        """See `TextReader.chunk`."""
+        return self._reader.chunk(text, size, overlap, by, reserved)
+
+    def of_ids(self, ids: Sequence[int], *, keep_end: bool = False) -> TokenizedText:
+        """See `ReadsTokens.of_ids`."""
+        window = self.info.max_tokens
+        kept = ids[-window:] if keep_end else ids[:window]
+        return TokenizedText("", np.asarray(kept, dtype=np.int32), len(kept), len(kept) < len(ids))
+
+    def ids_of(self, texts: Sequence[str], *, special: bool = True) -> list[list[int]]:
+        """See `ReadsTokens.ids_of`."""
+        return self._tokenizer.ids_of(texts, special=special)
+
+    def ending(self, text: str, tokens: int) -> str:
+        """See `KeepsEnds.ending`."""
+        return self._tokenizer.ending(text, tokens)
 
     def encode(self, batch: Sequence[TokenizedText]) -> Vectors:
         """See `Encoder.encode`."""
@@ -96,7 +121,7 @@ class TransformersEncoder:
         if self._ran_out:
             # Only now: while the error was handled, its traceback still held the activations that did not fit.
             self._ran_out = False
-            torch.cuda.empty_cache()
+            self.release()
         started = time.perf_counter()
         with self._translated_errors(), torch.inference_mode():
             pooled = self._forward([item.ids for item in batch], [item.prompt for item in batch])
@@ -142,19 +167,31 @@ class TransformersEncoder:
             self._ran_out = self.device.startswith("cuda")
             raise AcceleratorOutOfMemory(f"the batch did not fit into memory: {error}") from error
 
+    def release(self, *, count_anew: bool = False) -> None:
+        """Give back the accelerator's memory that torch keeps for later batches.
+
+        Args:
+            count_anew: the most memory that was ever taken counts from here.
+        """
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+            if count_anew:
+                torch.cuda.reset_peak_memory_stats(self.device)
+
     def close(self) -> None:
         """See `Encoder.close`; the encoder cannot be used afterwards."""
         del self._forward
-        if self.device.startswith("cuda"):
-            torch.cuda.empty_cache()
+        self.release()
 
-    def _template_tokens(self) -> int:
-        template = self.info.templates.document.replace("{text}", "").replace(PROMPT_END, "")
-        return self._tokenizer.count(template) if template else 0
+
+def _rows(model: Any) -> int:
+    """Of the model's table of tokens; static embeddings are one themselves."""
+    table = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else model
+    return int(table.num_embeddings)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that the batch did not fit; by type, and on CPU, where torch has no type, by its words."""
+    """Whether an error means that the batch did not fit; by type, and where torch has no type for it, by its words."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
     )

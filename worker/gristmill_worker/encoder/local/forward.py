@@ -104,7 +104,7 @@ class AlikeForward:
 
     def __call__(self, texts: Sequence[Ids], prompts: Sequence[int] = ()) -> torch.Tensor:
         """See `Forward`."""
-        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+        order = np.argsort([len(ids) for ids in texts], kind="stable")
         passes = []
         for _, alike in groupby(order, key=lambda row: len(texts[row])):
             rows = list(alike)
@@ -112,7 +112,7 @@ class AlikeForward:
                 self._forward([texts[row] for row in rows], [prompts[row] for row in rows] if prompts else ())
             )
         found = torch.cat(passes)
-        return found[torch.argsort(torch.tensor(order, device=found.device))]
+        return found[to_device(np.argsort(order), found.device)]
 
 
 class StaticForward:

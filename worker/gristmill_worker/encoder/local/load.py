@@ -40,6 +40,8 @@ _DTYPES: Final = {
     "fp16": torch.float16,
 }
 
+#: Smallest compute capability that multiplies bfloat16.
+_BF16_FROM: Final = (8, 0)
 
 #: Models that translate, of which embedders use the reading half.
 _READS_AND_WRITES: Final = frozenset({"t5", "mt5", "umt5"})
@@ -151,7 +153,8 @@ def choose_dtype(wanted: str, device: torch.device) -> torch.dtype:
 def has_bf16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16; without, it is emulated there, slower than the format that `auto` takes."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        # Of this card: `is_bf16_supported` speaks of the current one, and a machine may have two kinds.
+        return torch.cuda.get_device_capability(device) >= _BF16_FROM
     return device.type == "cpu" and cpu_multiplies_bf16()
 
 

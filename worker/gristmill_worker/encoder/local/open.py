@@ -49,7 +49,10 @@ def tuned(encoder: TransformersEncoder) -> Tuning:
 
     def measure() -> Calibration:
         with phase("measuring how many tokens a batch should hold", once=True):
-            return calibrate(encoder, device_type)
+            found = calibrate(encoder, device_type)
+        # The largest batches that were tried may have taken many times what the chosen ones need.
+        encoder.release(count_anew=True)
+        return found
 
     measured = remembered(key, encoder.info.model, measure, budgets)
     return Tuning(measured, lambda: measuring(encoder, device_type), budgets)

@@ -41,9 +41,15 @@ def build(
     Raises:
         InvalidInput: another shape or an impossible number of layers.
     """
+    tokenizer, info = build_reader(name, max_tokens)
+    return build_model(parse(name), device, dtype), tokenizer, info
+
+
+def build_reader(name: str, max_tokens: int | None = None) -> tuple[Tokenizer, EncoderInfo]:
+    """As `build`, without the model."""
     layers, window = parse(name), int(QWEN3_06B["max_position_embeddings"])
     tokenizer = build_tokenizer(min(max_tokens or window, window))
-    return build_model(layers, device, dtype), tokenizer, random_info(name, layers, tokenizer)
+    return tokenizer, random_info(name, layers, tokenizer)
 
 
 def parse(name: str) -> int:

@@ -43,12 +43,13 @@ class Staging:
     def up(self, array: npt.NDArray[Any]) -> torch.Tensor:
         """A copy on the device, which the host does not wait for; the array may change at once."""
         source = torch.from_numpy(np.ascontiguousarray(array))
+        # First, since it may not fit: a buffer in hand would be lost.
+        there = torch.empty(source.shape, dtype=source.dtype, device=self._device)
         with self._lock:
             self._reclaim()
             buffer = self._take(source.nbytes)
             host = _view(buffer, source)
             host.copy_(source)
-            there = torch.empty(source.shape, dtype=source.dtype, device=self._device)
             there.copy_(host, non_blocking=True)
             self._sent.append((self._event(), buffer))
         return there

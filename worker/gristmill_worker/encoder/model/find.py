@@ -27,13 +27,14 @@ class Located:
     revision: str | None = None
 
 
-def locate(model: str, revision: str | None = None, *, code: bool = False) -> Located:
+def locate(model: str, revision: str | None = None, *, code: bool = False, weights: bool = True) -> Located:
     """Find a model's folder, fetching it from the hub if it is a hub id and not cached yet.
 
     Args:
         model: a folder, `demo`, or a hub id such as `Qwen/Qwen3-Embedding-0.6B`. An existing folder wins.
         revision: branch, tag or commit on the hub. Pin a commit for reproducible spaces.
         code: fetch the code that the model brings along, too.
+        weights: fetch the weights, too.
 
     Raises:
         ModelUnavailable: no such folder, no such model, access not granted, or the hub is out of reach.
@@ -60,7 +61,7 @@ def locate(model: str, revision: str | None = None, *, code: bool = False) -> Lo
     from gristmill_worker.encoder.model.hub import snapshot
 
     with phase(f"fetching {model}, or finding it in the cache") as detail:
-        folder = snapshot(model, revision, detail, code=code)
+        folder = snapshot(model, revision, detail, code=code, weights=weights)
     _check_folder(folder)
     return Located(folder, model, folder.name if folder.parent.name == "snapshots" else revision)
 

@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 
 #: Only what loading needs, with modules such as `2_Dense` and the card that says which model it is: no ONNX, OpenVINO,
 #: TensorFlow or Flax copies of the weights.
-_NEEDED: Final = ("*.json", "*.txt", "*.model", "model*.safetensors", "[0-9]_*/*", "README.md")
+_SMALL: Final = ("*.json", "*.txt", "*.model", "[0-9]_*/*.json", "README.md")
+_NEEDED: Final = (*_SMALL, "model*.safetensors", "[0-9]_*/*")
 _TOKENIZER: Final = "tokenizer.json"
 #: Seconds that the hub gets to answer where a start can do without it.
 _LOOK_S: Final = 5.0
@@ -65,7 +66,9 @@ _EXCEPTIONS: Final = ("NO_PROXY", "no_proxy")
 _TO_TRY: Final = 'the model "demo" needs no hub, to try with (`--model demo`)'
 
 
-def snapshot(model: str, revision: str | None, told: Callable[[str], None], *, code: bool = False) -> Path:
+def snapshot(
+    model: str, revision: str | None, told: Callable[[str], None], *, code: bool = False, weights: bool = True
+) -> Path:
     """The folder of a hub model, fetched now where it is not in the hub's cache.
 
     Args:
@@ -73,14 +76,15 @@ def snapshot(model: str, revision: str | None, told: Callable[[str], None], *, c
         revision: branch, tag or commit; None takes the main branch.
         told: how far it is.
         code: fetch Python files, too.
+        weights: fetch the weights, too.
 
     Raises:
         ModelUnavailable: no such model or revision, access not granted, or the hub is out of reach.
     """
-    needed = (*_NEEDED, "*.py") if code else _NEEDED
+    needed = (*(_NEEDED if weights else _SMALL), *(("*.py",) if code else ()))
     try:
         folder = _download(model, revision, needed, told)
-        if not weight_files(folder):
+        if weights and not weight_files(folder):
             folder = _download(model, revision, (*needed, "pytorch_model*.bin"), told)
     except Exception as error:
         log.debug("%s could not be fetched", model, exc_info=True)

@@ -19,7 +19,7 @@ from gristmill_schemas.errors import ModelUnavailable
 #: What to do with a model that is not performed here.
 WAY_OUT: Final = (
     "serve it with a server that performs it (text-embeddings-inference, infinity, vLLM) and give its URL as the model "
-    "(http://HOST/v1#NAME), or take another model (docs/models.md lists those that run)"
+    "(http://HOST/v1#NAME), or take another model (docs/reference/models.md lists those that run)"
 )
 #: Where the transformer's own settings may stand: the name was once made from the architecture's.
 _INPUT_FILES: Final = tuple(

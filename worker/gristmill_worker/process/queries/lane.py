@@ -33,11 +33,11 @@ from gristmill_schemas.errors import (
 )
 from gristmill_schemas.limits import MAX_REQUEST_BYTES
 from gristmill_schemas.query import Status, pack_answer, pack_failure
+from gristmill_worker.process.logs.refusals import RefusalLog
 from gristmill_worker.process.queries.counts import QueryCounts
 from gristmill_worker.process.queries.holding import Held, Holding
-from gristmill_worker.process.refusal_log import RefusalLog
 from gristmill_worker.vital_threads import Died, end_process, vital_thread
-from gristmill_worker.waiting.notices import Notices
+from gristmill_worker.waiting.notices import Notices, Waits
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +173,8 @@ class QueryLane:
             return False
         held.given_back = True
         self._counts.add("given_back")
-        self._notices.put("queries given back", f"queries go back to the queue for other workers: {why}", _SHOWN_S)
+        said = f"queries go back to the queue for other workers: {why}"
+        self._notices.put("queries given back", Waits.QUERIES, said, _SHOWN_S)
         return True
 
     def _serve(self, held: Held) -> None:
@@ -195,7 +196,10 @@ class QueryLane:
         try:
             if len(body) > MAX_REQUEST_BYTES:
                 raise InvalidInput(f"query: expected at most {MAX_REQUEST_BYTES} bytes, got {len(body)}")
-            return self._served.reads.read_json(body)
+            request: Request = self._served.reads.read_json(body)
+            if request.asked_us:  # what came past the channel does not say
+                self._counts.waits.observe(max(0.0, self._clock.now() - request.asked_us / _MICROS))
+            return request
         except (InvalidInput, NewerFormat) as error:
             self._counts.add("refused")
             self._refusals.add(str(error))
@@ -215,6 +219,7 @@ class QueryLane:
         self._expired.add(f"{late_s:.1f} s after whoever asked had given up")
         self._notices.put(
             "late queries",
+            Waits.QUERIES,
             f"{self._counts.add('expired')} queries were taken only after whoever asked had given up, the last of them "
             f"{late_s:.1f} s too late: start another worker, or raise GRISTMILL_QUERY_TIMEOUT_S",
             for_s=_SHOWN_S,
@@ -225,7 +230,8 @@ class QueryLane:
         """The answer; None where another worker is to give it."""
         try:
             self._check_model(request)
-            numbers = self._served.answer(request)
+            with self._counts.answers.timing():
+                numbers = self._served.answer(request)
             self._counts.add("answered")
             return pack_answer(np.ascontiguousarray(numbers, dtype="<f4").tobytes(), *numbers.shape)
         except SpaceMismatch as error:

@@ -1,0 +1,5 @@
+"""`gristmill webhooks`."""
+
+from gristmill.cli.webhooks.commands import app
+
+__all__ = ["app"]

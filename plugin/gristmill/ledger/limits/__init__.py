@@ -1,0 +1,1 @@
+"""How much each tenant has waiting, and how much it may."""

@@ -1,0 +1,1 @@
+"""In which order parcels are given, in this process."""

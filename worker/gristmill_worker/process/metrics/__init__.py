@@ -1,0 +1,1 @@
+"""What Prometheus and probes read of a worker, on a small port of its own."""
