@@ -9,24 +9,30 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup services demo test lint check check-plugin bench bench-gpu verify-model chaos fuzz docs lock clean
+.PHONY: help setup services demo test lint check check-plugin release-check licenses audit sbom bench bench-gpu verify-model chaos fuzz ship-check docs lock clean
 
 TORCH ?= torch==2.13.0
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+# Compiled once, not by every process that a test starts: a sixth of its start, and the asserts of every test.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 QDRANT := .cache/qdrant/qdrant
-FAST := not server and not model and not chaos and not slow
+# Half as many again as there are cores: tests of servers and workers wait for much of their time.
+TESTERS = $(shell n=$$(getconf _NPROCESSORS_ONLN); n=$$((n + n / 2)); echo $$((n < 8 ? n : 8)))
+FAST := not server and not model and not chaos and not slow and not release
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 setup: $(VENV)/.dev ## create .venv with everything that development needs
 	@echo '$(VENV) is ready'
 
-services: ## bring what the server tests need: redis-server, openssl, a Qdrant binary
-	@scripts/need.sh redis-server:redis-server openssl:openssl
+services: ## bring what the tests need: redis-server, openssl, promtool, curl, jq, a Qdrant binary, a browser with Chinese letters
+	@scripts/need.sh redis-server:redis-server openssl:openssl promtool:prometheus
+	@scripts/need.sh curl:curl jq:jq
+	@command -v chromium >/dev/null || scripts/need.sh --always chromium fonts-noto-cjk || echo 'No chromium: tests that need a browser are skipped.'
 ifndef QDRANT_BIN
 	@$(MAKE) --no-print-directory $(QDRANT)
 endif
@@ -35,9 +41,9 @@ demo: $(VENV)/.demo ## set up, then run the main job on real text and show it
 	$(BIN)/gristmill demo $(ARGS)
 
 test: $(VENV)/.dev services ## set up, Redis and Qdrant included, then run every test
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m 'not chaos and not model and not soak' $(ARGS)
-	@# One after the other: models take all cores, and what kills processes wants the machine to itself. 5: ARGS left none.
-	$(BIN)/python -m pytest -m '(chaos or model) and not soak' $(ARGS) || [ $$? -eq 5 -a -n '$(ARGS)' ]
+	$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal -m 'not chaos and not model and not soak and not release' $(ARGS)
+	@# Two at a time: what kills processes waits for most of its time, models take what is left. 5: ARGS left none.
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m '(chaos or model) and not soak and not release' $(ARGS) || [ $$? -eq 5 -a -n '$(ARGS)' ]
 
 lint: $(VENV)/.dev ## format, lint, the layers' contract and types
 	$(BIN)/ruff format --check .
@@ -46,17 +52,34 @@ lint: $(VENV)/.dev ## format, lint, the layers' contract and types
 	$(BIN)/mypy
 
 check: lint ## lint, types and the fast tests, on all cores; needs no server
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 -m '$(FAST)' $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal -m '$(FAST)' $(ARGS)
 
 check-plugin: $(VENV)/.dev ## the plugin alone, as an application installs it, on every Python that is found
 	$(BIN)/python scripts/plugin_alone.py
 
-bench: $(VENV)/.dev services ## the benchmarks: encoder against ceiling and peer, pipeline against a raw upload, search
+release-check: $(VENV)/.dev services ## what is proved before a release: restore drill, wheels in empty environments, versions beside one another
+	$(BIN)/python -m pytest -m release $(ARGS)
+
+UV_TOOL = $(BIN)/python -m uv --quiet tool run --from
+licenses: $(VENV)/.dev ## licences of whatever users install, against the list of those that are allowed
+	set -o pipefail; $(UV_TOOL) pip-licenses==5.5.5 pip-licenses --python $(BIN)/python --from=mixed --format=json | $(BIN)/python scripts/licenses.py
+
+audit: $(VENV)/.dev ## ask the advisory database about the pinned versions; fails where it cannot be asked
+	@$(UV_TOOL) pip-audit==2.10.1 pip-audit --strict --no-deps --disable-pip -r constraints.txt || \
+		{ echo 'make audit: a version above has an advisory, or the database (pypi.org) could not be asked: then nothing is known, so this fails' >&2; exit 1; }
+
+sbom: $(VENV)/.dev ## a CycloneDX bill of materials of the pinned versions: dist/sbom.json
+	@mkdir -p dist
+	$(UV_TOOL) cyclonedx-bom==7.5.0 cyclonedx-py requirements --no-validate --output-reproducible -o dist/sbom.json constraints.txt
+
+bench: $(VENV)/.dev services ## the benchmarks: encoder against ceiling and peer, pipeline against a raw upload, search, server
 	$(BIN)/gristmill bench encoder --model random:qwen3-0.6b:6 --dtype bfloat16 --peer sentence-transformers --json
 	$(BIN)/gristmill bench encoder --model demo --dtype bfloat16 --peer sentence-transformers --json
 	$(BIN)/gristmill bench encoder --model demo --dtype float32 --peer sentence-transformers --json
 	$(BIN)/python scripts/with_servers.py $(BIN)/gristmill bench pipeline --peers langchain,llamaindex --json
 	$(BIN)/python scripts/with_servers.py $(BIN)/gristmill bench search --json
+	$(BIN)/python scripts/with_servers.py $(BIN)/gristmill bench fairness --json
+	$(BIN)/gristmill bench serve --json
 
 bench-gpu: $(VENV)/.dev ## one card: mixed, short and long texts, queries alone; one JSON table. ARGS='--model …'
 	$(BIN)/gristmill bench gpu --peer $(ARGS)
@@ -70,9 +93,26 @@ fuzz: $(VENV)/.dev services ## 10,000 random and mutated inputs to every door
 chaos: $(VENV)/.dev services ## the failure suite: kills, cuts and restarts
 	$(BIN)/python -m pytest -m chaos $(ARGS)
 
-docs: $(VENV)/.dev ## write what the documentation takes from the code: schema, settings
-	$(BIN)/gristmill schema > docs/gristmill.schema.json
+ship-check: $(VENV)/.dev services ## what compose/ ships, rehearsed without Docker: the image's installation, its servers, Prometheus (root)
+	@scripts/need.sh bwrap:bubblewrap
+	$(BIN)/python -m pytest -m release tests/rehearsal $(ARGS)
+
+.PHONY: docs-pages docs-screenshots docs-site docs-links
+docs: docs-pages docs-site ## write the pages that are made from the code, then build the site: build/docs/index.html
+
+docs-pages: $(VENV)/.dev ## write what the documentation takes from the code: schema, settings, metrics, models
+	$(BIN)/gristmill schema > docs/reference/gristmill.schema.json
 	PYTHONPATH=tests $(BIN)/python tests/generated_pages.py
+
+docs-screenshots: $(VENV)/.dev services ## take the pictures of the live page, of a real mill at work; some minutes
+	PYTHONPATH=tests $(BIN)/python tests/live_pictures.py
+
+docs-site: $(VENV)/.dev ## build the site; a warning is an error, a link or an anchor that leads nowhere is one
+	$(BIN)/python -m sphinx -b html -W --keep-going -q docs build/docs
+	$(BIN)/python -m pytest -q -p no:cacheprovider tests/site/built.py
+
+docs-links: $(VENV)/.dev ## ask for every link that leads elsewhere; needs a network
+	$(BIN)/python -m sphinx -b linkcheck -q docs build/links
 
 # The constraints are a record of one resolution, made in an environment of its own so that nothing else leaks in.
 # CUDA's packages are left out: which of them are there depends on the machine and follows from torch's version.

@@ -22,7 +22,7 @@ MINORS = (11, 12, 13, 14)
 TOOLS = ("pytest", "pytest-timeout", "hypothesis", "jsonschema", "syrupy")
 #: What the base install lacks, and the test helpers that import it.
 ABSENT = {"gristmill_worker", "torch", "transformers", "tokenizers", "pyarrow", "yaml", "hatchling"}
-HELPERS = {"models", "interleaving", "wrong_inputs"}
+HELPERS = {"models", "interleaving", "manifests", "wrong_inputs"}
 FAST = "not server and not model and not chaos"
 
 

@@ -1,25 +1,36 @@
 """Fixtures for every test: a scrubbed environment, real servers, and a fresh namespace in them for each test."""
 
+import gc
 import itertools
 import os
 import signal
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+import hypothesis
 import pytest
 
 from gristmill_schemas.redaction import texts
 from key_leaks import leaks
 from services import QdrantServer, RedisServer, Server, ServiceMissing
+from services.folders import server_folder
 from services.redis import DATABASES
 from services.sentinel import SentinelServer
 
 # Read once, when the hub's client is imported; the workers that tests start inherit it. No test needs the real hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+# Modules, and what pytest keeps of thousands of tests, are no garbage to look for.
+gc.set_threshold(50_000, 20, 50)
+
+# Whatever Hypothesis is set to here or in CI, less its two looks at the clock.
+hypothesis.settings.register_profile(
+    "any machine", hypothesis.settings(), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 SERVER_FIXTURES = {"redis_server", "qdrant_server", "make_redis", "make_qdrant", "make_sentinel"}
 S = TypeVar("S", bound=Server)
@@ -28,7 +39,7 @@ _databases = itertools.cycle(range(1, DATABASES))
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of the chaos suite. They live here, since pytest reads options from the root only."""
-    group = parser.getgroup("chaos", "the failure suite, see docs/chaos.md")
+    group = parser.getgroup("chaos", "the failure suite, see docs/explanation/chaos.md")
     group.addoption("--chaos-seed", default=os.environ.get("CHAOS_SEED", "1"), help="seed of all random choices")
     group.addoption("--chaos-redis-url", default=None, help="a Redis of yours, instead of one that the test starts")
     group.addoption("--chaos-qdrant-url", default="http://localhost:6333", help="its Qdrant")
@@ -50,16 +61,16 @@ def _parameters(item: pytest.Item) -> list[object]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark as `server` whatever asks for one, so that the marker cannot be forgotten; leave long soaks to `-m`."""
+    """Mark as `server` whatever asks for one, so that the marker cannot be forgotten; leave what is long to `-m`."""
     for item in items:
         if SERVER_FIXTURES.intersection(getattr(item, "fixturenames", ())) or {"server", "rest"}.intersection(
             map(str, _parameters(item))
         ):
             item.add_marker(pytest.mark.server)
     if not config.option.markexpr:
-        soaks = [item for item in items if item.get_closest_marker("soak")]
-        config.hook.pytest_deselected(items=soaks)
-        items[:] = [item for item in items if item not in soaks]
+        long = [item for item in items if item.get_closest_marker("soak") or item.get_closest_marker("release")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +98,8 @@ def redis_server() -> Iterator[RedisServer]:
 def qdrant_server() -> Iterator[QdrantServer]:
     """One Qdrant for the whole run. Never stop or pause it: `make_qdrant` gives a test a server of its own."""
     with _factory(QdrantServer) as make:
-        yield make()
+        # By default a segment for each core: a collection of a few documents is made in half the time with one.
+        yield make(settings={"QDRANT__STORAGE__OPTIMIZERS__DEFAULT_SEGMENT_NUMBER": "1"})
 
 
 @pytest.fixture
@@ -137,8 +149,7 @@ def _factory(kind: Callable[..., S]) -> Iterator[Callable[..., S]]:
     with ExitStack() as cleanup:
 
         def make(**options: Any) -> S:
-            folder = tempfile.TemporaryDirectory(prefix="gristmill-test-", ignore_cleanup_errors=True)
-            data_dir = Path(cleanup.enter_context(folder))
+            data_dir = Path(cleanup.enter_context(server_folder()))
             try:
                 server = kind(data_dir, **options)
             except ServiceMissing as missing:

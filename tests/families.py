@@ -1,6 +1,6 @@
 """Well-known families of embedding models in small: each folder laid out as the real one is, with random weights.
 
-`docs/models.md` is made from this list, and `test_families.py` proves each row against sentence-transformers.
+`docs/reference/models.md` is made from this list, and `test_families.py` proves each row against sentence-transformers.
 """
 
 from collections.abc import Callable, Sequence
@@ -678,7 +678,7 @@ and in a batch. A family that is not listed, but made of the same parts, runs to
 
 
 def page(root: Path) -> str:
-    """`docs/models.md`, out of what each family's folder gives; folders are made under `root`."""
+    """`docs/reference/models.md`, out of what each family's folder gives; folders are made under `root`."""
     head = ("family", "pass", "pooling", "before a query", "before a document", "with an instruction", "window")
     run = [_row(family, root) for family in FAMILIES if not family.refused]
     refused = [
@@ -691,7 +691,7 @@ def page(root: Path) -> str:
         [
             _PAGE + _line(*head),
             "|---" * len(head) + "|", *run, "", *notes, "", "## Refused", "",
-            f"Each with a way out: {WAY_OUT.replace(' (docs/models.md lists those that run)', '')}.", "",
+            f"Each with a way out: {WAY_OUT.replace(' (docs/reference/models.md lists those that run)', '')}.", "",
             "| family | why |", "|---|---|", *refused, "",
         ]
     )  # fmt: skip

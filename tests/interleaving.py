@@ -8,7 +8,6 @@ or right after a call took effect; another is told that there is work, as the re
 from __future__ import annotations
 
 import itertools
-import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from typing import Any, cast
 
 from qdrant_client import QdrantClient
 
-from gristmill.ledger import Claim, HighWater, Ledger, MemoryLedger
+from gristmill.ledger import ALONE, Claim, HighWater, Holding, Ledger, MemoryLedger
 from gristmill.ledger.clock import LedgerClock
 from gristmill.store.collections import Collections
 from gristmill.store.connection import open_local_store
@@ -149,9 +148,9 @@ class _Staged:
 class _StagedLedger(_Staged):
     """Remembers what the actor was given, also where it dies before it hears of it."""
 
-    def claim(self, model_digest: str, lease_s: float) -> Claim | None:
+    def claim(self, model_digest: str, lease_s: float, holding: Holding = ALONE) -> Claim | None:
         def claim() -> Claim | None:
-            self._actor.claim = cast("Ledger", self._behind).claim(model_digest, lease_s)
+            self._actor.claim = cast("Ledger", self._behind).claim(model_digest, lease_s, holding)
             return self._actor.claim
 
         return cast("Claim | None", self._actor.call(claim))
@@ -195,9 +194,13 @@ class Stage:
         self.store.close()
 
     def pipeline(
-        self, store: QdrantClient | None = None, ledger: Ledger | None = None, draining: threading.Event | None = None
+        self,
+        store: QdrantClient | None = None,
+        ledger: Ledger | None = None,
+        draining: threading.Event | None = None,
+        server_wait_s: float = 0.05,
     ) -> Handler:
-        """A worker's way with a parcel, its gate and leases included."""
+        """A worker's way with a parcel, its gate and leases included; it gives a parcel back after `server_wait_s`."""
         notices, idle = Notices(), IdleClock()
         patience, ledger = Patience(draining or threading.Event(), notices), ledger or self.ledger
         commons = Commons(
@@ -211,8 +214,9 @@ class Stage:
             missing=MissingCollections(self.collections, ledger, notices),
             gate=Gate(),
             publish=lambda model_digest, count: None,
+            workers=lambda model_digest: 1,
             max_attempts=self.max_attempts,
-            server_wait_s=0.05,
+            server_wait_s=server_wait_s,
         )
         sink = Sink(commons.store, patience, idle, commons.server_wait_s)
         preparer = Preparer(
@@ -245,9 +249,10 @@ class Stage:
     def end_delays(self) -> None:
         """Whatever was given back for a while, and whatever rests, is due now."""
         for lines in self.ledger._lines.values():
-            for line in lines.values():
-                line.waiting, line.rests_until = [(0.0, each) for _, each in line.waiting], 0.0
-                line.turn = 0.0 if line.waiting else math.inf
+            lines._rests.clear()
+            lines._later = dict.fromkeys(lines._later, 0.0)
+            for job_id, line in lines._waiting.items():
+                lines._waiting[job_id] = sorted((0.0, each) for _, each in line)
 
     @staticmethod
     def notices(handler: Handler) -> list[str]:

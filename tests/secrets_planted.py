@@ -40,6 +40,7 @@ PLACES: list[tuple[str, str, Callable[[str], str]]] = [
     *[("redis_url", form, write) for form in _REDIS for write in _WRITTEN.values()],
     *[(name, form, write) for name in ("qdrant_url", "model") for form in _QDRANT for write in _WRITTEN.values()],
     *[(name, form, _raw) for name in ("qdrant_api_key", "remote_api_key") for form in _KEYS],
+    *[("webhook_secret", form, _raw) for form in (*_KEYS, "whsec_{}", "whsec_{},whsec_QUJD")],
 ]
 
 
@@ -54,7 +55,7 @@ def secrets() -> st.SearchStrategy[str]:
 def planted() -> st.SearchStrategy[tuple[str, str, str]]:
     """A secret, the setting that it stands in, and that setting's value. Keys are of ASCII, or they are none."""
     places = st.tuples(secrets(), st.sampled_from(PLACES))
-    real = places.filter(lambda both: both[0].isascii() or not both[1][0].endswith("_key"))
+    real = places.filter(lambda both: both[0].isascii() or not both[1][0].endswith(("_key", "_secret")))
     return real.map(lambda both: (both[0], both[1][0], both[1][1].format(both[1][2](both[0]))))
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], within_s: float = 15.0) -> T:
+def eventually(look: Callable[[], T], within_s: float = 60.0) -> T:
     """Return the first true answer of `look`; an AssertionError shows the last false one."""
     until = time.monotonic() + within_s
     while not (answer := look()):

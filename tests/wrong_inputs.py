@@ -1,7 +1,7 @@
 """Wrong inputs as people give them: settings, environments, arguments, files, filters; and the sentence that each gets.
 
-`docs/wrong-inputs.md` is made from these, by `make docs`; `unit/test_wrong_inputs.py` holds every sentence against what it
-has to name: what came, what was expected, and what to do next.
+`docs/reference/wrong-inputs.md` is made from these, by `make docs`; `unit/test_wrong_inputs.py` holds every sentence against
+what it has to name: what came, what was expected, and what to do next.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from unittest import mock
 
 import gristmill.settings
-from gristmill import Client, ClientSettings, Document, GristmillError
+from gristmill import Client, ClientSettings, Document, GristmillError, Instruction
 from gristmill.cli.root import main
 
 
@@ -90,6 +90,7 @@ def _of_python(wrong: Wrong, client: Client) -> str:
 
 
 S, E, A, F, W = "settings", "environments", "arguments", "files", "filters"
+D, T = "searches in depth", "tenants"
 
 WRONG = [
     # settings, in Python and as variables
@@ -193,6 +194,45 @@ WRONG = [
     Wrong(A, "client.delete_where('docs')", "got none", "at least one condition", "delete the collection"),
     Wrong(A, "client.create_collection('docs', distance='manhattan')", "manhattan", "cosine", "distance"),
     Wrong(A, "client.embed(['x'], kind='passage')", "passage", "document", "kind"),
+    # searches in depth
+    Wrong(D, "client.search('docs', 'q', lens='legal')", "'legal'", "has no lenses", "create_collection"),
+    Wrong(D, "client.search('views', 'q', lens='leagl')", "'leagl'", "'legal'", "without a lens"),
+    Wrong(D, "client.create_collection('docs', lenses={'legal': 'x y'})", "legal", "lenses", "cannot be changed"),
+    Wrong(D, "client.create_collection('new', lenses={'legal': 'faq'})", "'faq'", "a sentence", "preset:legal"),
+    Wrong(D, "client.create_collection('new', lenses={'bm25': 'x y'})", "bm25", "expected", "another name"),
+    Wrong(D, "client.search('views', 'q', instruction='duty@7')", "'duty@7'", "duty@1", "a sentence"),
+    Wrong(D, "client.instructions.retire('views', 'duty@7')", "duty@7", "a registered", "duty@1"),
+    Wrong(D, "client.search('docs', 'q', mode='hybrid')", "'hybrid'", "'dense'", "keyword=True"),
+    Wrong(D, "client.create_collection('new', keyword=True)", "True", "False", "GRISTMILL_QDRANT_URL"),
+    Wrong(D, "client.search('docs', 'q', mode='sparse')", "'sparse'", "dense, keyword, hybrid", "mode"),
+    Wrong(D, "client.search('docs', 'q', hybrid=True)", "hybrid", "unexpected", "`mode`"),
+    Wrong(D, "client.search('docs', 'q', mode='hybrid', score_threshold=0.5)", "0.5", "None with", "ranks"),
+    Wrong(D, "client.search('docs', 'q', rerank=True)", "rerank", "serves", "gristmill worker --reranker"),
+    Wrong(D, "client.search('docs', 'q', rerank='other')", "'other'", "has announced", "gristmill worker --reranker"),
+    Wrong(D, "client.search('docs', 'q', rerank_top=9)", "got 9", "None without", "rerank=True"),
+    Wrong(D, "client.search('docs', 'q', rerank=True, rerank_top=3)", "got 3", "limit + offset", "rerank_top"),
+    Wrong(D, "client.search('docs', 'q', diversity=0.5, boost={'field': 'year'})", "got 0.5", "None with", "boost="),
+    Wrong(D, "client.search('docs', 'q', diversity=7)", "got 7", "from 0", "diversity"),
+    Wrong(D, "client.search('docs', 'q', boost={'field': 'title'})", "'title'", "holds numbers", "Boost(where="),
+    Wrong(
+        D, "client.search('docs', 'q', boost={'field': 'year', 'half_life': 'P30D'})", "'year'", "dates", "boost.field"
+    ),
+    Wrong(D, "client.search('docs', 'q', candidates=9)", "got 9", "None with", "boost"),
+    Wrong(D, "client.search('docs', 'q', chunks_per_document=2)", "got 2", "None without", "group_by_document=True"),
+    Wrong(D, "client.similar('docs', 'absent')", "'absent'", "holds", "gristmill receipt docs"),
+    Wrong(D, "client.recommend('docs', [])", "got []", "at least one example", "{'text': '…'}"),
+    Wrong(D, "client.scroll('docs', cursor='page 2')", "'page 2'", "the cursor of a page", "cursor"),
+    Wrong(D, "client.facets('docs', '_gristmill.tenant')", "_gristmill", "own", "a field of the metadata"),
+    Wrong(D, "gristmill search docs question --boost soon", "'soon'", "JSON", "boost[0]"),
+    # tenants
+    Wrong(T, "client.search('shared', 'q')", "got none", "keeps tenants apart", "client.tenant(…)"),
+    Wrong(
+        T, "client.enqueue('shared', {'id': '1', 'text': 'x'})", "got none", "keeps tenants apart", "client.tenant(…)"
+    ),
+    Wrong(T, "client.create_collection('shared', tenants=False)", "False", "True", "cannot be changed"),
+    Wrong(T, "client.tenant('acme').get('shared', '1', tenant='other')", "'other'", "of 'acme' alone", "leave it out"),
+    Wrong(T, "client.tenant('')", "an empty one", "non-empty", "tenant"),
+    Wrong(T, "client.tenant('acme').create_collection('new')", "create_collection", "no attribute", "TenantClient"),
     # bulk loads, payload indexes, layout
     Wrong(A, "client.create_collection('new', bulk='yes')", "got 'yes'", "True or False", "bulk"),
     Wrong(A, "client.begin_bulk('docs', for_s=-1)", "got -1", "number from 1 on", "for_s"),
@@ -294,16 +334,19 @@ def collect() -> list[tuple[Wrong, str]]:
     """Every one with its sentence."""
     with Client.embedded(model="hash:16") as client:
         client.create_collection("docs")
-        client.enqueue("docs", {"id": "1", "text": "text", "metadata": {"year": 2024}}).wait(60)
+        client.enqueue("docs", {"id": "1", "text": "text", "metadata": {"year": 2024, "title": "Rent"}}).wait(60)
+        client.create_collection("shared", tenants=True)
+        duty = Instruction(name="duty", text="Given a duty, find its clause")
+        client.create_collection("views", lenses={"legal": "Given a clause, find its duty"}, instructions=duty)
         return [(wrong, sentence(wrong, client)) for wrong in WRONG]
 
 
 def page_of(told: list[tuple[Wrong, str]]) -> str:
-    """`docs/wrong-inputs.md`."""
+    """`docs/reference/wrong-inputs.md`."""
 
     kinds = dict.fromkeys(wrong.kind for wrong, _ in told)
     parts = [f"## {kind.capitalize()}\n\n{_rows([each for each in told if each[0].kind == kind])}" for kind in kinds]
-    return "\n\n".join((_HEAD.format(count=len(told)), *parts)) + "\n"
+    return "\n\n".join((_HEAD.format(count=len(told) + 1), *parts, _strict())) + "\n"
 
 
 _HEAD = """# Wrong inputs
@@ -315,9 +358,23 @@ of one object.
 <!-- Made by `make docs` from `tests/wrong_inputs.py`: change that. -->"""
 
 
+#: What only a server says, here of a collection "docs" in strict mode; `integration/test_unindexed_filters.py` holds it
+#: against one.
+STRICT_GIVEN = "client.count('docs', {'year': {'gte': 2020}})   # on a server, 'docs' in strict mode"
+STRICT_SAID = (
+    "InvalidInput: where.year: expected a field with an index of type float or integer, since collection 'docs' is in "
+    "strict mode, got one without; `gristmill collections index create docs year=integer` makes one, or "
+    "client.indexes.create"
+)
+
+
 def _rows(told: list[tuple[Wrong, str]]) -> str:
     rows = (f"| {_code(_typed(wrong))} | {said.replace('|', chr(92) + '|')} |" for wrong, said in told)
     return "\n".join(("| given | said |", "|---|---|", *rows))
+
+
+def _strict() -> str:
+    return f"## Filters in strict mode\n\n| given | said |\n|---|---|\n| {_code(STRICT_GIVEN)} | {STRICT_SAID} |"
 
 
 def _typed(wrong: Wrong) -> str:

@@ -1,4 +1,4 @@
-"""Options and fixtures of the chaos suite; `docs/chaos.md` says how to run it against a deployment of your own."""
+"""Options and fixtures of the chaos suite; `docs/explanation/chaos.md` says how to run it against your own deployment."""
 
 from __future__ import annotations
 

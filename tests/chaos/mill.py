@@ -1,7 +1,7 @@
 """A whole mill of real processes, and the hands that break it.
 
-Servers are the tests' own unless the command line names others (see `docs/chaos.md`); then they can be restarted only by
-the commands given there, and scenarios that need more than a restart are left out.
+Servers are the tests' own unless the command line names others (see `docs/explanation/chaos.md`); then they can be restarted
+only by the commands given there, and scenarios that need more than a restart are left out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import random
 import shlex
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -30,6 +29,7 @@ from chaos.verdict import Verdict
 from gristmill import Client, ClientSettings, Document, QueueFull, Unavailable
 from gristmill.settings import load_settings, variable
 from services import QdrantServer, RedisServer
+from services.folders import server_folder
 from waiting import eventually
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class Target:
 
 def own_servers(closing: ExitStack) -> Target:
     """A Redis with append-only file and a Qdrant, both killed without warning and started again on request."""
-    folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="chaos-", ignore_cleanup_errors=True)))
+    folder = Path(closing.enter_context(server_folder()))
     for name in ("redis", "qdrant"):
         (folder / name).mkdir()
     # `always`: under `everysec` a killed Redis loses what it had acknowledged while an fsync was under way.
@@ -256,6 +256,12 @@ def end(processes: Sequence[ForkServerProcess], patience_s: float) -> None:
         process.kill()
         process.join()
     assert not late or not patience_s, f"{len(late)} workers did not end within {patience_s:g} s of SIGTERM"
+
+
+def ready(client: Client) -> set[int]:
+    """Processes whose workers have loaded their model and do not drain."""
+    workers = client._parts.ledger.workers()
+    return {int(name.split(":")[1]) for name, status in workers.items() if status["state"] in ("ready", "waiting")}
 
 
 def texts_of(count: int, marks: Mapping[int, str] | None = None, first: int = 0) -> dict[str, str]:

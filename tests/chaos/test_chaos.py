@@ -218,7 +218,7 @@ def test_points_deleted_behind_its_back_are_stored_again_by_the_same_call(mill: 
 
 @pytest.mark.soak
 def test_redis_restarts_cost_at_most_a_process_each(mill: MakeMill, conclude: Conclude) -> None:
-    """How often the pinned Celery dies when Redis restarts under load, for `docs/celery.md`; work goes on either way."""
+    """How often the pinned Celery dies when Redis restarts under load, for `docs/explanation/celery.md`."""
     import celery
 
     made, started, jobs = mill(workers=2), time.monotonic(), []  # type: tuple[Mill, float, list[str]]

@@ -22,7 +22,7 @@ from waiting import eventually
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 ONCE_OR_OFTEN = [pytest.param(1, id="short"), pytest.param(10, id="long", marks=pytest.mark.soak)]
 #: After SIGTERM, a worker has so long, and a little for its farewell.
-DRAIN_S, FAREWELL_S = 5.0, 3.0
+DRAIN_S, FAREWELL_S = 5.0, 5.0
 
 
 @pytest.mark.parametrize("times", ONCE_OR_OFTEN)

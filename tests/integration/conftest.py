@@ -31,6 +31,10 @@ def short_trials(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
     """Run `gristmill` with arguments in this process; gives exit code, stdout and stderr."""
 
+    monkeypatch.delenv(
+        "COLUMNS", raising=False
+    )  # which pytest-xdist sets, so that a pipe would be as wide as its terminal
+
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["gristmill", *arguments])
         code = 0

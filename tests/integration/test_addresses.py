@@ -56,7 +56,7 @@ def reaches(settings: ClientSettings) -> None:
         app = create_celery(settings)
         with app.connection_for_read(transport=redis_transport(settings)) as consumer:
             queue = consumer.SimpleQueue(queue_name("digest"))
-            assert queue.get(timeout=5).payload[0] == ["digest"]
+            assert queue.get(timeout=60).payload[0] == ["digest"]
             queue.close()
         app.close()
         client.flushdb()

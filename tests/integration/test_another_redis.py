@@ -116,7 +116,7 @@ def test_sentinel_says_where_the_primary_is_and_where_it_went(
     first, second = (make_redis(password="rye", options={"masterauth": "rye"}) for _ in range(2))
     follow(second, first)
     sentinel = make_sentinel(primary=first, password="oats")
-    eventually(sentinel.knows_a_replica, 30)
+    eventually(sentinel.knows_a_replica)
     url = f"sentinel://:rye@127.0.0.1:{sentinel.port},127.0.0.1:1/1?master_name={MASTER}&sentinel_password=oats"
     settings = settings_of(url, qdrant_server)
     worker = start_worker(settings)
@@ -124,7 +124,7 @@ def test_sentinel_says_where_the_primary_is_and_where_it_went(
         client.create_collection(collection_name, "hash:16")
         assert client.enqueue(collection_name, [Document(id="before", text="rye")]).wait(60).stored == 1
         sentinel.fail_over()
-        eventually(lambda: sentinel.primary() == second.port, 30)
+        eventually(lambda: sentinel.primary() == second.port)
         assert client.enqueue(collection_name, [Document(id="after", text="oats")]).wait(60).stored == 1
         assert client.search(collection_name, "oats", limit=1)[0].id == "after"
     with contextlib.closing(second.client(1)) as there:

@@ -62,7 +62,7 @@ async def stream(count: int) -> AsyncIterator[Document]:
 
 
 for_each_pair = pytest.mark.parametrize(("sync", "mirror"), PAIRS, ids=lambda cls: cls.__name__)
-GROUPS = {"collections", "dead", "indexes", "instructions", "jobs", "models", "refused"}
+GROUPS = {"collections", "dead", "indexes", "instructions", "jobs", "models", "refused", "tenants", "webhooks"}
 
 
 @for_each_pair

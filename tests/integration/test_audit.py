@@ -141,6 +141,37 @@ def test_the_callers_newer_text_is_stored_and_a_newer_one_in_qdrant_stays(client
     assert client.receipt(collection_name, "b").stored_version == 9
 
 
+def test_what_the_roster_has_lost_is_told_and_put_back_on_it(client: Client, collection_name: str) -> None:
+    """Redis was lost, or restored from an older copy: an audit without gaps would say that nothing can be missing."""
+    client.enqueue(
+        collection_name, [*documents(3), Document(id="long", text=LONG), Document(id="t", text="t", tenant="acme")]
+    ).wait(30)
+    client._parts.evidence.forget(client.collections.get(collection_name).key)
+    report = client.audit(collection_name)
+    assert (report.expected, report.gaps, report.unlisted, report.listed) == (0, 0, 5, 0)
+    assert client.audit(collection_name, tenant="acme", repair=True).listed == 1
+    assert client.audit(collection_name, repair=True).listed == 4
+    lose(client, collection_name, [point_id("d1", None)])
+    report = client.audit(collection_name)
+    assert (report.expected, report.missing, report.unlisted) == (5, 1, 0)
+
+
+def test_a_document_whose_deletion_is_on_its_way_is_not_put_back_on_the_roster(
+    client: Client, collection_name: str
+) -> None:
+    client.enqueue(collection_name, documents(2)).wait(30)
+    spec = client.collections.get(collection_name)
+    client._parts.ledger.rest(spec.space.model_digest, collection_name, 60)
+    client.delete(collection_name, ["d0"])
+    evidence = client._parts.evidence
+    version = evidence.rostered(spec.key, "d0", None)
+    assert version is not None, "until the deletion is done"
+    evidence.withdraw(spec.key, "d0", None, version)
+    report = client.audit(collection_name, repair=True)
+    assert (report.documents, report.unlisted, report.listed) == (2, 0, 0)
+    assert [each.id for each in evidence.roster(spec.key)] == ["d1"]
+
+
 def test_leftover_chunks_are_deleted_and_nothing_else(client: Client, collection_name: str) -> None:
     client.enqueue(collection_name, [Document(id="long", text=LONG, version=1)]).wait(30)
     extra = store_of(client).retrieve(

@@ -60,6 +60,27 @@ def ids(client: Client, **how: Any) -> list[str]:
 MINE = {"lang": ["zh", "en", "de"]}
 
 
+def test_all_documents_come_one_after_the_other_each_once(mill: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gristmill.search.browsing.browser._PAGE", 3)
+    assert sorted(each.id for each in mill.documents("browsed", MINE)) == sorted(each.id for each in DOCUMENTS)
+    assert [each.id for each in mill.documents("browsed", MINE, order_by="-day")] == ids(
+        mill, where=MINE, order_by="-day"
+    )
+    assert {each.text for each in mill.documents("browsed", tenant="acme")} == {"other"}
+    with pytest.raises(InvalidInput, match="where: expected a mapping"):
+        mill.documents("browsed", "lang = zh")  # type: ignore[arg-type]  # at the call, before the first document
+
+
+def test_asyncio_goes_through_all_documents() -> None:
+    async def ids_of(count: int) -> list[str]:
+        async with AsyncClient.embedded(model="hash:16", threads=2) as client:
+            await client.create_collection("c")
+            await (await client.enqueue("c", [Document(id=str(n), text="t") for n in range(count)])).wait(60)
+            return [each.id async for each in client.documents("c")]
+
+    assert sorted(map(int, asyncio.run(ids_of(130)))) == list(range(130))
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
 def test_pages_hold_each_document_once_and_whole(mill: Client, limit: int) -> None:
     found = pages(mill, where=MINE, limit=limit)

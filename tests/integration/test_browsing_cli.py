@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,6 +61,65 @@ def test_documents_like_others_and_values_of_a_field_are_shown(run: Run) -> None
     assert (code, out.split()) == (0, ["zh", "10", "documents"])
     code, out, _ = run("facets", "made", "n", "-w", "n<3", "-n", "2", "--json")
     assert json.loads(out)["facets"] == [{"value": 0, "count": 1}, {"value": 1, "count": 1}]
+
+
+@pytest.mark.usefixtures("place")
+def test_an_export_is_read_back_by_an_ingest(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("export", "made")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert (code, sorted(each["id"] for each in records)) == (0, sorted(f"d{n}" for n in range(10)))
+    assert "10 documents" in err
+    assert records[0].keys() == {"id", "text", "metadata", "version"}
+    (tmp_path / "made.jsonl").write_text(out, encoding="utf-8")
+    assert run("ingest", str(tmp_path / "made.jsonl"), "-c", "copy")[0] == 0
+    assert sorted(run("export", "copy")[1].splitlines()) == sorted(out.splitlines())
+    code, out, _ = run("export", "made", "-w", "n>=5", "-n", "3")
+    assert (code, len(out.splitlines())) == (0, 3)
+    assert all(json.loads(line)["metadata"]["n"] >= 5 for line in out.splitlines())
+    assert run("export", "nowhere")[0] == 1
+
+
+@pytest.mark.usefixtures("place")
+def test_ctrl_c_ends_an_export_behind_a_whole_page_and_says_how_to_go_on(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gristmill.cli.browsing.commands._PAGE", 4)
+    scroll = Client.scroll
+
+    def interrupted(self: Client, *args: Any, cursor: str | None = None, **how: Any) -> Any:
+        if cursor is not None:
+            raise KeyboardInterrupt
+        return scroll(self, *args, cursor=cursor, **how)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Client, "scroll", interrupted)
+        code, first, err = run("export", "made")
+    assert (code, len(first.splitlines())) == (130, 4)
+    said = re.search(r"4 documents written: the same command with --cursor (\S+) goes on", " ".join(err.split()))
+    assert said is not None
+    rest = run("export", "made", "--cursor", said[1])[1]
+    assert {json.loads(line)["id"] for line in (first + rest).splitlines()} == {f"d{n}" for n in range(10)}
+    assert len((first + rest).splitlines()) == 10
+
+
+@pytest.mark.usefixtures("place")
+def test_pages_of_documents_are_shown(run: Run) -> None:
+    code, out, err = run("scroll", "made", "-n", "4")
+    assert (code, out.count("version"), out.count("text")) == (0, 4, 4)
+    cursor = err.split("--cursor")[1].split()[0]
+    code, out, _ = run("scroll", "made", "-n", "9", "--cursor", cursor, "--json")
+    page = json.loads(out)
+    assert (code, len(page["documents"]), page["cursor"]) == (0, 6, None)
+    assert run("scroll", "made", "-w", "n=99")[1].strip() == "no documents"
+
+
+def test_a_lens_is_named_beside_its_hits(run: Run, embedded: Path) -> None:
+    with Client() as client:
+        client.create_collection("viewed", lenses={"legal": "Given a contract, find what it obliges somebody to"})
+        client.enqueue("viewed", [Document(id="a", text="rent"), Document(id="b", text="keys")]).wait(30)
+    for command in (["search", "viewed", "rent"], ["similar", "viewed", "a"]):
+        assert "lens" not in run(*command)[1]
+        assert "lens legal" in run(*command, "--lens", "legal")[1]
 
 
 def test_a_field_without_an_index_is_told_of_with_the_command_that_makes_one(

@@ -1,13 +1,23 @@
 """The command line as users and scripts see it: messages, exit codes, one JSON object on stdout."""
 
 import json
+import logging
+import uuid
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gristmill import ClientSettings
+from gristmill.ledger import RedisLedger
+from gristmill.ledger.connection import connect
+from gristmill.search.query_channel import query_queue
+from gristmill.settings import load_settings
+from gristmill_schemas import EncoderInfo, Pooling
 from services import QdrantServer, free_port
+from unit.ledger.parcels import ROOMY, parcel_of
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -65,6 +75,20 @@ def test_bad_documents_are_named_and_cost_their_neighbours_nothing(
     reason = report["rejections"][0]["reason"]
     assert field in reason
     assert expected in reason
+
+
+def test_documents_that_die_alike_are_told_by_the_report_and_not_once_more_each(
+    run: Run, embedded: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run("collections", "create", "c", "--long-texts", "refuse")[0] == 0
+    file = embedded / "long.jsonl"
+    file.write_text("\n".join(json.dumps({"id": f"doc-{name}", "text": "word " * 2000}) for name in "abcde"))
+    code, out, _ = run("ingest", str(file), "-c", "c")
+    assert code == 1
+    assert "5 dead" in out
+    # What a command prints of the log besides: warnings that are not the job's own.
+    loud = [each for each in caplog.records if each.levelno >= logging.WARNING]
+    assert [each.getMessage() for each in loud if not each.name.startswith("gristmill.ingest.")] == []
 
 
 def test_an_unknown_collection_says_what_to_do(run: Run, embedded: Path) -> None:
@@ -139,6 +163,55 @@ def test_doctor_shows_sources_and_hides_secrets(
     assert states["redis"]
     assert states["qdrant"]
     assert not states["workers"]
+
+
+def test_doctor_counts_the_queries_that_wait_and_what_became_of_those_before(
+    run: Run, monkeypatch: pytest.MonkeyPatch, redis_url: str
+) -> None:
+    monkeypatch.setenv("GRISTMILL_REDIS_URL", redis_url)
+    settings = load_settings(ClientSettings)
+    with closing(connect(settings)) as client:
+        ledger = RedisLedger(settings, client)
+        fates = {"answered": 1200, "expired": 3, "refused": 1, "given_back": 2}
+        serving = {"model": "m", "model_digest": "ab" * 32, "device": "cpu", "queries": fates}
+        for worker in ("one", "two"):
+            ledger.heartbeat(worker, {"engines": [serving]}, 60)
+        client.lpush(queue := query_queue(settings.key_prefix, "ab" * 32), "a query", "another")
+        _, out, _ = run("doctor")
+        client.delete(queue)
+    (line,) = [line for line in out.splitlines() if " queries " in line]
+    assert "m: 2 waiting, 2,400 answered, 6 expired, 2 refused, 4 given back" in line
+    assert "GRISTMILL_QUERY_TIMEOUT_S" in out
+
+
+def test_work_that_nobody_serves_is_named_with_what_to_start(
+    run: Run, monkeypatch: pytest.MonkeyPatch, redis_url: str
+) -> None:
+    monkeypatch.setenv("GRISTMILL_REDIS_URL", redis_url)
+    monkeypatch.setenv("GRISTMILL_KEY_PREFIX", prefix := f"t-{uuid.uuid4().hex[:8]}")
+    settings = load_settings(ClientSettings)
+    with closing(connect(settings)) as client:
+        ledger = RedisLedger(settings, client)
+        ledger.announce(
+            EncoderInfo(
+                model="the/model", digest="d", dimensions=8, min_dimensions=1, max_tokens=9, pooling=Pooling.MEAN
+            )
+        )
+        assert as_json(run("queue", "--json")[1]) == {"models": [], "limited": []}
+        ticket = ledger.open_job("faq")
+        ledger.accept(parcel_of(ticket, model="d", text="x" * 400, collection="faq"), 0, ROOMY)
+        (queue,) = as_json(run("queue", "--json")[1])["models"]
+        assert (queue["model"], queue["documents"], queue["workers"], queue["seconds"]) == ("the/model", 2, 0, None)
+        what_to_do = "nobody serves the/model: start `gristmill worker --model the/model`"
+        assert what_to_do in run("queue")[1]
+        (line,) = [line for line in run("doctor")[1].splitlines() if " queue " in line]
+        assert what_to_do in line
+        assert run("queue", "--watch", "--json")[0] == 2
+        told = as_json(run("scale", "--model", "the/model", "--json")[1])
+        assert (told["seconds"], told["list"]) == (1, f"{{{prefix}}}:seconds:d")
+        assert "1 s of work for the/model" in run("scale")[1]
+        code, _, err = run("scale", "--model", "mistyped")
+        assert (code, "mistyped" in err) == (1, True)
 
 
 def test_collections_are_created_listed_shown_and_deleted(run: Run, embedded: Path) -> None:

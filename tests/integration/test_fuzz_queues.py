@@ -255,8 +255,8 @@ def test_thousands_of_messages_that_mean_nothing_cost_a_few_lines_and_hold_up_no
 def test_queues_under_whose_names_something_else_lies_end_no_worker(mill: Mill) -> None:
     for queue in (mill.queue, mill.queries):
         mill.broker.set(queue, "something else", ex=600)
-    eventually(lambda: "expected a list that may be read" in mill.unharmed(), 30)
-    eventually(lambda: "query lane: Redis" in mill.unharmed(), 30)
+    eventually(lambda: "expected a list that may be read" in mill.unharmed())
+    eventually(lambda: "query lane: Redis" in mill.unharmed())
     mill.broker.delete(mill.queue, mill.queries)
     mill.works()
     mill.unharmed()

@@ -10,7 +10,9 @@ from qdrant_client import models
 
 import gristmill.search.descriptions
 from gristmill import Client, Document, Instruction
-from gristmill_schemas import PointSystem, point_id
+from gristmill.ledger import HighWater
+from gristmill_schemas import Parcel, PointSystem, point_id
+from waiting import eventually
 
 
 def documents(count: int, **fields: Any) -> list[Document]:
@@ -124,6 +126,29 @@ def test_a_point_of_another_tool_under_one_of_our_ids_costs_only_its_document_an
     assert "not Gristmill's" in letter.reason
     (kept,) = client._parts.store.retrieve(collection_name, [point_id("1", None)])
     assert kept.payload == {"theirs": True}
+
+
+def test_a_parcel_of_a_newer_gristmill_waits_for_a_newer_worker_and_holds_nobody_up(
+    client: Client, collection_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec, ledger = client.collections.get(collection_name), client._parts.ledger
+    ticket = ledger.open_job(collection_name)
+    newer = Parcel(
+        id="newer",
+        job_id=ticket.job_id,
+        collection=collection_name,
+        model_digest=spec.space.model_digest,
+        documents=tuple(documents(2)),
+        version=ticket.version,
+        enqueued_at=ticket.opened_at,
+    ).model_copy(update={"format": Parcel.FORMAT + 1})
+    ledger.accept(newer, 0, HighWater(documents=100, bytes=1_000_000))
+    ledger.close_job(ticket.job_id)
+    client._parts.dispatcher.publish(spec.space.model_digest, 1)
+    assert client.enqueue(collection_name, [Document(id="other", text="other")]).wait(30).stored == 1
+    eventually(lambda: any("upgrade workers first" in line for line in caplog.messages))
+    report = client.jobs.get(ticket.job_id).report()
+    assert (report.pending, report.dead, client.dead.list()) == (2, 0, [])
 
 
 def test_a_point_of_a_newer_gristmill_is_left_to_a_newer_worker(client: Client, collection_name: str) -> None:

@@ -22,9 +22,8 @@ from gristmill.settings import load_settings, variable
 from gristmill_schemas import QueryRequest
 from gristmill_schemas.query import unpack_answer
 from gristmill_worker.encoder.hash_encoder import HashEncoder
-from gristmill_worker.process.app import of_each_model
 from gristmill_worker.process.supervisor import placements
-from gristmill_worker.settings import WorkerSettings
+from gristmill_worker.settings import WorkerSettings, of_each_model
 from services import QdrantServer
 from services.model_server import ModelServer
 from waiting import eventually

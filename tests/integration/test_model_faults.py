@@ -113,7 +113,7 @@ def test_a_text_that_breaks_every_fresh_process_is_given_up_and_nothing_else_is(
 @pytest.mark.parametrize("encoder", ["remote"], indirect=True)
 def test_parcels_wait_for_a_model_server_that_is_away_and_say_so(stage: Stage, encoder: Frail) -> None:
     stage.accept([Document(id=f"{number}", text=f"text {number}") for number in range(10)])
-    worker = stage.pipeline()
+    worker = stage.pipeline(server_wait_s=60)
     encoder.away = Unavailable("the model server answers 503", retry_after_s=0.01)
     with ThreadPoolExecutor(1) as thread:
         handled = thread.submit(worker.process)

@@ -1,4 +1,4 @@
-"""The name that was asked for is the name that is used: aliases, copies, and collections made anew (`docs/names.md`)."""
+"""The name that was asked for is the name that is used: aliases, copies, what is made anew (`docs/explanation/names.md`)."""
 
 from __future__ import annotations
 

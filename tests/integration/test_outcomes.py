@@ -270,7 +270,7 @@ def test_work_for_a_collection_that_another_models_has_replaced_waits_for_that_m
     )
     client.create_collection(collection_name, space=other.space())
     encoder.door.set()
-    eventually(lambda: client._parts.ledger.backlog("other"), within_s=30)
+    eventually(lambda: client._parts.ledger.backlog("other"))
     assert (queued.report().pending, queued.report().dead) == (1, 0)
 
 
@@ -284,7 +284,7 @@ def test_a_store_that_is_away_delays_work_and_costs_no_attempt(
         server.kill()
         encoder.door.set()
         worker = mill._parts.ledger.workers
-        eventually(lambda: any(status["waiting_for"] for status in worker().values()), within_s=30)
+        eventually(lambda: any(status["waiting_for"] for status in worker().values()))
         server.start()
         assert (running.wait(60).stored, queued.wait(60).stored) == (1, 1)
         assert {each["_gristmill"].get("attempts", 1) for each in payloads(mill, collection_name)} == {1}

@@ -372,7 +372,7 @@ def test_a_store_that_is_away_costs_no_attempt_and_no_document(stage: Stage, met
     stage.deliver(Document(id="a", text=words(2 * CHUNK_WORDS)))
     broken: Any = Broken(stage.store, method, StoreUnavailable("away", retry_after_s=0.001), times=3)
     stage.accept([Document(id="a", text="short"), Document(id="b", text="t")])
-    assert stage.pipeline(broken).process() is Handled.DONE
+    assert stage.pipeline(broken, server_wait_s=60).process() is Handled.DONE
     assert broken.left == 0
     assert counts(stage.reports()[-1]) == {"stored": 2}
     assert {system.attempts for system in held(stage).values()} == {1}

@@ -25,6 +25,7 @@ from gristmill_worker.bench.pipeline.documents import PointsFile
 from gristmill_worker.bench.pipeline.inspection import Inspection, inspect
 from gristmill_worker.bench.pipeline.peers import peer
 from gristmill_worker.bench.pipeline.processes import running_side
+from gristmill_worker.bench.pipeline.run import left_by_signals
 from gristmill_worker.bench.pipeline.sides import raw
 from services import QdrantServer, free_port
 from services.processes import family_of, lives
@@ -203,14 +204,39 @@ def test_whoever_interrupts_it_finds_no_collection_and_no_process(
     environment: dict[str, str], store: QdrantClient
 ) -> None:
     options = ("--encoder", "hash:8", "--documents", "20000", "--rounds", "100", "--json")
+    environment |= {"PYTHONFAULTHANDLER": "1"}  # one that hangs says where, once it is aborted
     running = {number: bench(environment, *options) for number in (signal.SIGINT, signal.SIGTERM)}
     eventually(lambda: len({name.rpartition("-")[0] for name in left(store)}) == len(running), within_s=120)
     family = [each for process in running.values() for each in family_of(process.pid)]
     for number, process in running.items():
         process.send_signal(number)
     for number, process in running.items():
-        process.communicate()
-        assert process.returncode in (128 + number, 130)
+        assert ended(process) in (128 + number, 130)
     assert left(store) == []
     assert [each for each in family if lives(each)] == []
     assert len(family) > 2 * len(running)
+
+
+def ended(process: subprocess.Popen[str]) -> int:
+    try:
+        process.communicate(timeout=90)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        pytest.fail("it went on:\n" + process.communicate(timeout=10)[1])
+    return process.returncode
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_that_python_drops_ends_it_with_the_next_note() -> None:
+    class Finalized:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    notes: list[str] = []
+    with left_by_signals() as leaving:
+        note = leaving.noted(notes.append)
+        note("before")
+        Finalized()
+        with pytest.raises(SystemExit, match="143"):
+            note("after")
+    assert notes == ["before"]

@@ -220,6 +220,8 @@ def test_boosts_are_added_to_the_score_or_are_parts_of_it(mill: Client) -> None:
         ({"boost": Boost(field="lang")}, r"boost.field: expected a field that holds numbers, got 'lang'.*Boost\(where="),
         ({"boost": [Boost(field="views"), Recency(field="lang", half_life=timedelta(1))]},
          r"boost\[1\].field: expected a field that holds dates .*'lang'"),
+        ({"boost": Recency(field="views", half_life=timedelta(1))},
+         r"boost.field: expected a field that holds dates .*'views'"),
         ({"boost": [Boost(field="published"), Recency(field="published", half_life=timedelta(1))]}, "and not both"),
         ({"boost": "recent"}, "boost: expected a Boost, a Recency"),
         ({"boost": {"field": "views", "weigth": 2}}, "boost: weigth: expected no field"),

@@ -33,7 +33,7 @@ def nodes(make_qdrant: MakeQdrant) -> list[QdrantServer]:
     first = make_qdrant(cluster=True)
     made = [first, make_qdrant(cluster=first), make_qdrant(cluster=first)]
     for node in made:
-        eventually(functools.partial(knows_all, node), 30)
+        eventually(functools.partial(knows_all, node))
     return sorted(made, key=lambda node: node.peer_ids()[0])
 
 

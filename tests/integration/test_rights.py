@@ -1,4 +1,4 @@
-"""The users of `docs/servers.md`, on real servers: each may do its role's whole work, and nothing beyond it."""
+"""The users of `docs/howto/servers.md`, on real servers: each may do its role's whole work, and nothing beyond it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from services import QdrantServer, RedisServer, WorkerProcess
 from waiting import eventually
 
 pytestmark = pytest.mark.server
-PAGE = Path(__file__).parents[2] / "docs" / "servers.md"
+PAGE = Path(__file__).parents[2] / "docs" / "howto" / "servers.md"
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -170,7 +170,7 @@ def test_a_searcher_that_writes_is_told_that_it_may_not(site: Site) -> None:
     with Client(**site.settings("producer")) as producer:
         producer.create_collection("theirs", "hash:16")
     with Client(**site.settings("searcher")) as searcher:
-        with pytest.raises(BrokerUnavailable, match=r"denies its user something.*docs/servers\.md"):
+        with pytest.raises(BrokerUnavailable, match=r"denies its user something.*docs/howto/servers\.md"):
             searcher.enqueue("theirs", [Document(id="a", text="rye")])
         with pytest.raises(BrokerUnavailable, match="denies its user something"):
             searcher.collections.delete("theirs")

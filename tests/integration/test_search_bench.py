@@ -29,6 +29,7 @@ def test_it_measures_every_way_of_a_search_and_leaves_nothing(redis_url: str, qd
         "qdrant_grpc_port": qdrant_server.grpc_port,
     }
     options = ["--encoder", "hash:8", "--documents", "300", "--queries", "50", "--rounds", "1", "--json"]
+    options += ["--reranker", "overlap:64"]
     done = subprocess.run(
         [sys.executable, "-m", "gristmill", "bench", "search", *options],
         env={**os.environ, **{variable(name): str(value) for name, value in settings.items()}},
@@ -40,6 +41,14 @@ def test_it_measures_every_way_of_a_search_and_leaves_nothing(redis_url: str, qd
     figures: dict[str, Any] = json.loads(done.stdout)
     assert (
         figures.items() >= {"encoder": "hash:8", "documents": 300, "dimensions": 8, "searches_under_bulk": 300}.items()
+    )
+    assert (figures["reranker"], figures["rerank_of_encoder"]) == ("overlap:64", None), "it counts no tokens"
+    assert all(figures[f"rerank_{key}"] > 0 for key in ("p50_ms", "p99_ms", "p99_ms_under_bulk", "pairs_per_s"))
+    spent, parties = figures["cpu_ms_per_query"], ["client", "worker", "qdrant", "redis"]
+    assert list(spent) == list(figures["one_thread_cpu_ms_per_query"]) == parties
+    assert figures["ceiling_queries_per_s"] == pytest.approx(figures["cores"] * 1e3 / sum(spent.values()), rel=0.01)
+    assert figures["ceiling_fraction"] == pytest.approx(
+        figures["queries_per_s"] / figures["ceiling_queries_per_s"], rel=0.01
     )
     differences = {"overhead_p50_ms", "worker_overhead_p50_ms"}
     assert all(figures[key] > 0 for key in FIXED if key not in differences)

@@ -34,6 +34,7 @@ def away(monkeypatch: pytest.MonkeyPatch) -> None:
         "qdrant_timeout_s": "1",
         "remote_api_key": KEY,
         "remote_wait_s": "0.1",
+        "start_wait_s": "0.3",
         "model": f"http://{login}@127.0.0.1:{free_port()}/v1#m",
     }
     for name, value in values.items():

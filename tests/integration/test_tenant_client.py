@@ -3,46 +3,37 @@
 import asyncio
 import inspect
 import json
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
-from qdrant_client import models
 
-from gristmill import (
-    AsyncClient,
-    AsyncTenantClient,
-    AuditReport,
-    Chunking,
-    Client,
-    DeadLetter,
-    Document,
-    GristmillError,
-    InvalidInput,
-    LongTexts,
-    QueueFull,
-    SearchHit,
-    TenantClient,
-    TenantJob,
-)
+from gristmill import AsyncClient, AsyncTenantClient, Client, Document, InvalidInput, QueueFull
+from gristmill.search.options import RecommendOptions, SearchOptions, SimilarOptions
+from gristmill.settings import variable
 from gristmill.tenants.confining import confined
 from gristmill_schemas import point_id
+from places import ways_to
+from services import QdrantServer, WorkerProcess
+from tenant_worlds import OPEN, SECRET, SHARED, World, arguments, call_of, refinements, told
 
 #: What a tenant has, told its tenant.
 CONFINED = {
-    "audit", "count", "delete", "delete_where", "enqueue", "facets", "get", "receipt", "recommend", "scroll", "search",
-    "search_many", "similar", "update_metadata",
+    "audit", "cluster", "count", "delete", "delete_where", "documents", "enqueue", "estimate", "facets", "get", "queue",
+    "receipt", "recommend", "scroll",
+    "search", "search_by_vector", "search_many", "similar", "update_metadata",
     "dead.drop", "dead.get", "dead.list", "dead.replay", "dead.scroll", "dead.summary",
     "jobs.get", "jobs.list",
 }  # fmt: skip
 #: What a tenant has as it is: nothing in it depends on anybody's documents.
 PASSED = {
     "embed", "rerank", "instructions.get", "instructions.list", "instructions.presets", "instructions.show",
-    "job.report", "job.wait",
+    "job.cancel", "job.pause", "job.report", "job.resume", "job.wait",
 }  # fmt: skip
 #: What is not one tenant's.
 ABSENT = {
@@ -54,12 +45,57 @@ ABSENT = {
     "instructions.register", "instructions.retire",
     "models.get", "models.list", "models.reranker", "models.served",
     "refused.drop", "refused.get", "refused.list", "refused.unreadable",
-    "job.behind",
+    "tenants.get", "tenants.limit", "tenants.list", "tenants.unlimit",
+    "webhooks.drop", "webhooks.get", "webhooks.list", "webhooks.resend",
+    "job.ahead",
 }  # fmt: skip
 
-SHARED, OPEN = "shared", "open"
-SECRET = "xyzzy"
-LONG = "word " * 9000
+
+OPTIONS = {
+    "search": SearchOptions,
+    "search_by_vector": SimilarOptions,
+    "similar": SimilarOptions,
+    "recommend": RecommendOptions,
+}
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with Client.embedded(model="hash:16", threads=2) as client:
+        yield World(client, "evil", "acme")
+
+
+@pytest.fixture
+def worlds() -> Iterator[tuple[World, World]]:
+    """One with another tenant in it, and one without."""
+    with ExitStack() as closing:
+        first, second = (
+            closing.enter_context(Client.embedded(model="hash:16", reranker="overlap:64", threads=2)) for _ in range(2)
+        )
+        yield World(first, "evil", "acme"), World(second, "acme")
+
+
+@pytest.fixture
+def served_worlds(
+    redis_url: str, qdrant_server: QdrantServer, collection_name: str, tmp_path: Path
+) -> Iterator[tuple[World, World]]:
+    """The same on one Redis and one Qdrant, each with a worker process of its own."""
+    servers = {"redis_url": redis_url, "qdrant_url": qdrant_server.url, **ways_to(qdrant_server)}
+    with ExitStack() as closing:
+
+        def open_client(name: str) -> Client:
+            options: dict[str, Any] = {**servers, "key_prefix": name, "reranker": "overlap:64"}
+            (folder := tmp_path / name).mkdir()
+            worker = WorkerProcess(folder, {variable(each): str(value) for each, value in options.items()})
+            closing.enter_context(worker)
+            return closing.enter_context(Client(**options, model="hash:16"))
+
+        with ThreadPoolExecutor() as pool:
+            first, second = pool.map(open_client, ("first", "second"))
+        yield (
+            World(first, "evil", "acme", prefix=f"{collection_name}-a-"),
+            World(second, "acme", prefix=f"{collection_name}-b-"),
+        )
 
 
 def names_of(client: Any) -> set[str]:
@@ -77,166 +113,6 @@ def jobs_calls(job: Any) -> set[str]:
     return {f"job.{name}" for name in dir(job) if not name.startswith("_") and inspect.isroutine(getattr(job, name))}
 
 
-class World:
-    """A mill that two share, or that one has alone."""
-
-    def __init__(self, client: Client, *tenants: str) -> None:
-        self.client = client
-        self.mine = client.tenant("acme")
-        self.jobs: dict[str, str] = {}
-        for name, apart in ((SHARED, True), (OPEN, False)):
-            client.create_collection(name, tenants=apart, chunking=Chunking(long_texts=LongTexts.REFUSE))
-            for tenant in tenants:
-                self.fill(name, tenant)
-
-    def fill(self, collection: str, tenant: str) -> None:
-        secret = SECRET if tenant == "evil" else "plain"
-        documents = [
-            Document(
-                id=id, tenant=tenant, version=7, text=f"{secret} plans {id}", metadata={"k": int(id), secret: secret}
-            )
-            for id in ("1", "2") + (("3",) if tenant == "evil" else ())
-        ]
-        long = Document(id="long", tenant=tenant, version=7, text=f"{secret} {LONG}")
-        job = self.client.enqueue(collection, [*documents, long])
-        job.wait(30)
-        self.client.delete(collection, "4", tenant=tenant, version=9).wait(30)
-        self.jobs[tenant] = job.id
-
-    def others(self) -> Any:
-        """All that is known of the other tenant."""
-        found: list[Any] = [self.client.jobs.list(1000, tenant="evil"), self.client.dead.list(tenant="evil")]
-        for name in (SHARED, OPEN):
-            found += [self.client.scroll(name, tenant="evil"), self.client.audit(name, tenant="evil")]
-            found += [self.client.receipt(name, id, tenant="evil") for id in ("1", "2", "3", "4", "long")]
-        return plain(found)
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with Client.embedded(model="hash:16", threads=2) as client:
-        yield World(client, "evil", "acme")
-
-
-@pytest.fixture
-def worlds() -> Iterator[tuple[World, World]]:
-    """One with another tenant in it, and one without."""
-    with Client.embedded(model="hash:16", threads=2) as first, Client.embedded(model="hash:16", threads=2) as second:
-        yield World(first, "evil", "acme"), World(second, "acme")
-
-
-#: What differs between any two runs.
-_PASSING = {"created_at", "seconds", "died_at", "newest_died_at", "enqueued_at", "stored_at", "cursor", "bytes"}
-
-
-def plain(answer: Any) -> Any:
-    """An answer as far as two worlds may be compared by it."""
-    if isinstance(answer, TenantJob):
-        return plain([answer.wait(30), answer.rejections])
-    if isinstance(answer, BaseModel):
-        return {name: plain(value) for name, value in answer if name not in _PASSING and name != "version"}
-    if isinstance(answer, dict):
-        return {key: plain(value) for key, value in answer.items()}
-    if isinstance(answer, float):
-        return round(answer, 5)  # which rows lie beside one another moves a product's last digits
-    if isinstance(answer, str):
-        return re.sub(r"\b[0-9a-f]{16}\b", "<job or version>", answer)
-    if isinstance(answer, int) and answer > 2**40:
-        return "<version>"
-    if isinstance(answer, Iterator | list | tuple | set):
-        items = list(answer)
-        if items and isinstance(items[0], SearchHit):  # of like scores
-            items.sort(key=lambda hit: (-round(hit.score, 5), hit.id))
-        if items and isinstance(items[0], DeadLetter):  # of jobs that ran side by side
-            items.sort(key=lambda letter: (letter.collection, *map(str, letter.identity), letter.version))
-        return [plain(each) for each in items]
-    return answer
-
-
-def told(world: World, name: str, **how: Any) -> Any:
-    """What a call answers, or how it refuses; whatever it has begun is over then."""
-    try:
-        answer = call_of(world.mine, name)(**how)
-        if isinstance(answer, AuditReport) and answer.job_id is not None:
-            world.mine.jobs.get(answer.job_id).wait(30)
-        return plain(answer)
-    except GristmillError as error:
-        return [type(error).__name__, plain(str(error)), plain(list(getattr(error, "__notes__", [])))]
-
-
-_EVIL = models.FieldCondition(key="_gristmill.tenant", match=models.MatchValue(value="evil"))
-_MINE = models.FieldCondition(key="_gristmill.tenant", match=models.MatchValue(value="acme"))
-_NONE = models.IsEmptyCondition(is_empty=models.PayloadField(key="_gristmill.tenant"))
-_POINTS = models.HasIdCondition(has_id=[point_id(id, "evil") for id in ("1", "2", "3")])
-_LEAVES = st.sampled_from([_EVIL, _MINE, _NONE, _POINTS, models.FieldCondition(key="k", range=models.Range(gte=0))])
-_FILTERS = st.recursive(
-    _LEAVES,
-    lambda inner: st.builds(
-        models.Filter,
-        must=st.lists(inner, max_size=2),
-        should=st.lists(inner, max_size=2),
-        must_not=st.lists(inner, max_size=2),
-        min_should=st.none()
-        | st.builds(models.MinShould, conditions=st.lists(inner, min_size=1, max_size=2), min_count=st.just(0)),
-    ),
-    max_leaves=4,
-)
-_MAPPINGS: st.SearchStrategy[Any] = st.sampled_from(
-    [
-        {}, {"k": 1}, {SECRET: SECRET}, {"not": {"k": 1}}, {"any": [{"k": 1}, {SECRET: SECRET}]}, {"k": {"missing": True}},
-        {"_gristmill.tenant": "evil"}, {"_gristmill": {"nested": {"tenant": "evil"}}}, {"_gristmill.id": "3"},
-        {"tenant": "evil"}, {"not": {"_gristmill.tenant": "acme"}},
-    ]
-)  # fmt: skip
-WHERE = st.none() | _MAPPINGS | _FILTERS
-NAMES = st.sampled_from([SHARED, OPEN])
-IDS = st.sampled_from(["1", "2", "3", "4", "long", point_id("1", "evil"), "0:1", "4:evil1", "evil1"])
-TENANT = st.sampled_from([{}, {}, {}, {"tenant": "acme"}, {"tenant": "evil"}])
-
-
-def arguments(strange: Sequence[str]) -> dict[str, st.SearchStrategy[dict[str, Any]]]:
-    """For each call of a tenant, all that may lead out; `strange` are ids of the other's jobs and letters."""
-    of, where, some = {"collection": NAMES}, {"where": WHERE}, st.sampled_from(strange)
-    choice: dict[str, Any] = {"collection": NAMES, "job": some, "error": st.sampled_from(["TextTooLong", "x"])}
-    fields = st.sampled_from(["k", SECRET, "_gristmill.tenant"])
-    documents = st.lists(
-        st.fixed_dictionaries(
-            {"id": IDS, "text": st.sampled_from(["new plans", LONG])},
-            optional={"tenant": st.sampled_from(["acme", "evil"])},
-        ),
-        max_size=3,
-    )
-    letters = st.fixed_dictionaries({"letter_ids": st.lists(some, min_size=1, max_size=2)})
-    chosen = st.fixed_dictionaries({}, optional=choice)
-    with_ids = st.fixed_dictionaries({**of, "ids": st.lists(IDS, min_size=1, max_size=3)})
-    examples = st.lists(IDS, min_size=1, max_size=2)
-    how: dict[str, Any] = {**where, "group_by_document": st.booleans()}
-    return {
-        "audit": st.fixed_dictionaries(of, optional={"expected": documents, "repair": st.booleans()}),
-        "count": st.fixed_dictionaries(of, optional=where),
-        "delete": with_ids,
-        "delete_where": st.fixed_dictionaries(of, optional={**where, "job": some}),
-        "enqueue": st.fixed_dictionaries({**of, "documents": documents}),
-        "facets": st.fixed_dictionaries({**of, "field": fields}, optional=where),
-        "get": with_ids,
-        "receipt": st.fixed_dictionaries({**of, "document_id": IDS}),
-        "recommend": st.fixed_dictionaries({**of, "positive": examples}, optional={"negative": examples, **where}),
-        "scroll": st.fixed_dictionaries({**of, "limit": st.sampled_from([1, 100])}, optional=where),
-        "search": st.fixed_dictionaries({**of, "query": st.just(f"{SECRET} plans")}, optional=how),
-        "search_many": st.fixed_dictionaries({**of, "queries": st.just([f"{SECRET} plans", "new"])}, optional=how),
-        "similar": st.fixed_dictionaries({**of, "document_id": IDS}, optional=where),
-        "update_metadata": with_ids.map(lambda it: {**it, "changes": {"k": 5}}),
-        "dead.drop": letters | chosen,
-        "dead.get": st.fixed_dictionaries({"letter_id": some}),
-        "dead.list": chosen,
-        "dead.replay": letters | chosen,
-        "dead.scroll": chosen,
-        "dead.summary": st.fixed_dictionaries({}, optional={"collection": NAMES}),
-        "jobs.get": st.fixed_dictionaries({"job_id": some}),
-        "jobs.list": st.just({"limit": 1000}),
-    }  # fmt: skip
-
-
 def test_a_call_of_the_client_that_nobody_has_thought_of_fails_here(world: World) -> None:
     job = world.client.enqueue(OPEN, [])
     assert names_of(world.client) | jobs_calls(job) == CONFINED | PASSED | ABSENT
@@ -244,7 +120,9 @@ def test_a_call_of_the_client_that_nobody_has_thought_of_fails_here(world: World
     assert names_of(mine) | jobs_calls(mine.enqueue(OPEN, [])) == CONFINED | PASSED
     assert CONFINED.isdisjoint(PASSED | ABSENT)
     assert PASSED.isdisjoint(ABSENT)
-    assert arguments(["x"]).keys() == CONFINED, "the property below goes through every confined call"
+    assert arguments(["x"]).keys() | jobs_calls(mine.enqueue(OPEN, [])) == CONFINED | PASSED, (
+        "the property below makes every call"
+    )
 
 
 def test_the_async_client_of_a_tenant_has_the_same_calls() -> None:
@@ -271,29 +149,42 @@ def test_the_async_client_of_a_tenant_has_the_same_calls() -> None:
 
 @pytest.mark.slow
 def test_whatever_a_tenant_asks_is_answered_as_if_there_were_no_other(worlds: tuple[World, World]) -> None:
-    world, _ = worlds
+    nothing_leads_out(*worlds, examples=200)
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_nothing_leads_out_on_servers_either(served_worlds: tuple[World, World]) -> None:
+    nothing_leads_out(*served_worlds, examples=40)
+
+
+def nothing_leads_out(world: World, alone: World, *, examples: int) -> None:
     letters = [each.id for each in world.client.dead.list(tenant="evil")]
     assert letters, "and there is somebody's letter"
     before = world.others()
     assert SECRET in json.dumps(before, default=str), "there is something to be seen"
     calls = arguments([world.jobs["evil"], *letters, "absent"])
+    tenant = st.sampled_from([{}, {}, {}, {"tenant": "acme"}, {"tenant": "evil"}])
 
-    @settings(max_examples=200, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
-    @given(st.sampled_from(sorted(calls)).flatmap(lambda name: st.tuples(st.just(name), calls[name], TENANT)))
+    @settings(
+        max_examples=examples, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    )
+    @given(st.sampled_from(sorted(calls)).flatmap(lambda name: st.tuples(st.just(name), calls[name], tenant)))
     def holds(drawn: tuple[str, dict[str, Any], dict[str, str]]) -> None:
         name, how, owner = drawn
-        first, second = (told(each, name, **how, **owner) for each in worlds)
+        if name in PASSED:
+            owner = {}
+        first, second = (told(each, name, **how, **owner) for each in (world, alone))
         assert first == second, (name, how)
         assert world.others() == before, (name, how)
 
     holds()
 
 
-def call_of(client: TenantClient, name: str) -> Callable[..., Any]:
-    place: Any = client
-    for part in name.split("."):
-        place = getattr(place, part)
-    return place  # type: ignore[no-any-return]  # any call
+@pytest.mark.parametrize("name", sorted(OPTIONS))
+def test_every_option_of_a_search_is_drawn(name: str) -> None:
+    drawn = {option for each in refinements(name) for option in each}
+    assert drawn == OPTIONS[name].__annotations__.keys() - {"tenant", "where"}, "the property above draws all of them"
 
 
 def test_every_confined_call_refuses_another_tenant(world: World) -> None:
@@ -346,10 +237,34 @@ def test_a_full_queue_says_nothing_of_what_others_wait_for(world: World) -> None
     def full(self: object, tenant: str | None = None) -> None:
         raise QueueFull("the queue holds 12 documents", collection=SHARED)
 
-    with pytest.raises(QueueFull, match=r"^the queue is full: try again later$"):
+    with pytest.raises(QueueFull, match=r"^the queue is full: try again later$") as refused:
         confined(full)(world.mine)
+    assert (refused.value.collection, refused.value.__cause__, refused.value.__context__) == (SHARED, None, None)
 
 
 def test_what_takes_no_tenant_cannot_be_confined() -> None:
     with pytest.raises(TypeError, match=r"close takes no tenant, so it cannot be confined to one"):
         confined(Client.close)
+
+
+def test_an_audit_of_a_tenant_sees_and_mends_missing_vectors_of_its_own_alone(world: World) -> None:
+    store, everybody = world.client._parts.store, world.client
+    lost: list[Any] = [point_id("1", tenant) for tenant in ("acme", "evil")]
+    store.delete_vectors(SHARED, ["legal"], lost, wait=True)
+    assert everybody.audit(SHARED).vectorless == 2
+    report = world.mine.audit(SHARED, repair=True)
+    assert (report.vectorless, report.repaired, [each.tenant for each in report.findings]) == (1, 1, ["acme"])
+    world.mine.jobs.get(report.job_id or "").wait(30).raise_for_failures()
+    assert (world.mine.audit(SHARED).gaps, everybody.audit(SHARED, tenant="evil").vectorless) == (0, 1)
+
+
+def test_pages_in_order_go_by_a_tenants_own_values(world: World) -> None:
+    """Another has dates where it has numbers."""
+    more = [Document(id=f"at-{n}", text="t", metadata={"at": n}) for n in range(7)]
+    world.mine.enqueue(SHARED, more).wait(30).raise_for_failures()
+    page = world.mine.scroll(SHARED, {"at": {"missing": False}}, order_by="-at", limit=2)
+    found = [*page.documents]
+    while page.cursor:
+        page = world.mine.scroll(SHARED, {"at": {"missing": False}}, order_by="-at", limit=2, cursor=page.cursor)
+        found += page.documents
+    assert [document.metadata["at"] for document in found] == [6, 5, 4, 3, 2, 2, 1, 1, 0]

@@ -12,6 +12,7 @@ from gristmill import Client, InvalidInput
 from gristmill.search.unindexed import MANY_POINTS
 from places import ways_to
 from services import QdrantServer
+from wrong_inputs import STRICT_SAID
 
 
 @pytest.fixture
@@ -133,6 +134,7 @@ def test_what_strict_mode_refuses_is_a_wrong_input_with_a_way_out(mill: Client, 
         ) as no:
             call({"year": {"gte": 2020}})
         assert (no.value.field, no.value.collection) == ("where.year", small)
+        assert f"InvalidInput: {no.value}".replace(small, "docs") == STRICT_SAID
         with pytest.raises(InvalidInput, match="where: expected fewer conditions"):
             call({"all": [{"lang": {"not": str(n)}} for n in range(9)]})
         call({"lang": ["zh", "en"]})

@@ -19,7 +19,7 @@ from gristmill import Client, ClientSettings, Document, Job
 from gristmill.ingest.broker import PARCELS_PER_MESSAGE
 from gristmill.settings import load_settings, variable
 from gristmill_schemas import PointSystem
-from gristmill_schemas.limits import MAX_PARCEL_DOCUMENTS
+from gristmill_schemas.limits import FIRST_PARCEL_DOCUMENTS
 from gristmill_schemas.validation import SYSTEM_KEY
 from services import QdrantServer, RedisServer, free_port
 from services.guardian import guarded
@@ -138,7 +138,7 @@ with Client() as client:
     client.enqueue("c", stream(client))
 """
 PARCELS = PARCELS_PER_MESSAGE + 2
-FULL = MAX_PARCEL_DOCUMENTS
+FULL = FIRST_PARCEL_DOCUMENTS
 
 
 def stored(client: Client) -> int:
@@ -149,7 +149,7 @@ def one_by_one(client: Client, parcels: int, within_s: float = 60) -> Iterator[D
     """Documents for so many parcels, and one more: a parcel is handed over when the next one begins."""
     for number in range(parcels * FULL + 1):
         eventually(functools.partial(reached, client, (number - 1) // FULL * FULL), within_s)
-        yield Document(id=str(number), text=f"text {number}")
+        yield Document(id=str(number), text=f"text {number}" * 128)  # so large that no parcel holds more than `FULL`
 
 
 def reached(client: Client, count: int) -> bool:
@@ -220,7 +220,7 @@ def test_without_qdrant_a_worker_waits_says_so_and_goes_on(site: Site, away: str
     ticket = ledger.open_job("c")
     site.client._intake._producer.feed(spec, ticket, [Document(id=f"d{n}", text=f"text {n}") for n in range(500)])
     ledger.close_job(ticket.job_id)
-    eventually(lambda: site.waits_for("Qdrant cannot be used"), 30)
+    eventually(lambda: site.waits_for("Qdrant cannot be used"))
     if away == "paused":
         site.qdrant.resume()
     else:
@@ -228,7 +228,7 @@ def test_without_qdrant_a_worker_waits_says_so_and_goes_on(site: Site, away: str
     report = site.client.jobs.get(ticket.job_id).wait(60)
     assert (report.stored, report.dead) == (500, 0)
     assert site.attempts() == {1}
-    eventually(lambda: not site.waits_for("Qdrant"), 30)
+    eventually(lambda: not site.waits_for("Qdrant"))
 
 
 @pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")

@@ -20,7 +20,9 @@ from gristmill.ledger import HighWater
 from gristmill.settings import variable
 from gristmill_schemas import EncoderInfo, Parcel
 from gristmill_worker.encoder import open_encoder
-from services import QdrantServer, RedisServer, WorkerProcess
+from gristmill_worker.encoder.hash_encoder import HashEncoder
+from services import ModelServer, QdrantServer, RedisServer, WorkerProcess
+from waiting import eventually
 
 StartWorker = Callable[..., WorkerProcess]
 
@@ -50,6 +52,30 @@ def start_worker(tmp_path: Path) -> Iterator[StartWorker]:
             return closing.enter_context(WorkerProcess(tmp_path / "worker", environment))
 
         yield start
+
+
+def test_a_worker_says_what_it_is_at_from_before_its_model_is_loaded(
+    settings: dict[str, Any], client: Client, tmp_path: Path
+) -> None:
+    """It waits for its model server as for a large model, and is to be seen meanwhile."""
+    truth = HashEncoder(16)
+    environment = {variable(name): str(value) for name, value in settings.items()}
+    with ModelServer(lambda texts: truth.encode(truth.tokenize(texts))) as server:
+        server.leave()
+        worker = WorkerProcess(tmp_path / "worker", environment, model=server.url)
+        worker.launch()
+        try:
+            (status,) = eventually(lambda: list(client._parts.ledger.workers().values()), 60)
+            assert (status["state"], status["engines"]) == ("loading", [])
+            assert status["loading"] == [{"model": server.url, "model_digest": None}]
+            assert client.queue().models == ()
+            server.come_back()
+            (queue,) = eventually(lambda: client.queue().models, 60)
+            assert (queue.workers, queue.loading, queue.tokens_per_s) == (1, 0, None)
+            (status,) = client._parts.ledger.workers().values()
+            assert (status["state"], status["loading"]) == ("ready", [])
+        finally:
+            worker.stop()
 
 
 def documents(count: int) -> list[Document]:

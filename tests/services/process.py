@@ -19,8 +19,9 @@ from typing import ClassVar, Self
 
 from services import guardian
 
-READY_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 20.0
+#: Of a machine that is torn between many: one that dies is reported at once, whatever these say.
+READY_TIMEOUT_S = 150.0
+STOP_TIMEOUT_S = 60.0
 POLL_S = 0.02
 #: Below the ephemeral ranges of Linux (32768 up) and macOS (49152 up). A client that reconnects in a loop to a port
 #: inside that range can be given the very same port as its source: it then talks to itself and blocks the restart.

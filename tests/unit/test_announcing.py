@@ -13,7 +13,7 @@ from gristmill.ingest.producer import Producer
 from gristmill.ledger import HighWater, MemoryLedger
 from gristmill_schemas import CollectionSpec, Document, EncoderInfo, Pooling
 from gristmill_schemas.errors import BrokerRefused, BrokerUnavailable, GristmillError
-from gristmill_schemas.limits import MAX_PARCEL_DOCUMENTS
+from gristmill_schemas.limits import FIRST_PARCEL_DOCUMENTS
 
 ENCODER = EncoderInfo(model="m", digest="m", pooling=Pooling.MEAN, dimensions=8, min_dimensions=1, max_tokens=9)
 SPEC = CollectionSpec(name="c", space=ENCODER.space())
@@ -60,8 +60,8 @@ def mill() -> Mill:
 
 
 def documents(parcels: int) -> Iterator[Document]:
-    for number in range(parcels * MAX_PARCEL_DOCUMENTS):
-        yield Document(id=str(number), text="text")
+    for number in range(parcels * FIRST_PARCEL_DOCUMENTS):
+        yield Document(id=str(number), text="text" * 256)  # as many to a parcel in a long job as in a short one
 
 
 def one_more() -> Document:

@@ -1,6 +1,7 @@
 """Every way into what the base install lacks ends in the sentence that says what to install."""
 
 import json
+import re
 import subprocess
 import sys
 from importlib import metadata
@@ -9,6 +10,7 @@ from importlib.util import find_spec
 import pytest
 
 from gristmill import NotInstalled
+from gristmill.cli.failures import WRONG_CALL
 from gristmill.extras import brought_by, too_old
 
 #: Hides modules, then goes every way in and says what came of it: {way: [exit code or error, words]}.
@@ -37,7 +39,8 @@ for line in {ways}:
         except SystemExit as ended:
             found[line] = ended.code, said.getvalue()
 try:
-    gristmill.Client.embedded(model="random:qwen3-0.6b:1")
+    if {embedded}:
+        gristmill.Client.embedded(model="random:qwen3-0.6b:1")
 except gristmill.GristmillError as error:
     found["embedded"] = type(error).__name__, str(error), repr(error.__cause__)
 print(json.dumps(found))
@@ -45,8 +48,10 @@ print(json.dumps(found))
 WAYS = ["worker", "demo --json", "bench encoder --model demo --json"]
 
 
-def ways_in(absent: set[str], broken: str = "", ways: list[str] = WAYS) -> dict[str, list[str]]:
-    program = PROGRAM.format(absent=absent, broken=broken, ways=ways)
+def ways_in(
+    absent: set[str], broken: str = "", ways: list[str] = WAYS, *, embedded: bool = True
+) -> dict[str, list[str]]:
+    program = PROGRAM.format(absent=absent, broken=broken, ways=ways, embedded=embedded)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     found: dict[str, list[str]] = json.loads(done.stdout)
@@ -61,6 +66,14 @@ def test_without_the_worker_every_way_in_says_what_to_install(absent: set[str]) 
     assert [code for way, (code, *_) in found.items()] == [2, 2, 2, "NotInstalled"]
     assert [way for way, (_, said, *_) in found.items() if "pip install 'gristmill[worker]'" not in said] == []
     assert all("NotInstalled" in said for way, (_, said, *_) in found.items() if way != "embedded")
+
+
+def test_without_what_serves_each_way_to_serve_says_what_to_install() -> None:
+    ways = ["serve --model hash:8", "worker --serve --model hash:8"]
+    for code, said in ways_in({"fastapi"}, ways=ways, embedded=False).values():
+        assert str(code) == str(WRONG_CALL)
+        assert re.search("(fastapi|uvicorn) is not installed", said)  # whichever is missed first on a base install
+        assert "pip install 'gristmill[serve]'" in said
 
 
 @pytest.mark.parametrize(

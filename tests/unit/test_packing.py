@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gristmill.ingest.packing import group, parse
+from gristmill.ingest import packing
+from gristmill.ingest.packing import FIRST_GROUPS, group, parse
 from gristmill.seen_keys import SeenKeys
 from gristmill_schemas import Deletion, Document, Parcel, Rejection
 from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.limits import (
+    FIRST_PARCEL_DOCUMENTS,
     MAX_METADATA_BYTES,
     MAX_PARCEL_BYTES,
     MAX_PARCEL_DOCUMENTS,
@@ -53,8 +55,27 @@ def test_groups_are_made_as_the_stream_comes() -> None:
             yield Deletion(id=str(taken))
 
     groups = group(stream())
-    assert len(next(groups)) == MAX_PARCEL_DOCUMENTS
-    assert taken == MAX_PARCEL_DOCUMENTS + 1
+    assert len(next(groups)) == FIRST_PARCEL_DOCUMENTS
+    assert taken == FIRST_PARCEL_DOCUMENTS + 1
+
+
+def test_a_long_jobs_short_texts_travel_in_larger_groups_after_the_first_sixteen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(packing, "_ENOUGH_S", 3600.0)  # on however busy a machine
+    groups = [len(each) for each in group(documents([9] * (FIRST_GROUPS * FIRST_PARCEL_DOCUMENTS + 600)))]
+    assert groups == [FIRST_PARCEL_DOCUMENTS] * FIRST_GROUPS + [MAX_PARCEL_DOCUMENTS, MAX_PARCEL_DOCUMENTS, 88]
+
+
+def test_a_long_jobs_ordinary_texts_are_as_many_to_a_group_as_a_short_ones() -> None:
+    sizes = {len(each) for each in group(documents([1024] * (30 * FIRST_PARCEL_DOCUMENTS)))}
+    assert sizes == {FIRST_PARCEL_DOCUMENTS}
+
+
+def test_a_slow_stream_is_not_kept_waiting_for_larger_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "_ENOUGH_S", 0.0)
+    sizes = {len(each) for each in group(documents([9] * (30 * FIRST_PARCEL_DOCUMENTS)))}
+    assert sizes == {FIRST_PARCEL_DOCUMENTS}
 
 
 @given(st.lists(st.integers(1, 2 * MAX_REQUEST_BYTES) | st.integers(1, 99), max_size=50) | st.just([1] * 1000))

@@ -29,7 +29,7 @@ class Worker:
         self.gate.set()
         self._encoder = HashEncoder(16)
 
-    def encode(self, space: VectorSpace, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    def encode(self, space: VectorSpace, texts: Sequence[str], *, bulk: bool = False) -> npt.NDArray[np.float32]:
         self.asked.append(list(texts))
         assert self.gate.wait(30)
         if "bad" in texts:

@@ -9,11 +9,13 @@ import pytest
 from pydantic import ValidationError
 
 from gristmill_schemas import (
+    Chunking,
     CollectionSpec,
     DeadLetter,
     Document,
     EncoderInfo,
     Intent,
+    LongTexts,
     Parcel,
     PointSystem,
     Pooling,
@@ -158,3 +160,9 @@ def test_bytes_that_are_no_answer_are_refused(body: bytes) -> None:
 def test_an_answer_of_a_newer_worker_is_named() -> None:
     with pytest.raises(NewerFormat, match="answer to a query: format 2"):
         unpack_answer(b"\x02" + b"anything")
+
+
+def test_a_small_chunk_overlaps_by_a_part_of_itself_so_that_its_policy_can_be_read_again() -> None:
+    assert [Chunking(size=size).overlap for size in (16, 64, 256, 512, 8192)] == [2, 8, 32, 64, 64]
+    for policy in (Chunking(size=16), Chunking(size=64, long_texts=LongTexts.REFUSE)):
+        assert Chunking.model_validate(policy.model_dump()) == policy

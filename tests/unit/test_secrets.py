@@ -25,7 +25,7 @@ def seen_of(name: str, value: str) -> str:
     texts._known = texts._Known()  # so that an example does not rest on those before it
     seen = []
     values: dict[str, Any] = {name: value}
-    for cls in (ClientSettings, WorkerSettings)[name == "remote_api_key" :]:
+    for cls in (ClientSettings, WorkerSettings)[name not in ClientSettings.model_fields :]:
         try:
             made = cls(**values)
         except InvalidInput as error:

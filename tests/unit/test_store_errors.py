@@ -119,6 +119,16 @@ def test_a_missing_key_is_called_by_its_setting(ask: Ask) -> None:
     assert "GRISTMILL_QDRANT_API_KEY" in str(ask(page(401, b"Must provide an API key")))
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_key_that_may_not_do_this_is_called_by_its_setting_and_no_server_is_to_be_started(
+    ask: Ask, status: int
+) -> None:
+    error = ask(own("Forbidden: Global access is required", status))
+    assert isinstance(error, StoreUnavailable)
+    assert "Set GRISTMILL_QDRANT_API_KEY to a key or token that may do this" in str(error)
+    assert "Start one" not in str(error)
+
+
 @pytest.mark.parametrize(
     ("answer", "wait_s"),
     [

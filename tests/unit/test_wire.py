@@ -1,4 +1,6 @@
-"""A write's bytes are what the client's own classes make of the same points."""
+"""A write's bytes, and a query, are what the client's own classes make of the same."""
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -6,12 +8,12 @@ import pytest
 from google.protobuf.message import Error as ProtobufError
 from hypothesis import given
 from hypothesis import strategies as st
-from qdrant_client import grpc
-from qdrant_client.conversions.conversion import payload_to_grpc
+from qdrant_client import grpc, models
+from qdrant_client.conversions.conversion import RestToGrpc, payload_to_grpc
 from qdrant_client.uploader.grpc_uploader import convert_vector_struct
 
 from gristmill.store.keywords import KEYWORDS, keywords_of
-from gristmill.store.wire import upsert_request
+from gristmill.store.wire import query_message, upsert_request
 from gristmill_schemas import point_id
 
 scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text()
@@ -94,6 +96,34 @@ def test_what_is_nested_too_deeply_is_refused_here_and_not_by_the_server_as_a_fa
     upsert_request("docs", [("id", _vector(4), _nested(len(deepest)))], grpc.Filter())
     with pytest.raises(ProtobufError):
         upsert_request("docs", [("id", _vector(4), _nested(len(deepest) + 1))], grpc.Filter())
+
+
+requests = st.fixed_dictionaries(
+    {"limit": st.integers(1, 99), "offset": st.integers(0, 9)},
+    optional={
+        "using": st.sampled_from([None, "legal"]),
+        "with_payload": st.sampled_from([True, models.PayloadSelectorExclude(exclude=["text"])]),
+        "filter": st.just(models.Filter(must=models.HasIdCondition(has_id=[1]))),
+        "score_threshold": st.none() | st.floats(-1, 1, width=32),
+        "params": st.just(models.SearchParams(exact=True)),
+    },
+)
+
+
+@given(st.integers(1, 400), requests)
+def test_a_query_reads_as_the_clients_own_message(size: int, request: dict[str, Any]) -> None:
+    vector = _vector(size)
+    own = RestToGrpc.convert_query_request(models.QueryRequest(query=vector.tolist(), **request), "docs")
+    assert query_message("docs", {"query": vector, **request}) == own
+
+
+def test_what_is_no_vector_goes_through_the_clients_own_classes() -> None:
+    request: dict[str, Any] = {
+        "prefetch": models.Prefetch(query=[0.5, 0.25], limit=9),
+        "query": models.FusionQuery(fusion=models.Fusion.RRF),
+    }
+    own = RestToGrpc.convert_query_request(models.QueryRequest(**request), "docs")
+    assert query_message("docs", request) == own
 
 
 def _nested(depth: int) -> dict[str, object]:

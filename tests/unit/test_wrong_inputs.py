@@ -6,7 +6,7 @@ import pytest
 
 from wrong_inputs import WRONG, Wrong, collect, page_of
 
-KEPT = Path(__file__).parents[2] / "docs" / "wrong-inputs.md"
+KEPT = Path(__file__).parents[2] / "docs" / "reference" / "wrong-inputs.md"
 
 
 @pytest.fixture(scope="module")

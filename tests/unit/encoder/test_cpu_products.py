@@ -34,6 +34,7 @@ def test_every_way_gives_what_the_plain_modules_give(way: type[Product], bias: b
             before = other.clone()
             torch.testing.assert_close(twin.combined(x, other, name), AFTER[name](expected, other))
             torch.testing.assert_close(other, before, msg="what is added is used again")
+        torch.testing.assert_close(twin.added(x, other.clone()), expected + other)
 
 
 @pytest.mark.parametrize("fastest", WAYS)

@@ -1,13 +1,18 @@
 """The encoder benchmark on a tiny model: its keys are fixed, its numbers make sense."""
 
+import gc
 from pathlib import Path
+from weakref import ref
 
 import pytest
 
 from gristmill_schemas.errors import InvalidInput
 from gristmill_worker.bench.corpus import mixed_texts, read_texts
 from gristmill_worker.bench.encoder_bench import run_encoder_bench
+from gristmill_worker.bench.peer import sentence_transformers_peer
+from gristmill_worker.encoder.local.load import load
 
+pytestmark = pytest.mark.slow
 KEYS = [
     "model", "device", "dtype", "texts", "tokens", "tokens_per_s", "texts_per_s", "budget_tokens", "padding_fraction",
     "useful_gflops", "gemm_gflops", "ceiling_fraction", "startup_s", "peer_tokens_per_s", "ratio_to_peer",
@@ -51,3 +56,14 @@ def test_a_file_without_texts_is_refused_by_name(tmp_path: Path) -> None:
     for name in ("a.txt", "missing.txt"):
         with pytest.raises(InvalidInput, match=name):
             read_texts(tmp_path / name)
+
+
+def test_the_untouched_model_is_let_go_while_the_peer_is_asked(qwen3: Path) -> None:
+    """On a card its weights, in float32, would count as memory of ours."""
+    plain = load(str(qwen3), device="cpu", dtype="float32")
+    weights = ref(plain.model)
+    with sentence_transformers_peer(plain, str(qwen3), "float32") as peer:
+        del plain
+        gc.collect()
+        assert weights() is None
+        assert peer(["a"]).shape == (1, 64)

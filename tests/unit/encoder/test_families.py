@@ -100,5 +100,5 @@ def test_a_model_compared_by_dot_product_keeps_its_lengths_and_says_so(family_ro
 
 
 def test_the_page_of_models_is_what_their_folders_say(family_root: Path) -> None:
-    kept = (Path(__file__).parents[3] / "docs" / "models.md").read_text(encoding="utf-8")
+    kept = (Path(__file__).parents[3] / "docs" / "reference" / "models.md").read_text(encoding="utf-8")
     assert kept == page(family_root), "run: make docs"

@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 
+from gristmill_schemas import Pooling
 from gristmill_worker.encoder import open_encoder
 from gristmill_worker.encoder.local import packed
 from gristmill_worker.encoder.local.cpu_attention import grouped_attention
 from gristmill_worker.encoder.local.encoder import TransformersEncoder
+from gristmill_worker.encoder.local.forward import PackedForward
+from gristmill_worker.encoder.local.head import Head
 from gristmill_worker.encoder.local.layout import Layout
 from gristmill_worker.encoder.local.staging import Staging
 
@@ -80,6 +84,36 @@ def test_a_packed_pass_never_asks_the_device_for_a_value(model_root: Path, name:
     assert seen & WAITS == set()
 
 
+@pytest.mark.parametrize("name", PACKABLE)
+def test_a_packed_pass_of_a_card_fits_torchs_own_kernel(
+    model_root: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the device without memory: places, shapes and number formats are checked by torch, and values are nowhere."""
+    from torch.nn.attention import varlen
+
+    nowhere, attend = torch.device("meta"), varlen.varlen_attn
+    formats: set[Any] = set()
+
+    def noted(q: Any, k: Any, v: Any, *rest: Any, **how: Any) -> Any:
+        formats.update((x.dtype, x.stride(-1), x.device) for x in (q, k, v))
+        return attend(q, k, v, *rest, **how)
+
+    monkeypatch.setattr(varlen, "varlen_attn", noted)
+    monkeypatch.setitem(sys.modules, "flash_attn", None)
+    monkeypatch.setattr(packed, "grouped_attention", packed._varlen)
+    packed.varlen_kernel.cache_clear()
+    model = transformers.AutoModel.from_pretrained(model_root / name, dtype=torch.bfloat16).eval().to(nowhere)
+    texts = [np.arange(1, length, dtype=np.int32) for length in (9, 5, 5, 3)]
+    try:
+        with torch.inference_mode():
+            for pooling in Pooling:
+                vectors = Head()(PackedForward(model, pooling, nowhere)(texts, [0, 1, 0, 0]))
+                assert (vectors.shape, vectors.dtype, vectors.device) == ((4, 64), torch.float32, nowhere)
+    finally:
+        packed.varlen_kernel.cache_clear()
+    assert formats == {(torch.bfloat16, 1, nowhere)}
+
+
 def each_alone(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, borders: torch.Tensor, *rest: Any, **how: Any) -> Any:
     """`varlen_attn` on a CPU: what torch's kernel computes on a card."""
     causal, outs = how["window_size"][1] == 0, []
@@ -135,6 +169,24 @@ def test_buffers_go_round_batch_after_batch() -> None:
         down = staging.down(torch.full((size, 2), float(size)))
         np.testing.assert_array_equal(down(), np.full((size, 2), size, dtype=np.float32))
     assert staging.made <= 2
+
+
+def test_what_does_not_fit_on_the_card_takes_no_buffer_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    staging, empty = Staging(CPU), torch.empty
+    staging.up(np.arange(10))
+
+    def full(*shape: Any, **how: Any) -> torch.Tensor:
+        if "device" in how:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return empty(*shape, **how)
+
+    monkeypatch.setattr(torch, "empty", full)
+    for _ in range(3):
+        with pytest.raises(torch.OutOfMemoryError):
+            staging.up(np.arange(10))
+    monkeypatch.setattr(torch, "empty", empty)
+    staging.up(np.arange(10))
+    assert staging.made == 1
 
 
 def test_results_under_way_do_not_share_a_buffer_and_keep_their_values() -> None:

@@ -47,6 +47,8 @@ def encoder(qwen3: Path) -> TransformersEncoder:
 OUT_OF_MEMORY = [
     (torch.OutOfMemoryError, "CUDA out of memory"),
     (RuntimeError, "DefaultCPUAllocator: can't allocate memory"),
+    (torch.AcceleratorError, "CUDA error: out of memory"),
+    (RuntimeError, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
 ]
 
 

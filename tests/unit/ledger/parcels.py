@@ -25,6 +25,7 @@ def parcel_of(
     text: str = "text",
     model: str = "m",
     collection: str = "c",
+    tenant: str | None = None,
 ) -> Parcel:
     """A parcel of so many documents."""
     return Parcel(
@@ -32,7 +33,7 @@ def parcel_of(
         job_id=ticket.job_id,
         collection=collection,
         model_digest=model,
-        documents=tuple(Document(id=f"{parcel_id}-{n}", text=f"{text} {n}") for n in range(items)),
+        documents=tuple(Document(id=f"{parcel_id}-{n}", text=f"{text} {n}", tenant=tenant) for n in range(items)),
         version=ticket.version,
         enqueued_at=ticket.opened_at,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -20,14 +20,31 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from gristmill.ledger import Claim, Encoded, HighWater, Ledger, Load, MemoryLedger, Ticket, Verdict
+import fuzzing
+from gristmill.ledger import (
+    AboveLimit,
+    Accepted,
+    Claim,
+    Encoded,
+    EnoughHeld,
+    HighWater,
+    Holding,
+    Ledger,
+    Load,
+    MemoryLedger,
+    Ticket,
+    Verdict,
+    Waiting,
+)
 from gristmill.ledger.costs import JOB
-from gristmill_schemas import JobReport, Outcome, Parcel
+from gristmill_schemas import JobReport, Outcome, Parcel, Priority
+from gristmill_schemas.errors import JobCancelled
 from unit.ledger.parcels import LONG_S, lapse, letter_of, parcel_of, redis_ledger
 
 MARK = HighWater(documents=12, bytes=10**9)
 MODELS = st.sampled_from(["m", "n"])
 COLLECTIONS = st.sampled_from(["c", "d", "e:f"])
+TENANTS = st.sampled_from([None, None, "acme", "bolt"])
 #: Over at once, or not while a test runs.
 DELAYS = st.sampled_from([0.0, LONG_S])
 REPORTED = (
@@ -41,6 +58,8 @@ REPORTED = (
     "encoded",
     "encoded_tokens",
     "state",
+    "paused",
+    "priority",
     "collection",
 )
 
@@ -48,6 +67,11 @@ REPORTED = (
 def shape(load: Load) -> tuple[int, int, int]:
     """What both ledgers must count alike. Bytes may differ: versions and job ids do."""
     return load.parcels, load.documents, load.dead_letters
+
+
+def counts(waiting: Waiting) -> Waiting:
+    """All but the age itself."""
+    return replace(waiting, oldest_s=None if waiting.oldest_s is None else 0.0)
 
 
 @dataclass(frozen=True)
@@ -68,6 +92,20 @@ class ClaimOf:
     @property
     def parcel(self) -> Parcel:
         return self.claims[0].parcel
+
+
+def _claim(ledger: Ledger, model: str, holding: Holding) -> Claim | str | None:
+    try:
+        return ledger.claim(model, LONG_S, holding)
+    except EnoughHeld:
+        return "enough"
+
+
+def _accept(ledger: Ledger, parcel: Parcel, sequence: int) -> Accepted | AboveLimit | str:
+    try:
+        return ledger.accept(parcel, sequence, MARK)
+    except JobCancelled:
+        return "cancelled"
 
 
 class TwoLedgers(RuleBasedStateMachine):
@@ -96,19 +134,30 @@ class TwoLedgers(RuleBasedStateMachine):
         assert memory == other, name
         return memory
 
-    @rule(target=jobs, collection=COLLECTIONS)
-    def open_job(self, collection: str) -> JobOf:
-        first, second = (ledger.open_job(collection) for ledger in self.ledgers)
+    @rule(target=jobs, collection=COLLECTIONS, tenant=TENANTS, priority=st.sampled_from(Priority))
+    def open_job(self, collection: str, tenant: str | None, priority: Priority) -> JobOf:
+        first, second = (ledger.open_job(collection, tenant=tenant, priority=priority) for ledger in self.ledgers)
         job = JobOf((first, second), [])
         self.known.append(job)
         return job
 
-    @rule(job=jobs, items=st.integers(1, 4), again=st.booleans(), model=MODELS, collection=COLLECTIONS)
-    def accept(self, job: JobOf, items: int, again: bool, model: str, collection: str) -> None:
+    @rule(
+        job=jobs,
+        items=st.integers(1, 4),
+        size=st.sampled_from([1, 9, 40]),
+        again=st.booleans(),
+        model=MODELS,
+        collection=COLLECTIONS,
+        tenant=TENANTS,
+    )
+    def accept(
+        self, job: JobOf, items: int, size: int, again: bool, model: str, collection: str, tenant: str | None
+    ) -> None:
         sequence = max(0, len(job.parcels) - 1) if again else len(job.parcels)
         name = job.parcels[sequence] if sequence < len(job.parcels) else f"p{len(self.parcel_ids)}"
+        what: dict[str, Any] = {"text": "x" * size, "model": model, "collection": collection, "tenant": tenant}
         answers = {
-            ledger.accept(parcel_of(ticket, name, items, model=model, collection=collection), sequence, MARK)
+            _accept(ledger, parcel_of(ticket, name, items, **what), sequence)
             for ledger, ticket in zip(self.ledgers, job.tickets, strict=True)
         }
         (answer,) = answers
@@ -121,10 +170,10 @@ class TwoLedgers(RuleBasedStateMachine):
         for ledger, ticket in zip(self.ledgers, job.tickets, strict=True):
             ledger.close_job(ticket.job_id, rejected)
 
-    @rule(target=claims, model=MODELS)
-    def claim(self, model: str) -> Any:
-        memory, other = (ledger.claim(model, LONG_S) for ledger in self.ledgers)
-        if memory is None or other is None:
+    @rule(target=claims, model=MODELS, held=st.integers(0, 3), workers=st.integers(1, 3))
+    def claim(self, model: str, held: int, workers: int) -> Any:
+        memory, other = (_claim(ledger, model, Holding(held, workers)) for ledger in self.ledgers)
+        if not isinstance(memory, Claim) or not isinstance(other, Claim):
             assert memory == other
             return multiple()
         assert (memory.parcel.id, memory.parcel.documents) == (other.parcel.id, other.parcel.documents)
@@ -177,6 +226,17 @@ class TwoLedgers(RuleBasedStateMachine):
         if answers[0]:
             self.parcel_ids.update(part.id for part in held.parcel.split())
 
+    @rule(job=jobs, what=st.sampled_from(["pause", "pause", "resume", "resume", "cancel"]))
+    def steer(self, job: JobOf, what: str) -> None:
+        memory, other = (
+            getattr(ledger, what)(ticket.job_id) for ledger, ticket in zip(self.ledgers, job.tickets, strict=True)
+        )
+        assert memory == other, what
+
+    @rule()
+    def look_after(self) -> None:
+        self.both("forget_expired")
+
     @rule(held=claims)
     def fall_silent(self, held: ClaimOf) -> None:
         for ledger in self.ledgers:
@@ -225,10 +285,26 @@ class TwoLedgers(RuleBasedStateMachine):
         assert (loads[1].dead_bytes == 0) == (loads[1].dead_letters == 0)
 
     @invariant()
-    def what_stands_beside_a_job_is_the_same(self) -> None:
+    def what_waits_for_each_model_is_the_same(self) -> None:
+        memory, other = (ledger.waiting() for ledger in self.ledgers)
+        assert {m: counts(each) for m, each in memory.items()} == {m: counts(each) for m, each in other.items()}
+        for model, waiting in memory.items():
+            queues = [ledger.queued_jobs(model, 1000) for ledger in self.ledgers]
+            (first, second) = ([(job.tokens, job.documents) for job in queue] for queue in queues)
+            assert first == sorted(first, key=lambda each: each[0], reverse=True)
+            assert sorted(first) == sorted(second)
+            assert sum(tokens for tokens, _ in first) == waiting.tokens
+
+    @invariant()
+    def what_each_tenant_has_is_the_same(self) -> None:
+        memory, other = ({name: it.work for name, it in ledger.tenants.all().items()} for ledger in self.ledgers)
+        assert memory == other
+
+    @invariant()
+    def what_is_served_before_a_job_is_the_same(self) -> None:
         for job in self.known:
             memory, other = (
-                ledger.others(ticket.job_id) for ledger, ticket in zip(self.ledgers, job.tickets, strict=True)
+                ledger.before(ticket.job_id) for ledger, ticket in zip(self.ledgers, job.tickets, strict=True)
             )
             assert memory == other
 
@@ -243,6 +319,7 @@ class TwoLedgers(RuleBasedStateMachine):
         assert memory == other
 
 
+@pytest.mark.fuzz
 @pytest.mark.server
 def test_both_ledgers_answer_alike(redis_url: str) -> None:
     class Machine(TwoLedgers):
@@ -250,6 +327,9 @@ def test_both_ledgers_answer_alike(redis_url: str) -> None:
 
     Machine.redis_url = redis_url
     limits = settings(
-        max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=fuzzing.COUNT // 15,
+        stateful_step_count=40,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
     )
     run_state_machine_as_test(Machine, settings=limits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gristmill.ledger import Claim, Ledger, MemoryLedger, RedisLedger
 from gristmill.ledger.reading import Evidence, MemoryEvidence, RedisEvidence
+from gristmill.ledger.roster import Rostered
 from gristmill_schemas import Deletion, Document, Intent, Parcel
 from unit.ledger.parcels import LONG_S, ROOMY, lapse, parcel_of, redis_ledger, verdict_of
 
@@ -135,3 +136,15 @@ def test_what_was_accepted_anew_meanwhile_stays_on_the_old_roster(ledger: Ledger
     ledger.accept(newer, 1, ROOMY)
     ledger.follow(parcel, "new@2")
     assert [(entry.id, entry.version) for entry in evidence.roster("c")] == [("p-0", newer.version)]
+
+
+def test_a_roster_is_told_what_it_lacks_and_by_a_look_nothing(ledger: Ledger) -> None:
+    evidence = evidence_of(ledger)
+    first, newer = Rostered("ä", "acme", 1_795_714_333_067_589), Rostered("ä", "acme", 1_795_714_333_067_590)
+    other = Rostered("b", None, 0)
+    assert evidence.enlist("c", [first, other], looking=True) == [first, other]
+    assert list(evidence.roster("c")) == []
+    assert evidence.enlist("c", [first, other]) == [first, other]
+    assert evidence.enlist("c", [first, newer]) == [newer]
+    assert evidence.enlist("c", [first, newer, other], looking=True) == []
+    assert set(evidence.roster("c")) == {newer, other}

@@ -11,7 +11,9 @@ from gristmill.ledger import (
     Begun,
     Claim,
     Encoded,
+    EnoughHeld,
     HighWater,
+    Holding,
     Keeping,
     Ledger,
     Load,
@@ -102,6 +104,14 @@ class TestHolding(Opened):
         assert (first.attempts, second.attempts) == (1, 2)
         assert second.token != first.token
 
+    def test_who_takes_over_from_a_silent_holder_is_told_so(self, ledger: Ledger) -> None:
+        first = taken(ledger)
+        ledger.release(first, refund=False)
+        second = taken(ledger)
+        lapse(ledger, "p")
+        third = taken(ledger)
+        assert [each.taken_over for each in (first, second, third)] == [False, False, True]
+
     def test_a_lease_runs_out_by_the_ledgers_own_clock(self, ledger: Ledger) -> None:
         first = ledger.claim("m", 0.05)
         assert isinstance(first, Claim)
@@ -158,16 +168,6 @@ class TestHolding(Opened):
         ledger.renew([claim], LONG_S, {claim.token: Encoded(2, 20)})
         report = report_of(ledger, self.ticket)
         assert (report.encoded, report.encoded_tokens, report.pending) == (0, 0, 2)
-
-    def test_what_others_wait_for_is_counted_by_model(self, ledger: Ledger) -> None:
-        other = ledger.open_job("d")
-        assert ledger.others(self.ticket.job_id) == 0
-        ledger.accept(parcel_of(other, "q", 3, collection="d"), 0, ROOMY)
-        ledger.accept(parcel_of(other, "r", 4, collection="d", model="n"), 1, ROOMY)
-        assert (ledger.others(self.ticket.job_id), ledger.others("unknown")) == (3, 0)
-        ledger.finish(taken(ledger), verdict_of(self.parcel))
-        ledger.finish(taken(ledger, "q"), verdict_of(parcel_of(other, "q", 3)))
-        assert ledger.others(self.ticket.job_id) == 0
 
     def test_a_predecessor_can_neither_begin_finish_split_nor_release(self, ledger: Ledger) -> None:
         old = begun(ledger)
@@ -363,7 +363,9 @@ class TestChoosing(Opened):
         for name in ("d0", "d1"):
             self.accept(ledger, name, "d")
         self.accept(ledger, "e0", "e: with {any} *character*")
-        assert self.given(ledger) == ["p", "d0", "e0", "c0", "d1", "c1", "c2", "c3"]
+        assert self.given(ledger) == ["p", "d0", "e0", "d1", "c0", "c1", "c2", "c3"], (
+            "p is as long as two of the others"
+        )
 
     def test_one_that_comes_later_waits_for_its_turn_and_no_longer(self, ledger: Ledger) -> None:
         for name in ("c0", "c1", "c2"):
@@ -444,6 +446,51 @@ class TestChoosing(Opened):
         assert ledger.claim("m", LONG_S) is None
         assert eventually(lambda: ledger.backlog("m")) == 1
         taken(ledger)
+
+
+class TestWaiting(Opened):
+    """What waits, model by model."""
+
+    def test_documents_and_tokens_are_counted_until_they_are_finished(self, ledger: Ledger) -> None:
+        assert self.parcel.tokens == 2
+        ticket = ledger.open_job("d", tenant="acme")
+        chinese = parcel_of(ticket, "q", 1, text="磨坊" * 40, model="other", collection="d")
+        ledger.accept(chinese, 0, ROOMY)
+        found = ledger.waiting()
+        assert {model: (it.parcels, it.documents, it.tokens, it.held_parcels) for model, it in found.items()} == {
+            "m": (1, 2, 2, 0),
+            "other": (1, 1, 60, 0),
+        }
+        claim = taken(ledger, "q", "other")
+        assert (ledger.waiting()["other"].held_parcels, ledger.waiting()["other"].tokens) == (1, 60)
+        ledger.finish(claim, verdict_of(claim.parcel))
+        assert ledger.waiting().keys() == {"m"}
+
+    def test_the_oldest_is_the_one_that_has_waited_longest_of_those_that_are_due(self, ledger: Ledger) -> None:
+        since = ledger.now()
+        eventually(lambda: (ledger.waiting()["m"].oldest_s or 0) > 0.002)
+        assert 0.002 < (ledger.waiting()["m"].oldest_s or 0) <= ledger.now() - self.ticket.opened_at
+        assert ledger.now() > since
+        ledger.release(taken(ledger), refund=True, delay_s=LONG_S)
+        assert ledger.waiting()["m"].oldest_s is None
+
+    def test_a_part_counts_its_own_tokens_and_a_rerouted_parcel_goes_with_its_model(self, ledger: Ledger) -> None:
+        claim = begun(ledger)
+        ledger.split(claim, claim.parcel.split(), attempts=1)
+        assert (ledger.waiting()["m"].parcels, ledger.waiting()["m"].tokens) == (2, 2)
+        part = ledger.claim("m", LONG_S)
+        assert part is not None
+        ledger.reroute(part, part.parcel.model_copy(update={"model_digest": "other"}))
+        assert {model: it.tokens for model, it in ledger.waiting().items()} == {"m": 1, "other": 1}
+
+    def test_jobs_with_the_most_work_are_named_first(self, ledger: Ledger) -> None:
+        ticket = ledger.open_job("d", tenant="acme")
+        ledger.accept(parcel_of(ticket, "q", 3, text="x" * 400), 0, ROOMY)
+        first, second = ledger.queued_jobs("m", 10)
+        assert (first.job_id, first.collection, first.documents, first.tokens) == (ticket.job_id, "d", 3, 300)
+        assert (second.job_id, second.documents, second.tokens) == (self.ticket.job_id, 2, 2)
+        assert ledger.queued_jobs("m", 1) == [first]
+        assert ledger.queued_jobs("unknown", 1) == []
 
 
 class TestForgetting:
@@ -652,3 +699,35 @@ class TestRemembering(Opened):
         ledger.heartbeat("silent", {}, ttl_s=0.001)
         eventually(lambda: list(ledger.workers()) == ["alive"])
         assert ledger.workers() == {"alive": {"parcels": 3}}
+
+
+def test_nobody_is_given_more_than_an_equal_part_of_what_is_left_while_others_work_for_the_model(
+    ledger: Ledger,
+) -> None:
+    ticket = ledger.open_job("c")
+    for number in range(5):
+        ledger.accept(parcel_of(ticket, f"p{number}", model="m"), number, ROOMY)
+    mine = [ledger.claim("m", LONG_S, Holding(held, workers=2)) for held in range(3)]
+    with pytest.raises(EnoughHeld):
+        ledger.claim("m", LONG_S, Holding(3, workers=2))
+    theirs = [ledger.claim("m", LONG_S, Holding(held, workers=2)) for held in range(2)]
+    taken = [claim.parcel.id for claim in (*mine, *theirs) if claim is not None]
+    assert taken == [f"p{number}" for number in range(5)]
+    assert ledger.claim("m", LONG_S, Holding(3, workers=2)) is None, "nothing waits, for nobody"
+
+
+def test_who_works_alone_or_has_nothing_in_hand_is_given_what_is_due(ledger: Ledger) -> None:
+    ticket = ledger.open_job("c")
+    for number in range(3):
+        ledger.accept(parcel_of(ticket, f"p{number}", model="m"), number, ROOMY)
+    for holding in (Holding(16, workers=1), Holding(16, workers=0), Holding(0, workers=100)):
+        assert ledger.claim("m", LONG_S, holding) is not None
+
+
+def test_what_is_left_of_another_model_is_nobodys_share(ledger: Ledger) -> None:
+    ticket = ledger.open_job("c")
+    for number, model in enumerate(("m", "m", "other", "other")):
+        ledger.accept(parcel_of(ticket, f"p{number}", model=model), number, ROOMY)
+    assert ledger.claim("m", LONG_S, Holding(0, workers=2)) is not None
+    with pytest.raises(EnoughHeld):
+        ledger.claim("m", LONG_S, Holding(1, workers=2))

@@ -57,6 +57,34 @@ def use_everything(ledger: RedisLedger) -> None:
     ledger.close_job(ticket.job_id)
 
 
+def steps(ledger: RedisLedger, call: Callable[[], object]) -> int:
+    """Commands that Redis performs for a call, those of its script included."""
+    before = int(ledger._redis.info("stats")["total_commands_processed"])
+    call()
+    return int(ledger._redis.info("stats")["total_commands_processed"]) - before - 1
+
+
+def test_a_claim_takes_few_steps_where_one_job_waits(ledger: RedisLedger) -> None:
+    ticket = ledger.open_job("c")
+    for number in range(3):
+        ledger.accept(parcel_of(ticket, f"p{number}"), number, ROOMY)
+    claim_of(ledger)  # by which the server knows the script
+    assert steps(ledger, lambda: claim_of(ledger)) <= 26
+
+
+def test_a_document_that_is_on_the_roster_already_costs_two_steps(ledger: RedisLedger) -> None:
+    ticket, again = ledger.open_job("c"), ledger.open_job("c")
+    ledger.accept(parcel_of(ticket, "p", 1), 0, ROOMY)
+    ledger.accept(parcel_of(ticket, "q", 21), 1, ROOMY)
+    one, many = (
+        parcel_of(again, name, items).model_copy(update={"id": f"again-{name}"})
+        for name, items in (("p", 1), ("q", 21))
+    )
+    few = steps(ledger, lambda: ledger.accept(one, 0, ROOMY))
+    more = steps(ledger, lambda: ledger.accept(many, 1, ROOMY))
+    assert more - few <= 2 * 20
+
+
 def test_the_highest_tombstone_is_found_on_whatever_day_it_was_buried(redis_url: str) -> None:
     with redis_ledger(redis_url, tombstone_ttl_s=1000) as ledger:
         ledger.bury("c", {"x": 10, "y": 5})
@@ -102,7 +130,8 @@ def test_what_is_owed_never_expires_and_what_is_only_remembered_does(ledger: Red
     assert kinds.keys() - mortal >= {
         "parcel",
         "waiting",
-        "turns",
+        "lines",
+        "fair",
         "held",
         "letter",
         "dead",

@@ -7,6 +7,7 @@ import threading
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gristmill_schemas.limits import MAX_PARCEL_DOCUMENTS
 from gristmill_worker.waiting.fuse import Fuse
 from gristmill_worker.waiting.notices import Notices
 from waiting import eventually
@@ -21,6 +22,16 @@ def test_a_death_stands_at_once_when_something_is_stored_meanwhile() -> None:
     thread = threading.Thread(target=lambda: verdicts.append(fuse.stands("EncodingFailed", 1, "bad")), daemon=True)
     thread.start()
     eventually(lambda: fuse._run == 1)
+    fuse.stored()
+    thread.join(10)
+    assert verdicts == [True]
+
+
+def test_more_deaths_in_one_parcel_than_the_mark_stand_when_something_is_stored_meanwhile() -> None:
+    fuse, verdicts = Fuse(Notices(), most_deaths=100, trial_s=30.0), []  # type: tuple[Fuse, list[bool]]
+    thread = threading.Thread(target=lambda: verdicts.append(fuse.stands("EncodingFailed", 256, "bad")), daemon=True)
+    thread.start()
+    eventually(lambda: fuse._run == 256)
     fuse.stored()
     thread.join(10)
     assert verdicts == [True]
@@ -52,7 +63,7 @@ def test_a_blown_fuse_buries_nobody_of_another_kind_either() -> None:
     assert not fuse.stands("EncodingFailed", 1, "bad")
 
 
-@given(st.lists(st.one_of(st.none(), st.integers(1, 64)), max_size=40))
+@given(st.lists(st.one_of(st.none(), st.integers(1, MAX_PARCEL_DOCUMENTS)), max_size=40))
 def test_nobody_is_buried_beyond_the_mark_without_a_success(events: list[int | None]) -> None:
     """None is a success, a number that many equal deaths."""
     fuse, since = Fuse(Notices(), most_deaths=100, trial_s=0.0), 0

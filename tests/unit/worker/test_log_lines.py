@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import re
 from collections.abc import Iterator
+from datetime import datetime
 
 import pytest
 
-from gristmill_worker.process.log_lines import LineFormatter, LineHandler
+from gristmill_worker.concerning import concerning
+from gristmill_worker.process.logs.lines import LineFormatter, LineHandler
+from gristmill_worker.process.logs.objects import ObjectFormatter, note_concern
 
 
 class Log:
@@ -170,3 +174,32 @@ def test_a_line_that_does_not_fit_together_is_a_line_too(log: Log) -> None:
     (line,) = log.lines
     assert "%d of %d" in line
     assert "many" in line
+
+
+def test_for_programs_each_event_is_an_object_that_says_what_it_is_about() -> None:
+    stream, now = io.StringIO(), 0.0
+    handler = LineHandler(stream, lambda: now)
+    handler.addFilter(note_concern)
+    handler.setFormatter(ObjectFormatter("%(message)s"))
+    logger = logging.getLogger("gristmill_worker.pipeline.x")
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        with concerning(job="j1", parcel="j1.0", collection="文档"):
+            logger.error("parcel j1.0\nfailed", exc_info=raised(ValueError("odd")))
+            for name in ("a", "b", "c"):
+                logger.warning("a document is dead", extra={"concerned": {"document": name}})
+        now = 61.0
+        logger.error("elsewhere")
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = True
+    failed, first, *rest = map(json.loads, stream.getvalue().splitlines())
+    assert failed["message"].startswith("parcel j1.0 failed: ValueError: odd (at test_log_lines.py:")
+    assert (failed["level"], failed["error"], failed["parcel"]) == ("error", "ValueError", "j1.0")
+    assert datetime.fromisoformat(failed["time"]).tzinfo is not None
+    assert (first["job"], first["collection"], first["document"]) == ("j1", "文档", "a")
+    (dead,) = [each for each in rest if "document" in each]
+    assert (dead["more"], dead["document"], dead["job"]) == (1, "c", "j1"), "the last of them, and how many besides"
+    (other,) = [each for each in rest if each["message"] == "elsewhere"]
+    assert "job" not in other
