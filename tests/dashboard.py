@@ -229,6 +229,36 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
             "bytes",
             (("max(gristmill_ledger_bytes)", "taken"), ("max(gristmill_ledger_limit_bytes)", "mark")),
         ),
+        Panel(
+            "Tenants",
+            "Who has unfinished work; at their limit: whose producers wait, or get QueueFull. gristmill tenants list.",
+            "none",
+            (("max(gristmill_tenants_waiting)", "with work"), ("max(gristmill_tenants_limited)", "at their limit")),
+        ),
+        Panel(
+            "Webhooks",
+            "What is sent, sent again and given up, by reason: gristmill webhooks list.",
+            "suffix: webhooks/s",
+            (
+                (f"sum(rate(gristmill_webhooks_delivered_total{{{_HERE}}}[{_RATE}]))", "delivered"),
+                (
+                    f"sum by (reason) (rate(gristmill_webhooks_retried_total{{{_HERE}}}[{_RATE}])) > 0",
+                    "again: {{reason}}",
+                ),
+                (
+                    f"sum by (reason) (rate(gristmill_webhooks_given_up_total{{{_HERE}}}[{_RATE}])) > 0",
+                    "given up: {{reason}}",
+                ),
+            ),
+            style="stacked",
+            core=False,
+        ),
+        Panel(
+            "Webhooks not delivered",
+            "They wait to be sent, or were given up and are kept. It stays above 0: gristmill webhooks list.",
+            "none",
+            (("max(gristmill_webhooks_undelivered)", ""),),
+        ),
     ),
     "Errors": (
         Panel(
