@@ -3,6 +3,7 @@
 import ast
 import importlib
 import json
+import re
 import subprocess
 import sys
 import zipfile
@@ -56,6 +57,16 @@ def test_the_wheel_holds_every_file_of_a_package(package: str, wheel_names: set[
     assert files - wheel_names == set()
 
 
+def test_the_page_on_pypi_is_the_readme_with_links_that_lead_there_too(wheel: zipfile.ZipFile) -> None:
+    (name,) = (each for each in wheel.namelist() if each.endswith(".dist-info/METADATA"))
+    shown = wheel.read(name).decode().partition("\n\n")[2]
+    readme, lead = (REPO / "README.md").read_text("utf-8"), "https://github.com/gristmill/gristmill/blob/main/"
+    relative = re.compile(r"\]\((?!\w+:)([^)]+)\)")
+    assert len(relative.findall(readme)) > 50
+    assert shown == relative.sub(rf"]({lead}\1)", readme)
+    assert [each for each in re.findall(rf"{lead}([^)#]+)", shown) if not (REPO / each).exists()] == []
+
+
 def test_the_schemas_import_pydantic_and_the_standard_library_alone() -> None:
     allowed = sys.stdlib_module_names | {"gristmill_schemas", "pydantic", "pydantic_core", "typing_extensions"}
     assert [f"{place}: {top}" for place, top in imports_of("gristmill_schemas") if top not in allowed] == []
@@ -88,12 +99,17 @@ def test_nothing_is_public_by_accident(package: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def wheel_names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """The names of everything in the wheel, built as pip builds it but from this environment, so without a network."""
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+    """The wheel, built as pip builds it but from this environment, so without a network."""
     target = tmp_path_factory.mktemp("wheel")
-    (wheel,) = WheelBuilder(str(REPO)).build(directory=str(target), versions=["standard"])
-    with zipfile.ZipFile(wheel) as archive:
-        return set(archive.namelist())
+    (built,) = WheelBuilder(str(REPO)).build(directory=str(target), versions=["standard"])
+    with zipfile.ZipFile(built) as archive:
+        yield archive
+
+
+@pytest.fixture(scope="session")
+def wheel_names(wheel: zipfile.ZipFile) -> set[str]:
+    return set(wheel.namelist())
 
 
 def folder(package: str) -> Path:
