@@ -5,7 +5,7 @@ answers, or an error that ends with the server's own last words. Nothing sleeps:
 process, so a server that dies at start is reported at once and not after the deadline.
 """
 
-import contextlib
+import itertools
 import os
 import random
 import signal
@@ -36,13 +36,35 @@ class ServiceMissing(ServerError):
     """The server's program is not on this machine; the message says how to get it."""
 
 
-def free_port() -> int:
-    """Return a TCP port on which nothing listens on the loopback interface."""
-    for port in random.sample(PORTS, k=200):
-        with socket.socket() as candidate, contextlib.suppress(OSError):
+def _own_ports() -> range:
+    """The share of `PORTS` of this process among those that test side by side."""
+    testers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % testers
+    size = len(PORTS) // testers
+    return PORTS[number * size : (number + 1) * size]
+
+
+_OWN_PORTS = _own_ports()
+#: Where this process looks on: a port that was given to a server belongs to it while it is down, too.
+_next_port = itertools.count(random.randrange(len(_OWN_PORTS)))
+
+
+def free_port(together: int = 1) -> int:
+    """Return a TCP port of the loopback interface on which nothing listens, or the first of so many in a row."""
+    for _ in range(200):
+        places = [next(_next_port) % len(_OWN_PORTS) for _ in range(together)]
+        if places[-1] - places[0] == together - 1 and all(_is_free(_OWN_PORTS[place]) for place in places):
+            return _OWN_PORTS[places[0]]
+    raise ServerError(f"no free port between {_OWN_PORTS.start} and {_OWN_PORTS.stop}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as candidate:
+        try:
             candidate.bind(("127.0.0.1", port))
-            return port
-    raise ServerError(f"no free port between {PORTS.start} and {PORTS.stop}")
+        except OSError:
+            return False
+    return True
 
 
 def accepts_connections(port: int) -> bool:

@@ -74,7 +74,7 @@ class QdrantServer(Server):
         cluster = self._ask("GET", "/cluster")
         return [cluster["peer_id"], *(int(each) for each in cluster["peers"] if int(each) != cluster["peer_id"])]
 
-    def client(self, *, api_key: str | None = None, timeout_s: int = 30, prefer_grpc: bool = True) -> QdrantClient:
+    def client(self, *, api_key: str | None = None, timeout_s: int = 60, prefer_grpc: bool = True) -> QdrantClient:
         """Return a client with the server's key or another one; the caller closes it."""
         with warnings.catch_warnings():
             # On the loopback interface a key needs no TLS; and the tests turn warnings into errors.
@@ -140,7 +140,7 @@ class QdrantServer(Server):
     def _ask(self, method: str, path: str) -> Any:
         headers = {"api-key": self.api_key} if self.api_key else {}
         request = urllib.request.Request(f"{self.url}{path}", method=method, headers=headers)
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)["result"]
 
     def _keys(self) -> dict[str, str]:

@@ -85,7 +85,7 @@ class RedisServer(Server):
 
     def client(self, database: int = 0) -> redis.Redis:
         """Return a plain client on one database; the caller closes it."""
-        return redis.Redis.from_url(self.url_of(database), socket_timeout=10)
+        return redis.Redis.from_url(self.url_of(database), socket_timeout=60)
 
     def flush(self, database: int) -> None:
         """Empty one database."""

@@ -40,7 +40,7 @@ class SentinelServer(Server):
 
     def client(self) -> redis.Redis:
         """Return a plain client of the Sentinel; the caller closes it."""
-        return redis.Redis(port=self.port, password=self.password, socket_timeout=5)
+        return redis.Redis(port=self.port, password=self.password, socket_timeout=60)
 
     def command(self) -> list[str]:
         """Return the program and its configuration."""
@@ -66,7 +66,8 @@ class SentinelServer(Server):
         with contextlib.closing(self.client()) as client:
             return bool(client.sentinel_slaves(MASTER))
 
-    def fail_over(self) -> None:
-        """Move the primary to its replica, as after its death, without waiting for it."""
-        with contextlib.closing(self.client()) as client:
-            client.sentinel_failover(MASTER)
+    def fail_over(self) -> bool:
+        """Begin to move the primary to its replica, as after its death; False while it knows too little of the replica."""
+        with contextlib.closing(self.client()) as client, contextlib.suppress(redis.ResponseError):
+            return bool(client.sentinel_failover(MASTER))
+        return False
