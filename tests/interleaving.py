@@ -198,9 +198,9 @@ class Stage:
         store: QdrantClient | None = None,
         ledger: Ledger | None = None,
         draining: threading.Event | None = None,
-        server_wait_s: float = 0.05,
+        server_wait_s: float = 0.0,
     ) -> Handler:
-        """A worker's way with a parcel, its gate and leases included; it gives a parcel back after `server_wait_s`."""
+        """A worker's way with a parcel, its gate and leases included; after `server_wait_s` it gives the parcel back."""
         notices, idle = Notices(), IdleClock()
         patience, ledger = Patience(draining or threading.Event(), notices), ledger or self.ledger
         commons = Commons(

@@ -22,6 +22,22 @@ def client(request: pytest.FixtureRequest, collection_name: str) -> Iterator[Cli
 
 
 @pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch, clean_environment: None) -> None:
+    """With servers and workers of a busy machine, unless a test says otherwise; the default is for people who wait."""
+    monkeypatch.setenv("GRISTMILL_QUERY_TIMEOUT_S", "60")
+    monkeypatch.setenv("GRISTMILL_REDIS_TIMEOUT_S", "60")
+
+
+@pytest.fixture
+def long_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What rests or pauses does so until the test says otherwise, however slow this machine is."""
+    for name in ("handler._FIRST_REST_S", "handler._LONGEST_REST_S", "handler._LONGEST_ASKED_S"):
+        monkeypatch.setattr(f"gristmill_worker.pipeline.{name}", 3600.0)
+    for name in ("_FIRST_S", "_LONGEST_S"):
+        monkeypatch.setattr(f"gristmill_worker.waiting.pause.{name}", 3600.0)
+
+
+@pytest.fixture(autouse=True)
 def short_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     """A death waits for a sign that the system works: here there is none to come, or it comes at once."""
     monkeypatch.setattr("gristmill_worker.waiting.fuse.TRIAL_S", 0.1)

@@ -17,6 +17,8 @@ from services.relay import Relay
 from services.sentinel import MASTER, SentinelServer
 from waiting import eventually
 
+#: For what a Sentinel does, which looks only every ten seconds.
+SENTINEL_S = 150.0
 MakeRedis = Callable[..., RedisServer]
 StartWorker = Callable[..., WorkerProcess]
 
@@ -63,7 +65,7 @@ def test_a_worker_whose_redis_lost_everything_announces_itself_and_works_on(
         client.create_collection(collection_name, "hash:16")
         assert client.enqueue(collection_name, [Document(id="before", text="rye")]).wait(60).stored == 1
         lose(server)
-        client.create_collection(f"{collection_name}-new", "hash:16", wait_s=10)
+        client.create_collection(f"{collection_name}-new", "hash:16", wait_s=60)
         for name in (collection_name, f"{collection_name}-new"):
             report = client.enqueue(name, [Document(id="after", text="oats")]).wait(60)
             assert report.stored == 1
@@ -116,15 +118,16 @@ def test_sentinel_says_where_the_primary_is_and_where_it_went(
     first, second = (make_redis(password="rye", options={"masterauth": "rye"}) for _ in range(2))
     follow(second, first)
     sentinel = make_sentinel(primary=first, password="oats")
-    eventually(sentinel.knows_a_replica)
+    # One that finds that it was not run for a while does nothing for half a minute.
+    eventually(sentinel.knows_a_replica, SENTINEL_S)
     url = f"sentinel://:rye@127.0.0.1:{sentinel.port},127.0.0.1:1/1?master_name={MASTER}&sentinel_password=oats"
     settings = settings_of(url, qdrant_server)
     worker = start_worker(settings)
     with Client(**settings) as client:
         client.create_collection(collection_name, "hash:16")
         assert client.enqueue(collection_name, [Document(id="before", text="rye")]).wait(60).stored == 1
-        sentinel.fail_over()
-        eventually(lambda: sentinel.primary() == second.port)
+        eventually(sentinel.fail_over, SENTINEL_S)
+        eventually(lambda: sentinel.primary() == second.port, SENTINEL_S)
         assert client.enqueue(collection_name, [Document(id="after", text="oats")]).wait(60).stored == 1
         assert client.search(collection_name, "oats", limit=1)[0].id == "after"
     with contextlib.closing(second.client(1)) as there:
@@ -133,15 +136,21 @@ def test_sentinel_says_where_the_primary_is_and_where_it_went(
 
 
 def test_queries_are_answered_though_redis_may_be_silent_for_no_longer_than_they_wait(
-    make_redis: MakeRedis, qdrant_server: QdrantServer, start_worker: StartWorker, collection_name: str
+    make_redis: MakeRedis,
+    qdrant_server: QdrantServer,
+    start_worker: StartWorker,
+    collection_name: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One blocking read of the lane takes a second; a connection may be told to give up before that."""
-    settings = settings_of(f"{make_redis().url}?socket_timeout=0.4", qdrant_server, query_timeout_s=3)
+    """One blocking read takes longer here than the connection waits before it gives up."""
+    monkeypatch.setattr("gristmill.search.query_vectors._LOOK_S", 100.0)
+    settings = settings_of(f"{make_redis().url}?socket_timeout=6", qdrant_server)
     worker = start_worker(settings)
     with Client(**settings) as client:
         client.create_collection(collection_name, "hash:16")
         assert client.enqueue(collection_name, [Document(id="a", text="rye")]).wait(60).stored == 1
         assert client.search(collection_name, "rye")[0].id == "a"
+    with Client(**settings, query_timeout_s=7) as client:
         worker.pause()
         with pytest.raises((NoWorker, WaitTimeout)):
             client.search(collection_name, "oats")

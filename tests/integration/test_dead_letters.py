@@ -224,7 +224,7 @@ def test_a_replay_does_not_wait_at_a_queue_that_only_workers_could_empty_who_wai
     assert mill.ledger.dead_full()
     replayed = threading.Thread(target=mill.client.dead.replay, args=(letters,), daemon=True)
     replayed.start()
-    replayed.join(10)
+    replayed.join(60)
     assert not replayed.is_alive()
     assert (mill.ledger.load().documents, mill.ledger.dead_full()) == (2, False)
 

@@ -50,7 +50,7 @@ def client(settings: dict[str, Any]) -> Iterator[Client]:
 @pytest.fixture
 def worker(settings: dict[str, Any], tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """`gristmill worker --model hash:64 --model hash:32`."""
-    chosen = {"lease_s": 2, "reconcile_every_s": 0.5, **settings}
+    chosen = {"reconcile_every_s": 0.5, **settings}
     environment = {**os.environ, **{variable(name): str(value) for name, value in chosen.items()}}
     command = [sys.executable, "-m", "gristmill", "worker", "--no-supervise", "--threads", "4"]
     with (tmp_path / "worker.log").open("ab") as log:

@@ -45,7 +45,7 @@ class ScrapedWorker(WorkerProcess):
     """A worker with its metrics port open, ready when it says so there."""
 
     def __init__(self, data_dir: Path, settings: Mapping[str, Any], **options: Any) -> None:
-        self.port = free_port()
+        self.port = free_port(together=2)  # that of a second process is the next one
         chosen = {**settings, "metrics_port": self.port, "metrics_host": "127.0.0.1"}
         super().__init__(data_dir, {variable(name): str(value) for name, value in chosen.items()}, **options)
 
@@ -115,11 +115,16 @@ def test_what_two_workers_have_counted_is_what_the_jobs_report(
     expected: Counter[str] = Counter()
     for report in reports:
         expected.update(ended(report))
+
+    def counted() -> Counter[str]:
+        sums: Counter[str] = Counter()
+        for worker in workers:
+            sums.update(by_label(worker.page(), "gristmill_documents_total", "outcome"))
+        return sums
+
+    # A job is done a moment before its worker has counted the last of it.
+    eventually(lambda: counted() == expected)
     pages = [worker.page() for worker in workers]
-    counted: Counter[str] = Counter()
-    for page in pages:
-        counted.update(by_label(page, "gristmill_documents_total", "outcome"))
-    assert counted == expected
     tokens = sum(total(page, "gristmill_document_tokens_total", outcome="stored") for page in pages)
     assert tokens == sum(report.tokens for report in reports)
     assert sum(total(page, "gristmill_dead_letters_total", reason="TextTooLong") for page in pages) == 5

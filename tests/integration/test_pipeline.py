@@ -319,6 +319,7 @@ def test_a_collection_deleted_between_look_and_write_is_gone_too(stage: Stage) -
     assert counts(stage.reports()[0]) == {"gone": 1}
 
 
+@pytest.mark.usefixtures("long_rests")
 def test_in_a_store_without_any_of_our_collections_everything_waits(stage: Stage) -> None:
     """A wrong address, or a wiped server: nobody has deleted anything on purpose."""
     stage.accept([Document(id="a", text="t")])

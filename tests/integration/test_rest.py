@@ -191,7 +191,7 @@ def test_a_worker_without_grpc_says_so_once_and_works(
 def test_a_worker_whose_grpc_port_leads_nowhere_ends_with_the_way_out(
     start_worker: Callable[..., WorkerProcess],
 ) -> None:
-    worker = start_worker(qdrant_grpc_port=free_port(), qdrant_timeout_s=2)
+    worker = start_worker(qdrant_grpc_port=free_port(), start_wait_s=2)
     worker.launch()
     with pytest.raises(Exception, match=r"GRISTMILL_QDRANT_GRPC_PORT[\s\S]*GRISTMILL_QDRANT_PREFER_GRPC=false"):
         worker.wait_ready()

@@ -218,8 +218,16 @@ def test_a_worker_answers_http_on_the_engine_that_works_on_its_parcels(
         assert job.wait(timeout_s=60).stored == 100
         expected = client.embed("text 1", model="hash:16", kind="document")
         np.testing.assert_allclose(answer["data"][0]["embedding"], expected, atol=1e-6)
-        figures = httpx.get(f"{worker.address}/metrics", timeout=60).text
-        assert 'gristmill_texts_total{lane="http",model="hash:16"} 1.0' in figures
-        assert 'gristmill_documents_total{model="hash:16",outcome="stored"} 100.0' in figures, "one page shows both"
+        shown = (
+            'gristmill_texts_total{lane="http",model="hash:16"} 1.0',
+            'gristmill_documents_total{model="hash:16",outcome="stored"} 100.0',
+        )
+
+        def one_page_shows_both() -> bool:
+            """Once the last parcel is counted, a moment after its job is done."""
+            figures = httpx.get(f"{worker.address}/metrics", timeout=60).text
+            return all(line in figures for line in shown)
+
+        eventually(one_page_shows_both)
         worker.stop()
         assert worker.exit_code == 0

@@ -43,7 +43,13 @@ def test_a_worker_killed_before_it_has_told_is_followed_by_one_that_tells(
         "qdrant_url": qdrant_server.url,
         "qdrant_grpc_port": qdrant_server.grpc_port,
     }
-    sends = {**of_both, "webhook_secret": SECRET, "webhook_private_networks": LOOPBACK, "webhook_retry_s": 0.1}
+    sends = {
+        **of_both,
+        "webhook_secret": SECRET,
+        "webhook_private_networks": LOOPBACK,
+        "webhook_retry_s": 0.1,
+        "webhook_timeout_s": 60,
+    }
     environment = {variable(name): str(value) for name, value in sends.items()} | {"SSL_CERT_FILE": str(certificate)}
     with ExitStack() as stack:
         receiver = stack.enter_context(receiving(certificate, answers=[500]))

@@ -19,6 +19,8 @@ from interleaving import Stage
 from places import PLACES, store_of
 from services import QdrantServer
 
+pytestmark = pytest.mark.usefixtures("long_rests")
+
 
 @pytest.fixture(params=PLACES)
 def make_stage(request: pytest.FixtureRequest, collection_name: str) -> Iterator[Callable[..., Stage]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import signal
 import subprocess
@@ -54,7 +55,7 @@ class Site:
 
     def start(self, *options: str, **settings: object) -> subprocess.Popen[bytes]:
         """`gristmill worker`, killed at the end of the test if it still runs."""
-        chosen = {"lease_s": 2, "reconcile_every_s": 0.5, "qdrant_timeout_s": 2, **self.settings, **settings}
+        chosen = {"reconcile_every_s": 0.5, **self.settings, **settings}
         environment = {**os.environ, **{variable(name): str(value) for name, value in chosen.items()}}
         command = [sys.executable, "-m", "gristmill", "worker", *options]
         process = subprocess.Popen(command, env=environment, stdout=self._log, stderr=self._log)
@@ -95,7 +96,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
         process.terminate()
         try:
-            process.wait(timeout=20)
+            process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
     process.wait()
@@ -201,14 +202,21 @@ def test_two_workers_share_one_queue(site: Site) -> None:
         site.alone(threads=2)
     site.create()
     eventually(lambda: len(site.workers()) == 2, 60)
-    site.enqueue(10_000).wait(120)
-    eventually(lambda: sum(texts_of(status) for status in site.workers()) == 10_000)
-    assert all(texts_of(status) > 500 for status in site.workers())
+    rounds = itertools.count(1)
+
+    def both_have_worked() -> bool:
+        """Whichever this machine lets run."""
+        done = next(rounds)
+        site.enqueue(5_000, f"text of round {done}").wait(120)
+        eventually(lambda: sum(texts_of(status) for status in site.workers()) == 5_000 * done)
+        return all(texts_of(status) > 500 for status in site.workers())
+
+    eventually(both_have_worked, 120)
 
 
 @pytest.mark.parametrize("away", ["paused", "killed"])
 def test_without_qdrant_a_worker_waits_says_so_and_goes_on(site: Site, away: str) -> None:
-    site.alone()
+    site.alone(qdrant_timeout_s=2)
     site.create()
     site.enqueue(100).wait(60)
     ledger, spec = site.client._parts.ledger, site.client.collections.get("c")
@@ -246,14 +254,14 @@ def test_a_key_that_may_not_write_makes_a_worker_wait_and_costs_nothing(open_sit
 
 
 def test_a_killed_worker_is_started_again_and_its_work_taken_up(site: Site) -> None:
-    supervisor = site.start("--processes", "1")
+    supervisor = site.start("--processes", "1", lease_s=2)
     site.create()
     job = site.enqueue(5_000)
     eventually(lambda: job.report().finished > 0, 60)
     (child,) = children_of(supervisor.pid)
     os.kill(child, signal.SIGKILL)
     assert job.wait(90).stored == 5_000
-    assert children_of(supervisor.pid) != [child]
+    assert eventually(lambda: children_of(supervisor.pid)) != [child]
     supervisor.terminate()
     assert supervisor.wait(timeout=60) == 0
 
@@ -308,7 +316,7 @@ def test_dropped_connections_lose_nothing(site: Site) -> None:
 
 
 def test_a_redis_that_freezes_for_a_while_loses_nothing(site: Site) -> None:
-    site.start("--processes", "1", redis_timeout_s=1)
+    site.start("--processes", "1", redis_timeout_s=1, lease_s=2)
     site.create()
     job = site.enqueue(5_000)
     eventually(lambda: job.report().finished > 0, 60)
@@ -342,11 +350,17 @@ def test_two_installations_share_one_redis_and_never_each_others_work(site: Site
 def test_a_query_does_not_wait_behind_bulk_work(site: Site) -> None:
     site.alone(threads=2)
     site.create()
-    job = site.enqueue(30_000)
-    eventually(lambda: job.report().finished > 0, 60)
-    hits = site.client.search("c", "text 0", limit=1)
-    assert job.report().pending > 0
-    assert [hit.id for hit in hits] == ["0"]
+    rounds = itertools.count()
+
+    def overtakes() -> bool:
+        """Behind the job, the answer would come when nothing of it is pending any more."""
+        text = f"text of round {next(rounds)}, number"
+        job = site.enqueue(30_000, text)
+        eventually(lambda: job.report().finished > 0, 60)
+        eventually(lambda: [hit.id for hit in site.client.search("c", f"{text} 0", limit=1)] == ["0"])
+        return job.report().pending > 0
+
+    eventually(overtakes, 120)
 
 
 def test_a_worker_says_what_it_is(site: Site) -> None:

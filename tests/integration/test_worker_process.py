@@ -5,7 +5,6 @@ import contextlib
 import json
 import pickle
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,10 +69,11 @@ def test_a_worker_says_what_it_is_at_from_before_its_model_is_loaded(
             assert status["loading"] == [{"model": server.url, "model_digest": None}]
             assert client.queue().models == ()
             server.come_back()
-            (queue,) = eventually(lambda: client.queue().models, 60)
-            assert (queue.workers, queue.loading, queue.tokens_per_s) == (1, 0, None)
-            (status,) = client._parts.ledger.workers().values()
-            assert (status["state"], status["loading"]) == ("ready", [])
+            eventually(
+                lambda: [(it.workers, it.loading, it.tokens_per_s) for it in client.queue().models] == [(1, 0, None)]
+            )
+            workers = client._parts.ledger.workers
+            eventually(lambda: [(it["state"], it["loading"]) for it in workers().values()] == [("ready", [])])
         finally:
             worker.stop()
 
@@ -145,7 +145,7 @@ def test_forged_messages_are_parked_and_the_worker_goes_on(
     count = len(messages) + send_by_celery(settings, queue, trap)
     # Behind all of them: once these are stored, every forged one has been looked at.
     assert client.enqueue(collection_name, documents(20)).wait(60).stored == 10
-    wait_until(lambda: len(client.refused.list(1000)) >= count)
+    eventually(lambda: len(client.refused.list(1000)) >= count)
     refused = client.refused.list(1000)
     assert len(refused) == count
     assert all(item.reason and queue in item.queue and item.refused_at > 0 for item in refused)
@@ -179,7 +179,7 @@ def test_a_parcel_whose_bytes_were_overwritten_is_parked_and_the_worker_goes_on(
         broker.hset(f"{{{settings['key_prefix']}}}:parcel:{parcel.id}", "body", pickle.dumps("no parcel"))
     dispatcher.publish(parcel.model_digest)
     assert client.enqueue(collection_name, documents(10)).wait(60).stored == 10
-    wait_until(lambda: client.refused.unreadable() == [parcel.id])
+    eventually(lambda: client.refused.unreadable() == [parcel.id])
     assert worker.running
 
 
@@ -204,7 +204,7 @@ def test_a_full_queue_says_so_waits_and_goes_on_when_a_worker_comes(
         failed: list[BaseException] = []
         producer = threading.Thread(target=lambda: enqueue(client, collection_name, progress, failed))
         producer.start()
-        assert waiting.wait(10), "a producer that waits says so"
+        assert waiting.wait(60), "a producer that waits says so"
         assert seen[0] == 0
         start_worker(settings)
         producer.join(60)
@@ -237,10 +237,3 @@ def test_redis_over_tls_with_a_password_serves_worker_and_client(
 def stand_in() -> EncoderInfo:
     """What the worker of these tests will announce."""
     return open_encoder("hash:16", device="cpu").info
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    until = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < until, "the condition did not come true"
-        threading.Event().wait(0.02)

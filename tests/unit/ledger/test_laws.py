@@ -440,12 +440,18 @@ class TestChoosing(Opened):
         ledger.rest("m", "alias", LONG_S)
         assert self.given(ledger) == ["p"]
 
-    def test_a_rest_ends_and_a_shorter_one_does_not_end_it(self, ledger: Ledger) -> None:
-        ledger.rest("m", "c", 0.3)
-        ledger.rest("m", "c", 0.001)
-        assert ledger.claim("m", LONG_S) is None
+    def test_a_rest_ends(self, ledger: Ledger) -> None:
+        ledger.rest("m", "c", 0.05)
         assert eventually(lambda: ledger.backlog("m")) == 1
         taken(ledger)
+
+    def test_a_shorter_rest_does_not_end_a_longer_one(self, ledger: Ledger) -> None:
+        self.accept(ledger, "d0", "d")
+        ledger.rest("m", "c", LONG_S)
+        ledger.rest("m", "c", 0.001)
+        ledger.rest("m", "d", 0.001)
+        eventually(lambda: ledger.backlog("m") == 1)
+        assert self.given(ledger) == ["d0"]
 
 
 class TestWaiting(Opened):

@@ -129,7 +129,8 @@ def test_a_body_that_does_not_come_is_given_up() -> None:
     with served([Held(closed=False)], serve_read_timeout_s=0.1) as serving:
         with raw_request(serving, ONE, size=1000) as slow:
             assert b" 408 " in slow.recv(4096)
-        assert serving.service.requests == 0
+        # An answer is read a moment before its request counts as done.
+        eventually(lambda: serving.service.requests == 0)
 
 
 def test_a_head_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,6 +226,7 @@ def test_a_stop_finishes_what_runs_and_refuses_what_is_new(held: Held, pool: Thr
 
 def test_a_stop_does_not_wait_longer_than_it_may(held: Held, pool: ThreadPoolExecutor) -> None:
     with served([held], drain_timeout_s=0.1) as serving:
+        serving.server._server.config.timeout_graceful_shutdown = 60
         running = pool.submit(serving.embed, **ONE)
         assert held.at_door.wait(30)
         serving.server.stop()
@@ -235,6 +237,7 @@ def test_a_stop_does_not_wait_longer_than_it_may(held: Held, pool: ThreadPoolExe
 
 def test_who_asks_twice_waits_for_nothing(held: Held, pool: ThreadPoolExecutor) -> None:
     with served([held], drain_timeout_s=300) as serving:
+        serving.server._server.config.timeout_graceful_shutdown = 60
         running = pool.submit(serving.embed, **ONE)
         assert held.at_door.wait(30)
         serving.server.stop()

@@ -56,7 +56,7 @@ def due(url: str, attempt: int = 1) -> DueWebhook:
 def delivery(private: str | None = None, **how: Any) -> Delivery:
     given = {name: how.pop(name) for name in list(how) if name.startswith("webhook_")}
     settings = load_settings(
-        WorkerSettings, **{"webhook_secret": SECRET, "webhook_timeout_s": 5, **given}, webhook_private_networks=private
+        WorkerSettings, **{"webhook_secret": SECRET, "webhook_timeout_s": 60, **given}, webhook_private_networks=private
     )
     return Delivery(settings, **how)
 

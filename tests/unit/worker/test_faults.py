@@ -294,11 +294,11 @@ def test_one_vector_for_texts_that_come_one_by_one_is_seen_too() -> None:
     encoder = Stuck(16)
     batcher = Batcher(encoder)
     try:
-        batcher.submit(encoder.tokenize(["well"])).result(10)
+        batcher.submit(encoder.tokenize(["well"])).result(60)
         encoder.stuck = True
-        batcher.submit(encoder.tokenize(["first"])).result(10)
+        batcher.submit(encoder.tokenize(["first"])).result(60)
         with pytest.raises(DeviceFailed):
-            batcher.submit(encoder.tokenize(["second"])).result(10)
+            batcher.submit(encoder.tokenize(["second"])).result(60)
         assert batcher.sick is not None
     finally:
         batcher.close()
@@ -313,7 +313,7 @@ def test_different_texts_that_mean_the_same_to_a_model_that_is_well_are_encoded(
     batcher = Batcher(encoder)
     try:
         for text in ("Rye", "rye", "RYE"):
-            (row,) = batcher.submit(encoder.tokenize([text])).result(10)
+            (row,) = batcher.submit(encoder.tokenize([text])).result(60)
             assert isinstance(row, np.ndarray)
     finally:
         batcher.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,28 +19,29 @@ def test_a_single_death_stands_once_its_trial_is_over() -> None:
 
 
 def test_a_death_stands_at_once_when_something_is_stored_meanwhile() -> None:
-    fuse, verdicts = Fuse(Notices(), trial_s=30.0), []  # type: tuple[Fuse, list[bool]]
+    fuse, verdicts = Fuse(Notices(), trial_s=600.0), []  # type: tuple[Fuse, list[bool]]
     thread = threading.Thread(target=lambda: verdicts.append(fuse.stands("EncodingFailed", 1, "bad")), daemon=True)
     thread.start()
     eventually(lambda: fuse._run == 1)
     fuse.stored()
-    thread.join(10)
+    thread.join(60)
     assert verdicts == [True]
 
 
 def test_more_deaths_in_one_parcel_than_the_mark_stand_when_something_is_stored_meanwhile() -> None:
-    fuse, verdicts = Fuse(Notices(), most_deaths=100, trial_s=30.0), []  # type: tuple[Fuse, list[bool]]
+    fuse, verdicts = Fuse(Notices(), most_deaths=100, trial_s=600.0), []  # type: tuple[Fuse, list[bool]]
     thread = threading.Thread(target=lambda: verdicts.append(fuse.stands("EncodingFailed", 256, "bad")), daemon=True)
     thread.start()
     eventually(lambda: fuse._run == 256)
     fuse.stored()
-    thread.join(10)
+    thread.join(60)
     assert verdicts == [True]
 
 
-def test_a_row_of_equal_deaths_buries_nobody_and_says_what_to_check() -> None:
+def test_a_row_of_equal_deaths_buries_nobody_and_says_what_to_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gristmill_worker.waiting.fuse._FIRST_REST_S", 3600.0)
     notices = Notices()
-    fuse, verdicts = Fuse(notices, most_deaths=100, trial_s=30.0), []  # type: tuple[Fuse, list[bool]]
+    fuse, verdicts = Fuse(notices, most_deaths=100, trial_s=600.0), []  # type: tuple[Fuse, list[bool]]
     threads = [
         threading.Thread(target=lambda: verdicts.append(fuse.stands("StoreRefused", 60, "wrong size")), daemon=True)
         for _ in range(4)
@@ -47,7 +49,7 @@ def test_a_row_of_equal_deaths_buries_nobody_and_says_what_to_check() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert verdicts == [False] * 4, "those on trial are let go too"
     (text,) = notices.all()
     assert "StoreRefused: wrong size" in text

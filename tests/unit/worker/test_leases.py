@@ -135,7 +135,7 @@ def test_who_gives_back_himself_pays_what_his_error_asks_for_and_the_rest_is_ref
         settling = threading.Thread(target=leases.settle, args=(30.0,), daemon=True)
         settling.start()
         assert ledger.release(claim, refund=False, error="a suspect")
-    settling.join(10)
+    settling.join(60)
     assert taken(ledger).attempts == 2
 
 

@@ -22,6 +22,7 @@ from gristmill_worker.pipeline.engine import Engine
 from gristmill_worker.pipeline.handler import Handled
 from gristmill_worker.process.host import Host
 from gristmill_worker.settings import WorkerSettings
+from gristmill_worker.waiting import share
 from waiting import eventually
 
 ROOMY = HighWater(documents=10_000, bytes=100_000_000)
@@ -73,7 +74,9 @@ class Mill:
 
 
 @pytest.fixture
-def mill() -> Iterator[Mill]:
+def mill(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mill]:
+    monkeypatch.setattr(engine_module, "MESSAGE_S", 3600.0)
+    monkeypatch.setattr(share, "_REST_S", 3600.0)
     with ExitStack() as closing:
         yield Mill(closing)
 
