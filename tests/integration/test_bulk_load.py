@@ -29,6 +29,7 @@ from gristmill import (
 )
 from gristmill.maintenance import bulk_loads
 from gristmill.store import bulk
+from gristmill_schemas import BulkHolder
 from gristmill_worker.process import embedded as embedded_mode
 from places import ways_to
 from services import QdrantServer
@@ -203,6 +204,59 @@ def test_a_load_whose_mark_was_lost_in_a_race_says_it_again(
         )
         eventually(lambda: is_off(store, collection_name))
     assert switches(store, collection_name) == before
+
+
+class _Between:
+    """A store where something comes in between: right before its update of so many, from 0."""
+
+    def __init__(self, store: QdrantClient, number: int, what: Callable[[], object]) -> None:
+        self._store = store
+        self._left = number
+        self._what = what
+
+    def update_collection(self, *args: Any, **kwargs: Any) -> Any:
+        if self._left == 0:
+            self._what()
+        self._left -= 1
+        return self._store.update_collection(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+def _holder(name: str) -> BulkHolder:
+    return BulkHolder(id=name, since=1.0, until=2e9, host="here")
+
+
+@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("who", ["comes as the last one ends", "ends as the next one comes"])
+def test_a_load_that_begins_while_another_ends_knows_what_was_set_before(
+    mill: Client, store: QdrantClient, collection_name: str, who: str, number: int
+) -> None:
+    """Whichever requests of the two come in between one another."""
+    before = set_by_hand(store, collection_name)
+    bulk.hold(store, collection_name, _holder("first"))
+
+    def end(through: Any = store) -> None:
+        bulk.release(through, collection_name, "first")
+        load = bulk.index_status(store, collection_name, "c")[0].bulk
+        if load is not None and not load.holders:
+            bulk.restore(through, collection_name, load)
+
+    def come(through: Any = store) -> None:
+        bulk.hold(through, collection_name, _holder("second"))
+
+    first, second = (end, come) if who == "comes as the last one ends" else (come, end)
+    between = _Between(store, number, second)
+    first(between)
+    if between._left >= 0:
+        second()
+    assert bulk.hold(store, collection_name, _holder("second"), again=True)
+    assert is_off(store, collection_name)
+    bulk.release(store, collection_name, "second")
+    assert bulk.restore(store, collection_name)
+    assert switches(store, collection_name) == before
+    assert marks(store, collection_name) == []
 
 
 def test_what_somebody_sets_meanwhile_stays(mill: Client, store: QdrantClient, collection_name: str) -> None:

@@ -56,7 +56,7 @@ class BulkLoads:
         if load is None or self.living(load) or (not last and self._on_their_way(spec)):
             return False
         log.info("collection %r: nobody loads it any more: indexing is switched on again", spec.name)
-        return bulk.restore(self._store, spec.physical)
+        return bulk.restore(self._store, spec.physical, load)
 
     def living(self, load: BulkLoad) -> list[BulkHolder]:
         """Holders that count."""
@@ -160,7 +160,8 @@ class BulkDesk:
         load = self.status(spec)[0].bulk
         if load is not None and not force and (others := [each for each in self._loads.living(load) if each.pid]):
             raise _held(spec, others)
-        bulk.restore(self._store, spec.physical)
+        if load is not None:
+            bulk.restore(self._store, spec.physical, None if force else load)
 
     def close(self) -> None:
         """End all that is held."""

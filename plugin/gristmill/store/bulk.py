@@ -12,7 +12,7 @@ metadata = {"gristmill": CollectionSpec, "gristmill_bulk": BulkLoad, "gristmill_
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from qdrant_client import QdrantClient, models
@@ -47,8 +47,12 @@ def read_bulk(info: models.CollectionInfo) -> BulkLoad | None:
     metadata = info.config.metadata or {}
     if (mark := metadata.get(MARK_KEY)) is None:
         return None
-    held = (value for key, value in sorted(metadata.items()) if key.startswith(f"{MARK_KEY}:") and value)
-    return BulkLoad.read(mark).model_copy(update={"holders": tuple(map(BulkHolder.read, held))})
+    return BulkLoad.read(mark).model_copy(update={"holders": tuple(map(BulkHolder.read, _holders(info)))})
+
+
+def _holders(info: models.CollectionInfo) -> Iterator[Any]:
+    metadata = info.config.metadata or {}
+    return (value for key, value in sorted(metadata.items()) if key.startswith(f"{MARK_KEY}:") and value)
 
 
 def hold(store: QdrantClient, name: str, holder: BulkHolder, *, again: bool = False) -> bool:
@@ -64,6 +68,8 @@ def hold(store: QdrantClient, name: str, holder: BulkHolder, *, again: bool = Fa
         load = BulkLoad(since=holder.since, before=_switched_on(store, name, info))
         marks[MARK_KEY] = load.model_dump(mode="json", exclude={"holders"})
     _update(store, name, metadata=marks)
+    if read_bulk(_info(store, name)) is None:  # `restore` took the mark away just now, before it could see this holder
+        _update(store, name, metadata={MARK_KEY: load.model_dump(mode="json", exclude={"holders"})})
     # Also where the mark was there already: whoever made it may have been killed before this, or another have restored it.
     if on := _common(load.before, _switched_on(store, name, info)):
         _apply(store, name, _off(on))
@@ -76,17 +82,27 @@ def release(store: QdrantClient, name: str, *holders: str) -> None:
         _update(store, name, metadata=dict.fromkeys(map(_key, holders)))
 
 
-def restore(store: QdrantClient, name: str) -> bool:
-    """Set what was set before, and begin to build the index; False where there was nothing to restore.
+def restore(store: QdrantClient, name: str, ended: BulkLoad | None = None) -> bool:
+    """Set what was set before, and begin to build the index; False where there was nothing to restore, or not yet.
 
-    What somebody else has set meanwhile stays.
+    What somebody else has set meanwhile stays. So does the mark for a holder that came meanwhile, which says what was set
+    before.
+
+    Args:
+        store: where the collection is.
+        name: its physical name.
+        ended: the load that is over, as it was seen; with holders that are not in it nothing is restored. None ends any.
     """
     info = _info(store, name)
-    if (load := read_bulk(info)) is None:
+    load = read_bulk(info)
+    if load is None or (ended and not {each.id for each in load.holders} <= {each.id for each in ended.holders}):
         return False
     _apply(store, name, _still_off(load.before, info))
     _update(store, name, metadata=dict.fromkeys((MARK_KEY, *(_key(each.id) for each in load.holders))))
-    return True
+    if not any(_holders(_info(store, name))):
+        return True
+    _update(store, name, metadata={MARK_KEY: load.model_dump(mode="json", exclude={"holders"})})
+    return False
 
 
 def nudge(store: QdrantClient, name: str) -> None:
