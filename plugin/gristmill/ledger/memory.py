@@ -215,7 +215,8 @@ class MemoryLedger:
                 return Accepted.FULL
             where = (parcel.job_id, parcel.model_digest, parcel.collection)
             kept = _Parcel(body, cost, *where, len(parcel), parcel.tokens, shares, self.now())
-            self._own(job, parcel)
+            if job.tenant != (owner := parcel.tenant or ""):
+                self._own(parcel.job_id, owner if job.tenant is None else "")
             self._store(parcel.id, kept)
             job.next_sequence = sequence + 1
             job.model = parcel.model_digest
@@ -225,13 +226,13 @@ class MemoryLedger:
                 self._roster.enrol(parcel, parcel.collection_key)
             return Accepted.YES
 
-    def _own(self, job: _Job, parcel: Parcel) -> None:
-        """The job is its parcels' one tenant's, or nobody's; its line stands where its owner's do."""
-        owner = parcel.tenant or ""
-        if job.tenant not in (None, owner):
-            self._lines[parcel.model_digest].leave(parcel.job_id)
-            job.tenant = ""
-        job.tenant = owner if job.tenant is None else job.tenant
+    def _own(self, job_id: str, tenant: str | None) -> None:
+        """Whose the job is: its parcels' one tenant's, or nobody's; its lines stand where their owner's do."""
+        for lines in self._lines.values():
+            lines.leave(job_id)
+        self._jobs[job_id].tenant = tenant
+        for lines in self._lines.values():
+            lines.resume(job_id, self.now())
 
     def _store(self, parcel_id: str, kept: _Parcel) -> None:
         self._parcels[parcel_id] = kept

@@ -265,23 +265,19 @@ class RedisTraces:
 
     def disown(self) -> int:
         """See `Traces.disown`."""
-        disowned = 0
-        for job in self._jobs():
-            with broker_errors(self._ledger._url):
-                disowned += self._redis.hdel(job, "tenant")
-        return disowned
+        with broker_errors(self._ledger._url):
+            return sum(int(self._ledger._run("disown", job_id, self._whose.tenant)) for job_id in self._jobs())
 
     def _jobs(self) -> Iterator[str]:
-        for ids in _pages(self._scan(self._key("jobs"))):
-            keys = [self._key("job", raw.decode()) for raw in ids]
+        for ids in _pages(raw.decode() for raw in self._scan(self._key("jobs"))):
             with broker_errors(self._ledger._url):
                 pipe = self._redis.pipeline(transaction=False)
-                for key in keys:
-                    pipe.hmget(key, ["tenant", "collection"])
+                for job_id in ids:
+                    pipe.hmget(self._key("job", job_id), ["tenant", "collection"])
                 found = cast("list[list[bytes | None]]", pipe.execute())
-            for key, (tenant, collection) in zip(keys, found, strict=True):
+            for job_id, (tenant, collection) in zip(ids, found, strict=True):
                 if tenant == self._whose.tenant.encode() and (collection or b"").decode() in self._whose.names:
-                    yield key
+                    yield job_id
 
 
 class MemoryTraces:
@@ -372,7 +368,7 @@ class MemoryTraces:
         with self._ledger._lock:
             theirs = list(filter(self._is_theirs, self._ledger._jobs))
             for job_id in theirs:
-                self._ledger._jobs[job_id].tenant = None
+                self._ledger._own(job_id, None)
             return len(theirs)
 
     def _is_theirs(self, job_id: str) -> bool:

@@ -10,8 +10,9 @@ from typing import Any, cast
 
 from gristmill.ledger import HighWater, Keeping, Ledger, MemoryLedger, RedisLedger, Ticket, Verdict
 from gristmill.ledger.connection import connect
+from gristmill.ledger.reading import MemoryEvidence, RedisEvidence
 from gristmill.settings import ClientSettings, load_settings
-from gristmill_schemas import DeadLetter, Document, Outcome, Parcel
+from gristmill_schemas import DeadLetter, Deletion, Document, Outcome, Parcel
 
 ROOMY = HighWater(documents=100_000, bytes=100_000_000)
 LONG_S = 3600.0
@@ -53,7 +54,8 @@ def letter_of(parcel: Parcel, number: int) -> DeadLetter:
         job_id=parcel.job_id,
         collection=parcel.collection,
         model_digest=parcel.model_digest,
-        document=parcel.documents[number],
+        document=item if isinstance(item := parcel.items[number], Document) else None,
+        deletion=item if isinstance(item, Deletion) else None,
         version=parcel.version,
         error="EncodingFailed",
         reason="bad",
@@ -70,6 +72,14 @@ def redis_ledger(redis_url: str, keeping: Keeping | None = None, **settings: Any
     made = load_settings(ClientSettings, redis_url=redis_url, **chosen)
     with contextlib.closing(connect(made)) as client:
         yield RedisLedger(made, client, keeping)
+
+
+def evidence_of(ledger: Ledger) -> RedisEvidence | MemoryEvidence:
+    """What the ledger can say to people."""
+    if isinstance(ledger, RedisLedger):
+        return RedisEvidence(ledger)
+    assert isinstance(ledger, MemoryLedger)
+    return MemoryEvidence(ledger)
 
 
 def lapse(ledger: Ledger, parcel_id: str) -> None:

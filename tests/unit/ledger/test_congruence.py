@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -32,19 +33,34 @@ from gristmill.ledger import (
     Ledger,
     Load,
     MemoryLedger,
+    RedisLedger,
     Ticket,
     Verdict,
     Waiting,
 )
 from gristmill.ledger.costs import JOB
-from gristmill_schemas import JobReport, Outcome, Parcel, Priority
+from gristmill.ledger.limits.base import Limits
+from gristmill.ledger.roster import Rostered
+from gristmill.ledger.traces import Traces, Whose
+from gristmill_schemas import Deletion, Document, Intent, JobReport, Outcome, Parcel, Priority
 from gristmill_schemas.errors import JobCancelled
-from unit.ledger.parcels import LONG_S, lapse, letter_of, parcel_of, redis_ledger
+from unit.ledger.parcels import LONG_S, evidence_of, lapse, letter_of, redis_ledger
 
-MARK = HighWater(documents=12, bytes=10**9)
+MARK = HighWater(documents=12, bytes=10**9, tenant=Limits(documents=8))
 MODELS = st.sampled_from(["m", "n"])
-COLLECTIONS = st.sampled_from(["c", "d", "e:f"])
+NAMES = ("c", "d", "e:f")
+COLLECTIONS = st.sampled_from(NAMES)
 TENANTS = st.sampled_from([None, None, "acme", "bolt"])
+#: Whose the items of a parcel are, in turn.
+OWNERS = st.sampled_from([(None,), (None,), ("acme",), ("bolt",), ("acme", "bolt"), ("bolt", None)])
+#: Few documents in few versions, so that they meet.
+IDS = st.lists(st.sampled_from("uvwxyz"), min_size=1, max_size=4, unique=True)
+VERSIONS = st.integers(1, 4)
+#: Kinds of keys that nobody has any of when all jobs are over.
+UNFINISHED = {
+    *("parcel", "waiting", "lines", "later", "fair", "spent", "virtual", "held", "queued", "seconds", "tenants"),
+    *("paused", "cancelling", "claim"),
+}
 #: Over at once, or not while a test runs.
 DELAYS = st.sampled_from([0.0, LONG_S])
 REPORTED = (
@@ -61,6 +77,8 @@ REPORTED = (
     "paused",
     "priority",
     "collection",
+    "tenant",
+    "abandoned",
 )
 
 
@@ -79,8 +97,8 @@ class JobOf:
     """One job, as each ledger knows it."""
 
     tickets: tuple[Ticket, Ticket]
-    #: Sequence numbers given out so far.
-    parcels: list[str]
+    #: Those that were accepted, by sequence number, as the first ledger knows them.
+    parcels: list[Parcel]
 
 
 @dataclass(frozen=True)
@@ -108,6 +126,23 @@ def _accept(ledger: Ledger, parcel: Parcel, sequence: int) -> Accepted | AboveLi
         return "cancelled"
 
 
+def _erase(traces: Traces) -> list[int]:
+    """How much of each kind there was; notes of claims first."""
+    expelled, retracted = traces.expel(lambda _: None), len(traces.retract())
+    rest = [traces.strike(), traces.exhume(), traces.disown()]
+    assert [traces.pending(), traces.intents(), traces.rostered(), traces.buried(), traces.jobs()] == [0] * 5
+    return [retracted, expelled, *rest]
+
+
+def held_in(ledger: Ledger) -> list[str]:
+    """Ids of the parcels that somebody has claimed."""
+    if isinstance(ledger, MemoryLedger):
+        return sorted(ledger._in_hand)
+    assert isinstance(ledger, RedisLedger)
+    held = [ledger._redis.zrange(ledger._key("held", model), 0, -1) for model in ("m", "n")]
+    return [raw.decode() for each in cast("list[list[bytes]]", held) for raw in each]
+
+
 class TwoLedgers(RuleBasedStateMachine):
     """`redis_url` is set by the test."""
 
@@ -122,11 +157,30 @@ class TwoLedgers(RuleBasedStateMachine):
             MemoryLedger(),
             self.closing.enter_context(redis_ledger(self.redis_url)),
         )
+        self.evidence = tuple(map(evidence_of, self.ledgers))
         self.known: list[JobOf] = []
-        self.parcel_ids: set[str] = set()
+        self.names = map("p{}".format, itertools.count())
 
     def teardown(self) -> None:
-        self.closing.close()
+        with self.closing:
+            self.all_ends_and_leaves_nothing()
+
+    def all_ends_and_leaves_nothing(self) -> None:
+        """Whatever was done: once all jobs are cancelled and all holders silent, no index holds anything."""
+        for ledger, number in zip(self.ledgers, range(2), strict=True):
+            for job in self.known:
+                ledger.cancel(job.tickets[number].job_id)
+            for parcel_id in held_in(ledger):
+                lapse(ledger, parcel_id)
+            ledger.forget_expired()
+            assert (ledger.load().parcels, ledger.load().documents, ledger.waiting()) == (0, 0, {})
+            assert {name: it.work for name, it in ledger.tenants.all().items() if it.work.documents} == {}
+        memory, other = self.ledgers
+        assert isinstance(memory, MemoryLedger)
+        assert [lines for lines in memory._lines.values() if lines._waiting or lines._later or lines._fair._nodes] == []
+        assert isinstance(other, RedisLedger)
+        kinds = {key.decode().split(":")[1] for key in other._redis.scan_iter(f"{other._prefix}:*")}
+        assert kinds & UNFINISHED == set()
 
     def both(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """Call both; they must agree."""
@@ -143,27 +197,49 @@ class TwoLedgers(RuleBasedStateMachine):
 
     @rule(
         job=jobs,
-        items=st.integers(1, 4),
+        ids=IDS,
+        deletes=st.integers(0, 2),
+        version=VERSIONS,
         size=st.sampled_from([1, 9, 40]),
         again=st.booleans(),
         model=MODELS,
         collection=COLLECTIONS,
-        tenant=TENANTS,
+        owners=OWNERS,
     )
     def accept(
-        self, job: JobOf, items: int, size: int, again: bool, model: str, collection: str, tenant: str | None
+        self,
+        job: JobOf,
+        ids: list[str],
+        deletes: int,
+        version: int,
+        size: int,
+        again: bool,
+        model: str,
+        collection: str,
+        owners: tuple[str | None, ...],
     ) -> None:
-        sequence = max(0, len(job.parcels) - 1) if again else len(job.parcels)
-        name = job.parcels[sequence] if sequence < len(job.parcels) else f"p{len(self.parcel_ids)}"
-        what: dict[str, Any] = {"text": "x" * size, "model": model, "collection": collection, "tenant": tenant}
-        answers = {
-            _accept(ledger, parcel_of(ticket, name, items, **what), sequence)
+        owned = list(zip(ids, itertools.cycle(owners), strict=False))
+        parcel = Parcel(
+            id=next(self.names),
+            job_id=job.tickets[0].job_id,
+            collection=collection,
+            model_digest=model,
+            documents=tuple(Document(id=i, text="x" * size, tenant=t, version=version) for i, t in owned[deletes:]),
+            deletions=tuple(Deletion(id=i, tenant=t, version=version) for i, t in owned[:deletes]),
+            version=1,
+            enqueued_at=1.0,
+        )
+        sequence = len(job.parcels)
+        if again and job.parcels:
+            sequence, parcel = sequence - 1, job.parcels[-1]
+        memory, other = (
+            _accept(ledger, parcel.model_copy(update={"job_id": ticket.job_id}), sequence)
             for ledger, ticket in zip(self.ledgers, job.tickets, strict=True)
-        }
-        (answer,) = answers
-        if answer == "yes" and sequence == len(job.parcels):
-            job.parcels.append(name)
-            self.parcel_ids.add(name)
+        )
+        # Of several tenants that would have too much, each ledger names whom it finds first.
+        assert memory == other or (isinstance(memory, AboveLimit) and isinstance(other, AboveLimit) and owners[1:])
+        if memory == "yes" and sequence == len(job.parcels):
+            job.parcels.append(parcel)
 
     @rule(job=jobs, rejected=st.integers(0, 2))
     def close_job(self, job: JobOf, rejected: int) -> None:
@@ -176,7 +252,7 @@ class TwoLedgers(RuleBasedStateMachine):
         if not isinstance(memory, Claim) or not isinstance(other, Claim):
             assert memory == other
             return multiple()
-        assert (memory.parcel.id, memory.parcel.documents) == (other.parcel.id, other.parcel.documents)
+        assert (memory.parcel.id, memory.parcel.items) == (other.parcel.id, other.parcel.items)
         assert (memory.attempts, memory.last_error, memory.found) == (other.attempts, other.last_error, other.found)
         return ClaimOf((memory, other))
 
@@ -212,19 +288,53 @@ class TwoLedgers(RuleBasedStateMachine):
         for _ in range(2 if twice else 1):
             self.with_claims("finish", held, Verdict(counts, tokens=3, chunks=4, truncated=0, letters=letters))
 
+    @rule(held=claims, model=MODELS)
+    def reroute(self, held: ClaimOf, model: str) -> None:
+        memory, other = (
+            ledger.reroute(claim, claim.parcel.model_copy(update={"model_digest": model}))
+            for ledger, claim in zip(self.ledgers, held.claims, strict=True)
+        )
+        assert memory == other
+
+    @rule(held=claims, key=COLLECTIONS)
+    def follow(self, held: ClaimOf, key: str) -> None:
+        for ledger, claim in zip(self.ledgers, held.claims, strict=True):
+            ledger.follow(claim.parcel, key)
+
+    @rule(held=claims)
+    def intend(self, held: ClaimOf) -> None:
+        documents = held.parcel.documents
+        memory, other = (
+            ledger.intend(
+                Intent(
+                    token=claim.token,
+                    parcel_id=claim.parcel.id,
+                    collection=claim.parcel.collection,
+                    key=claim.parcel.collection_key,
+                    documents=tuple((each.id, each.tenant) for each in documents),
+                    contents=tuple((each.id, 1) for each in documents),
+                )
+            )
+            for ledger, claim in zip(self.ledgers, held.claims, strict=True)
+        )
+        assert memory == other
+
+    @rule(held=claims)
+    def fulfil(self, held: ClaimOf) -> None:
+        for ledger, claim in zip(self.ledgers, held.claims, strict=True):
+            ledger.fulfil(claim.token)
+
     @rule(held=claims, keys=st.sets(st.sampled_from("xyz")))
     def note_found(self, held: ClaimOf, keys: set[str]) -> None:
         self.with_claims("note_found", held, keys)
 
     @rule(held=consumes(claims))
     def split(self, held: ClaimOf) -> None:
-        answers = [
+        memory, other = (
             ledger.split(claim, claim.parcel.split(), attempts=1)
             for ledger, claim in zip(self.ledgers, held.claims, strict=True)
-        ]
-        assert answers[0] == answers[1]
-        if answers[0]:
-            self.parcel_ids.update(part.id for part in held.parcel.split())
+        )
+        assert memory == other
 
     @rule(job=jobs, what=st.sampled_from(["pause", "pause", "resume", "resume", "cancel"]))
     def steer(self, job: JobOf, what: str) -> None:
@@ -241,6 +351,46 @@ class TwoLedgers(RuleBasedStateMachine):
     def fall_silent(self, held: ClaimOf) -> None:
         for ledger in self.ledgers:
             lapse(ledger, held.parcel.id)
+
+    @rule(tenant=st.sampled_from(["acme", "bolt"]), most=st.sampled_from([0, 3, None]))
+    def limit(self, tenant: str, most: int | None) -> None:
+        for ledger in self.ledgers:
+            ledger.tenants.limit(tenant, {"documents": most})
+
+    @rule(tenant=st.sampled_from(["acme", "bolt"]))
+    def unlimit(self, tenant: str) -> None:
+        for ledger in self.ledgers:
+            ledger.tenants.unlimit(tenant)
+
+    @rule(tenant=st.sampled_from(["acme", "bolt"]), collection=COLLECTIONS)
+    def erase(self, tenant: str, collection: str) -> None:
+        """As `gristmill tenants erase` does with the ledger, place by place."""
+        whose = Whose(tenant, collection, frozenset({collection}))
+        memory, other = (_erase(each.traces(whose)) for each in self.evidence)
+        assert memory == other
+        assert [len(ledger.retractions()) for ledger in self.ledgers] == [memory[0]] * 2 or memory[0] == 0
+
+    @rule(collection=COLLECTIONS, ids=IDS, tenant=TENANTS, version=VERSIONS, looking=st.booleans())
+    def enlist(self, collection: str, ids: list[str], tenant: str | None, version: int, looking: bool) -> None:
+        entries = [Rostered(each, tenant, version) for each in ids]
+        memory, other = (each.enlist(collection, entries, looking=looking) for each in self.evidence)
+        assert memory == other
+
+    @rule(collection=COLLECTIONS, name=st.sampled_from("uvwxyz"), tenant=TENANTS, version=VERSIONS)
+    def withdraw(self, collection: str, name: str, tenant: str | None, version: int) -> None:
+        for each in self.evidence:
+            each.withdraw(collection, name, tenant, version)
+
+    @rule(collection=COLLECTIONS)
+    def forget_roster(self, collection: str) -> None:
+        for each in self.evidence:
+            each.forget(collection)
+
+    @rule(worker=st.sampled_from("vw"), model=MODELS, rate=st.sampled_from([0.5, 3, None]))
+    def heartbeat(self, worker: str, model: str, rate: float | None) -> None:
+        status = {"engines": [{"model_digest": model, "tokens_per_s": rate}]}
+        for ledger in self.ledgers:
+            ledger.heartbeat(worker, status, ttl_s=LONG_S)
 
     @rule(versions=st.dictionaries(st.sampled_from("xyz"), st.integers(0, 2**53 - 1)))
     def bury(self, versions: dict[str, int]) -> None:
@@ -307,6 +457,25 @@ class TwoLedgers(RuleBasedStateMachine):
                 ledger.before(ticket.job_id) for ledger, ticket in zip(self.ledgers, job.tickets, strict=True)
             )
             assert memory == other
+
+    @invariant()
+    def what_each_collection_should_hold_is_the_same(self) -> None:
+        for name in NAMES:
+            memory, other = (sorted(each.roster(name), key=repr) for each in self.evidence)
+            assert memory == other
+
+    @invariant()
+    def what_nobody_answers_for_is_the_same(self) -> None:
+        memory, other = (
+            sorted((it.parcel_id, it.documents) for it in ledger.unfulfilled(1000)) for ledger in self.ledgers
+        )
+        assert memory == other
+
+    @invariant()
+    def as_many_workers_are_called(self) -> None:
+        for model in ("m", "n"):
+            self.both("rate", model)
+            self.both("work_seconds", model)
 
     @invariant()
     def the_reconciler_sees_the_same(self) -> None:

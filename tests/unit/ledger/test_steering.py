@@ -6,11 +6,10 @@ from collections import Counter
 
 import pytest
 
-from gristmill.ledger import EnoughHeld, Holding, Ledger, MemoryLedger, RedisLedger, Ticket, Verdict
-from gristmill.ledger.reading import MemoryEvidence, RedisEvidence
+from gristmill.ledger import EnoughHeld, Holding, Ledger, Ticket, Verdict
 from gristmill_schemas import Deletion, JobReport, JobState, Outcome
 from gristmill_schemas.errors import JobCancelled
-from unit.ledger.parcels import LONG_S, ROOMY, lapse, parcel_of, verdict_of
+from unit.ledger.parcels import LONG_S, ROOMY, evidence_of, lapse, parcel_of, verdict_of
 
 
 class Job:
@@ -31,13 +30,6 @@ class Job:
         report = self.ledger.report(self.id)
         assert report is not None
         return report
-
-
-def evidence_of(ledger: Ledger) -> RedisEvidence | MemoryEvidence:
-    if isinstance(ledger, RedisLedger):
-        return RedisEvidence(ledger)
-    assert isinstance(ledger, MemoryLedger)
-    return MemoryEvidence(ledger)
 
 
 def test_nothing_of_a_paused_job_is_given_until_it_is_resumed(ledger: Ledger) -> None:

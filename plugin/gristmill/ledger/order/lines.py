@@ -110,7 +110,7 @@ class Lines:
         return parcel_id
 
     def leave(self, job_id: str) -> None:
-        """Where the job stands is about to change; it stands there with its next parcel."""
+        """Where the job stands is about to change; `resume` puts it there."""
         self._fair.leave(self._book.path(job_id))
 
     def parcels(self, job_id: str) -> list[str]:
@@ -126,7 +126,7 @@ class Lines:
         return self._fair.tags(self._book.path(job_id))
 
     def resume(self, job_id: str, now: float) -> None:
-        """The job is not stopped any more."""
+        """The job is not stopped any more, or stands elsewhere."""
         if job_id in self._waiting:
             self._realign(job_id, now)
 

@@ -136,11 +136,19 @@ local function count_owed(job_id, model, parcels, documents, tokens)
   count_seconds(model)
 end
 
+-- Models that anything is unfinished for.
+local function models_with_work()
+  local found = {}
+  for _, name in ipairs(redis.call('HKEYS', P .. ':load')) do
+    table.insert(found, string.match(name, '^parcels:(.*)$'))
+  end
+  return found
+end
+
 -- All that a job has unfinished is paused with it, or no more.
 local function count_job_paused(job_id, sign)
-  for _, name in ipairs(redis.call('HKEYS', P .. ':load')) do
-    local model = string.match(name, '^parcels:(.*)$')
-    local tokens = model and redis.call('ZSCORE', P .. ':queued:' .. model, job_id)
+  for _, model in ipairs(models_with_work()) do
+    local tokens = redis.call('ZSCORE', P .. ':queued:' .. model, job_id)
     if tokens then
       count_paused(model, sign * tokens)
       count_seconds(model)

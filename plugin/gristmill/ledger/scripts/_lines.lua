@@ -52,6 +52,19 @@ local function step_out(id, job_id, model, collection, now)
   if redis.call('ZREM', waiting_of(model, job_id), id) == 1 then realign(model, job_id, now, collection) end
 end
 
+-- Whose the job is, or nil for nobody known; its lines stand where their owner's do.
+local function own(job_id, tenant, now)
+  local job, moved = P .. ':job:' .. job_id, {}
+  for _, model in ipairs(models_with_work()) do
+    if redis.call('ZSCORE', P .. ':lines:' .. model, job_id) then
+      leave(path_of(model, job_id, ''))
+      table.insert(moved, model)
+    end
+  end
+  if tenant then redis.call('HSET', job, 'tenant', tenant) else redis.call('HDEL', job, 'tenant') end
+  for _, model in ipairs(moved) do realign(model, job_id, now, '') end
+end
+
 -- Lines that were put off until now: a hundred in one go, the others with the next ones.
 local function wake(model, now)
   local later = P .. ':later:' .. model

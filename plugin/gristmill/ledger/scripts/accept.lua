@@ -29,12 +29,9 @@ local documents, items = tonumber(load[1] or '0'), tonumber(ARGV[5])
 local bytes = tonumber(load[2] or '0') + JOB_COST * redis.call('ZCARD', P .. ':jobs') + ARGV[8]
   + WEBHOOK_COST * redis.call('ZCARD', P .. ':webhooks')
 if documents > 0 and (documents + items > tonumber(ARGV[9]) or bytes > tonumber(ARGV[10])) then return 0 end
--- Whose the job is: the one tenant's of all that it accepts, or nobody's. Its line stands where its owner's do.
+-- Whose the job is: the one tenant's of all that it accepts, or nobody's.
 local tenant = redis.call('HGET', job, 'tenant')
-if tenant ~= ARGV[13] then
-  if tenant then leave(path_of(ARGV[4], ARGV[1], ARGV[11])) end
-  redis.call('HSET', job, 'tenant', not tenant and ARGV[13] or '')
-end
+if tenant ~= ARGV[13] then own(ARGV[1], not tenant and ARGV[13] or '', now) end
 store_parcel(ARGV[2], ARGV[1], ARGV[4], ARGV[11], items, ARGV[6], ARGV[7], ARGV[8], 0, ARGV[14], now)
 redis.call('HSET', job, 'next_seq', ARGV[3] + 1, 'model', ARGV[4])
 redis.call('HINCRBY', job, 'accepted', items)
