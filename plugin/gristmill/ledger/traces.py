@@ -105,7 +105,7 @@ class Traces(Protocol):
         """Forget them."""
 
     def jobs(self) -> int:
-        """Jobs that name the tenant."""
+        """Jobs that name the tenant, and webhooks that are to tell of such a job."""
 
     def disown(self) -> int:
         """Let them name nobody."""
@@ -261,23 +261,28 @@ class RedisTraces:
 
     def jobs(self) -> int:
         """See `Traces.jobs`."""
-        return sum(1 for _ in self._jobs())
+        return sum(1 for _ in self._naming("jobs", "job")) + sum(1 for _ in self._naming("webhooks", "webhook"))
 
     def disown(self) -> int:
         """See `Traces.disown`."""
         with broker_errors(self._ledger._url):
-            return sum(int(self._ledger._run("disown", job_id, self._whose.tenant)) for job_id in self._jobs())
+            jobs = sum(
+                int(self._ledger._run("disown", name, self._whose.tenant)) for name in self._naming("jobs", "job")
+            )
+            webhooks = [self._key("webhook", name) for name in self._naming("webhooks", "webhook")]
+            return jobs + sum(int(self._redis.hdel(webhook, "tenant")) for webhook in webhooks)
 
-    def _jobs(self) -> Iterator[str]:
-        for ids in _pages(raw.decode() for raw in self._scan(self._key("jobs"))):
+    def _naming(self, index: str, kind: str) -> Iterator[str]:
+        """Names of those of an index that are the tenant's."""
+        for names in _pages(raw.decode() for raw in self._scan(self._key(index))):
             with broker_errors(self._ledger._url):
                 pipe = self._redis.pipeline(transaction=False)
-                for job_id in ids:
-                    pipe.hmget(self._key("job", job_id), ["tenant", "collection"])
+                for name in names:
+                    pipe.hmget(self._key(kind, name), ["tenant", "collection"])
                 found = cast("list[list[bytes | None]]", pipe.execute())
-            for job_id, (tenant, collection) in zip(ids, found, strict=True):
+            for name, (tenant, collection) in zip(names, found, strict=True):
                 if tenant == self._whose.tenant.encode() and (collection or b"").decode() in self._whose.names:
-                    yield job_id
+                    yield name
 
 
 class MemoryTraces:
@@ -361,19 +366,22 @@ class MemoryTraces:
     def jobs(self) -> int:
         """See `Traces.jobs`."""
         with self._ledger._lock:
-            return sum(map(self._is_theirs, self._ledger._jobs))
+            return len(self._theirs()) + self._ledger.webhooks.disown(self._is_of_theirs, looking=True)
 
     def disown(self) -> int:
         """See `Traces.disown`."""
         with self._ledger._lock:
-            theirs = list(filter(self._is_theirs, self._ledger._jobs))
+            theirs = self._theirs()
             for job_id in theirs:
                 self._ledger._own(job_id, None)
-            return len(theirs)
+            return len(theirs) + self._ledger.webhooks.disown(self._is_of_theirs, looking=False)
 
-    def _is_theirs(self, job_id: str) -> bool:
-        job = self._ledger._jobs[job_id]
-        return job.tenant == self._whose.tenant and job.collection in self._whose.names
+    def _theirs(self) -> list[str]:
+        jobs = self._ledger._jobs
+        return [job_id for job_id, job in jobs.items() if self._is_of_theirs(job.tenant, job.collection)]
+
+    def _is_of_theirs(self, tenant: str | None, collection: str) -> bool:
+        return tenant == self._whose.tenant and collection in self._whose.names
 
 
 def _read(body: bytes) -> Parcel | None:

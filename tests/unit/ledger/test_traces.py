@@ -148,6 +148,26 @@ def test_only_the_tenants_names_leave_the_roster_and_its_jobs(ledger: Ledger) ->
     assert [report.tenant for report in ledger.jobs(10)] == ["a", "acme2", None, None]
 
 
+def test_a_webhook_that_waits_names_an_erased_tenant_no_more(ledger: Ledger) -> None:
+    for tenant in ("acme", "evil"):
+        ledger.close_job(ledger.open_job("c", tenant=tenant, notify="https://hooks.example.com/").job_id)
+    traces = traces_of(ledger)
+    assert (traces.jobs(), traces.disown(), traces.jobs()) == (2, 2, 0)
+    told = [ledger.webhooks.take(LONG_S) for _ in range(2)]
+    assert {webhook and webhook.job.tenant for webhook in told} == {None, "evil"}
+
+
+def test_a_job_in_line_whose_tenant_is_erased_leaves_nothing_where_it_stood(ledger: Ledger) -> None:
+    """More may come in while its tenant is erased, and where a job stands in line changes with whose it is."""
+    parcel = accepted(ledger, "acme")
+    assert traces_of(ledger).disown() == 1
+    ledger.cancel(parcel.job_id)
+    if isinstance(ledger, RedisLedger):
+        assert [*ledger._redis.scan_iter(f"{ledger._prefix}:fair:*")] == []
+    elif isinstance(ledger, MemoryLedger):
+        assert not ledger._lines["m"]._fair._nodes
+
+
 @pytest.mark.server
 def test_nothing_in_redis_names_an_erased_tenant(redis_url: str) -> None:
     with redis_ledger(redis_url) as ledger, redis.Redis.from_url(redis_url) as client:
@@ -158,6 +178,8 @@ def test_nothing_in_redis_names_an_erased_tenant(redis_url: str) -> None:
         ledger.intend(intent_of(claim))
         ledger.bury(KEY, {point_id("1", "acme"): 5}, {point_id("1", "acme"): "acme"})
         ledger.release(claim, refund=False, error="acme's text")
+        done = ledger.open_job("c", tenant="acme", notify="https://hooks.example.com/")
+        ledger.close_job(done.job_id)
         assert names(client)
         traces = traces_of(ledger)
         traces.expel(publish), traces.retract(), traces.strike(), traces.exhume(), traces.disown()

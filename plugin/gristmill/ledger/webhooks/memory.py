@@ -132,6 +132,13 @@ class MemoryWebhooks:
                 self._note(kept.job.job_id, WebhookState.FAILED)
             return len(there)
 
+    def disown(self, theirs: Callable[[str | None, str], bool], *, looking: bool) -> int:
+        """Let those name nobody that tell of a job of this tenant and collection; returns how many. Or `looking` only."""
+        named = [kept for kept in self._all.values() if theirs(kept.job.tenant, kept.job.collection)]
+        for kept in () if looking else named:
+            kept.job = kept.job.model_copy(update={"tenant": None})
+        return len(named)
+
     def count(self) -> int:
         """See `Webhooks.count`."""
         return len(self._all)
