@@ -1,14 +1,17 @@
 """The whole mill in this process, on local mode and on the real server alike (gRPC and REST); and its command line."""
 
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gristmill import Chunking, Client
 from gristmill.cli.root import main
 from places import PLACES, place_of
+from services import QdrantServer
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -19,6 +22,17 @@ def client(request: pytest.FixtureRequest, collection_name: str) -> Iterator[Cli
     with Client.embedded(**place_of(request), model="hash:16", threads=4) as mill:
         mill.create_collection(collection_name, chunking=Chunking(size=16, overlap=4))
         yield mill
+
+
+@pytest.fixture
+def settings(redis_url: str, qdrant_server: QdrantServer) -> dict[str, Any]:
+    """A mill of this test's own on the servers that all share."""
+    return {
+        "redis_url": redis_url,
+        "key_prefix": f"t-{uuid.uuid4().hex[:8]}",
+        "qdrant_url": qdrant_server.url,
+        "qdrant_grpc_port": qdrant_server.grpc_port,
+    }
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -24,21 +23,10 @@ from gristmill_schemas.query import unpack_answer
 from gristmill_worker.encoder.hash_encoder import HashEncoder
 from gristmill_worker.process.supervisor import placements
 from gristmill_worker.settings import WorkerSettings, of_each_model
-from services import QdrantServer
 from services.model_server import ModelServer
 from waiting import eventually
 
 SMALL, LARGE = "hash:32", "hash:64"
-
-
-@pytest.fixture
-def settings(redis_url: str, qdrant_server: QdrantServer) -> dict[str, Any]:
-    return {
-        "redis_url": redis_url,
-        "key_prefix": f"t-{uuid.uuid4().hex[:8]}",
-        "qdrant_url": qdrant_server.url,
-        "qdrant_grpc_port": qdrant_server.grpc_port,
-    }
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import json
 import os
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,22 +17,12 @@ from gristmill.search.query_channel import LaneChannel
 from gristmill.settings import variable
 from gristmill_schemas import EncoderInfo, Pooling, Templates
 from gristmill_schemas.query import unpack_answer
-from services import QdrantServer, WorkerProcess
+from services import WorkerProcess
 from waiting import eventually
 
 #: What a healthy worker changes by itself.
 PASSING = (b"worker", b"turn", b":lanes")
 TOKEN = "0123456789abcdef" * 2
-
-
-@pytest.fixture
-def settings(redis_url: str, qdrant_server: QdrantServer) -> dict[str, Any]:
-    return {
-        "redis_url": redis_url,
-        "key_prefix": f"t-{uuid.uuid4().hex[:8]}",
-        "qdrant_url": qdrant_server.url,
-        "qdrant_grpc_port": qdrant_server.grpc_port,
-    }
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from gristmill import Client, Document, InvalidInput, Job, JobCancelled, JobState
 from gristmill.settings import variable
 from gristmill_schemas import Gap, ReceiptState, point_id
-from services import QdrantServer, WorkerProcess
+from services import WorkerProcess
 from waiting import eventually
 
 Run = Callable[..., tuple[int, str, str]]
@@ -51,16 +50,6 @@ class Mill:
 
 def texts(name: str, count: int, since: int = 0) -> Iterator[Document]:
     return (Document(id=f"{name}{n}", text=f"{name} says {n}") for n in range(since, since + count))
-
-
-@pytest.fixture
-def settings(redis_url: str, qdrant_server: QdrantServer) -> dict[str, Any]:
-    return {
-        "redis_url": redis_url,
-        "key_prefix": f"t-{uuid.uuid4().hex[:8]}",
-        "qdrant_url": qdrant_server.url,
-        "qdrant_grpc_port": qdrant_server.grpc_port,
-    }
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,23 +14,12 @@ import pytest
 from gristmill import AsyncClient, Client, Document, InvalidInput, QueueFull
 from gristmill.settings import variable
 from gristmill_schemas import EncoderInfo, Pooling
-from services import QdrantServer
 
 Run = Callable[..., tuple[int, str, str]]
 #: A model that nobody serves, so that what is enqueued waits.
 ENCODER = EncoderInfo(
     model="nobody's", digest="none", pooling=Pooling.MEAN, dimensions=8, min_dimensions=1, max_tokens=512
 )
-
-
-@pytest.fixture
-def settings(redis_url: str, qdrant_server: QdrantServer) -> dict[str, Any]:
-    return {
-        "redis_url": redis_url,
-        "key_prefix": f"t-{uuid.uuid4().hex[:8]}",
-        "qdrant_url": qdrant_server.url,
-        "qdrant_grpc_port": qdrant_server.grpc_port,
-    }
 
 
 @pytest.fixture

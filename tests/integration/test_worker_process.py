@@ -5,7 +5,6 @@ import contextlib
 import json
 import pickle
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,20 +19,10 @@ from gristmill.settings import variable
 from gristmill_schemas import EncoderInfo, Parcel
 from gristmill_worker.encoder import open_encoder
 from gristmill_worker.encoder.hash_encoder import HashEncoder
-from services import ModelServer, QdrantServer, RedisServer, WorkerProcess
+from services import ModelServer, RedisServer, WorkerProcess
 from waiting import eventually
 
 StartWorker = Callable[..., WorkerProcess]
-
-
-@pytest.fixture
-def settings(redis_url: str, qdrant_server: QdrantServer) -> dict[str, Any]:
-    return {
-        "redis_url": redis_url,
-        "key_prefix": f"t-{uuid.uuid4().hex[:8]}",
-        "qdrant_url": qdrant_server.url,
-        "qdrant_grpc_port": qdrant_server.grpc_port,
-    }
 
 
 @pytest.fixture

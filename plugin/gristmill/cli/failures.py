@@ -94,8 +94,8 @@ class _Note(logging.Handler):
     """Warnings of the libraries' and ours, for commands that set up no logging of their own."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        # What became of a job is what its screen says.
-        if not record.name.startswith("gristmill.ingest."):
+        # What was rejected of a job is what its screen says.
+        if record.name != "gristmill.ingest.intake":
             from gristmill.cli.output import notes, said, say
 
             say(f"[yellow]{record.levelname.lower()}[/]: {said(record.getMessage())}", notes)

@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 Item = TypeVar("Item", Document, Deletion)
 
 _FULL_LOOK_S = 0.25
+#: After so long at a full queue it is said what for: whoever feeds more than workers encode waits for moments, all the time.
+_FULL_SAID_S = 5.0
 
 
 class Producer:
@@ -57,7 +59,8 @@ class Producer:
             spec: the collection, as Qdrant describes it now.
             ticket: the open job they belong to.
             items: consumed as the queue takes them; never held whole.
-            block: wait while the queue is above its high-water mark, or a tenant at its limit, instead of raising.
+            block: wait while the queue is above its high-water mark, or a tenant at its limit, instead of raising; what for
+                is logged, once.
             timeout_s: longest wait at a full queue for any one parcel.
             progress: called with the number accepted so far, also while waiting at a full queue.
             accepted: called with the items of each parcel once the ledger owes them.
@@ -71,6 +74,7 @@ class Producer:
         self._ledger.note_collection(spec.physical)
         count = 0
         marks = high_water or self._high_water
+        room = _Room(block, timeout_s)
         with Announcer(functools.partial(self._publish, spec.space.model_digest)) as announcer:
             sequence = 0
             batches = _Batches(group(items))
@@ -79,7 +83,7 @@ class Producer:
                 waiting = functools.partial(progress, count) if progress else _nothing
                 messages = messages_for(sequence + 1) - messages_for(sequence)
                 accept = functools.partial(self._ledger.accept, parcel, sequence, marks, messages)
-                if not self._accept(accept, batches.cut, parcel.collection, block, timeout_s, waiting):
+                if not self._accept(accept, batches.cut, parcel.collection, room, waiting):
                     continue
                 sequence += 1
                 count += len(parcel)
@@ -114,17 +118,15 @@ class Producer:
         accept: Callable[[], Accepted | AboveLimit],
         cut: Callable[[AboveLimit], bool],
         collection: str,
-        block: bool,
-        timeout_s: float | None,
+        room: _Room,
         waiting: Callable[[], None],
     ) -> bool:
         """Returns False for a batch that has been cut instead, and is to come in smaller ones."""
-        until = None if timeout_s is None else time.monotonic() + timeout_s
+        since = time.monotonic()
         while (answer := accept()) is not Accepted.YES:
             if isinstance(answer, AboveLimit) and cut(answer):
                 return False
-            if not block or (until is not None and time.monotonic() >= until):
-                raise self._full(answer, collection)
+            room.missing(functools.partial(self._full, answer, collection), time.monotonic() - since)
             waiting()
             time.sleep(_FULL_LOOK_S)
         return True
@@ -154,6 +156,21 @@ class Producer:
             if not self._unheard:  # once, however many parcels it concerns
                 log.warning("parcels are in the ledger, but no worker can be told yet: %s", error)
             self._unheard = True
+
+
+class _Room:
+    """What one stream does where there is none for its next parcel: it raises, or waits and says so once."""
+
+    def __init__(self, block: bool, timeout_s: float | None) -> None:
+        self._longest_s = timeout_s if block else 0.0
+        self._said = False
+
+    def missing(self, full: Callable[[], QueueFull], waited_s: float) -> None:
+        if self._longest_s is not None and waited_s >= self._longest_s:
+            raise full()
+        if waited_s >= _FULL_SAID_S and not self._said:
+            log.warning("enqueue waits: %s", full())
+            self._said = True
 
 
 def _nothing() -> None:

@@ -1,6 +1,7 @@
 """What goes wrong is a sentence, with `--json` one object, and never a traceback; the exit code says whose fault it was."""
 
 import json
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 import gristmill
 import gristmill.cli.schema
+from gristmill.cli.failures import guarded
 from gristmill.cli.root import main
 
 Run = Callable[..., tuple[int, str, str]]
@@ -175,3 +177,18 @@ def test_a_mistyped_variable_is_named_and_not_passed_over(
         "GRISTMILL_QDRANT_URLS is no setting and has no effect; did you mean GRISTMILL_QDRANT_URL?",
         "GRISTMILL_REDIS_ULR is no setting and has no effect; did you mean GRISTMILL_REDIS_URL?",
     ]
+
+
+@pytest.mark.parametrize(
+    ("logger", "shown"), [("gristmill.ingest.producer", "warning: enqueue waits\n"), ("gristmill.ingest.intake", "")]
+)
+def test_a_command_shows_warnings_but_for_those_that_its_screen_says(
+    logger: str, shown: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def run(_: list[str]) -> None:
+        assert logging.lastResort
+        said = {"name": logger, "levelno": logging.WARNING, "levelname": "WARNING", "msg": "enqueue waits"}
+        logging.lastResort.handle(logging.makeLogRecord(said))
+
+    assert guarded(run, []) == 0
+    assert capfd.readouterr().err == shown

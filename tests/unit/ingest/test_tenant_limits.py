@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from gristmill.ingest import producer
 from gristmill.ingest.producer import Producer
 from gristmill.ledger import UNBOUNDED, HighWater, Limits, MemoryLedger
 from gristmill_schemas import CollectionSpec, Document, EncoderInfo, Pooling
@@ -32,7 +33,13 @@ class Mill:
         #: Documents of each batch that the ledger has taken.
         self.batches: list[list[str]] = []
 
-    def feed(self, *documents: Document, block: bool = False, high_water: HighWater | None = None) -> int:
+    def feed(
+        self,
+        *documents: Document,
+        block: bool = False,
+        high_water: HighWater | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
         ticket = self.ledger.open_job("c")
         return self._producer.feed(
             SPEC,
@@ -40,6 +47,7 @@ class Mill:
             documents,
             block=block,
             high_water=high_water,
+            progress=progress,
             accepted=lambda batch: self.batches.append([item.id for item in batch]),
         )
 
@@ -93,16 +101,30 @@ def test_what_did_not_fit_waits_whole_instead_of_crumbling() -> None:
         if accepted < 200:
             mill.work()
 
-    ticket = mill.ledger.open_job("c")
-    mill._producer.feed(
-        SPEC,
-        ticket,
-        texts(200),
-        progress=progress,
-        accepted=lambda batch: mill.batches.append([each.id for each in batch]),
-    )
+    mill.feed(*texts(200), block=True, progress=progress)
     assert sum(mill.sizes) == 200
     assert len(mill.batches) <= 8
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_stream_that_waits_long_says_once_what_for(
+    told: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producer, "_FULL_SAID_S", 0.0 if told else 1e9)
+    mill = Mill(documents=64)
+    seen: list[int] = []
+
+    def progress(accepted: int) -> None:
+        if accepted in seen:  # it waits
+            mill.work()
+        seen.append(accepted)
+
+    with caplog.at_level("WARNING"):
+        mill.feed(*texts(192), block=True, progress=progress)
+    assert len(seen) > len(set(seen))
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == told
+    assert all(each.startswith("enqueue waits: tenant 'acme': 64 of its documents wait") for each in said)
 
 
 def test_the_error_says_whose_limit_what_waits_and_what_to_do_and_nothing_of_others() -> None:
