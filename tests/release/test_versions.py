@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
+from gristmill import __version__
 from gristmill.settings import variable
 from services import QdrantServer, RedisServer, WorkerProcess
 from waiting import eventually
@@ -56,7 +57,14 @@ class Version:
             shutil.copytree(REPO / name, tree / name)
         for name in ("README.md", "LICENSE", "pyproject.toml"):
             shutil.copy(REPO / name, tree / name)
-        numbered = {Path("pyproject.toml"): (_version_line(), f'version = "{version}"')}
+        self.number = version
+        numbered = {
+            Path("pyproject.toml"): (_version_line(), f'version = "{version}"'),
+            Path("plugin", "gristmill", "__init__.py"): (
+                f'__version__ = "{__version__}"',
+                f'__version__ = "{version}"',
+            ),
+        }
         for path, (before, after) in {**changes, **numbered}.items():
             text = (tree / path).read_text(encoding="utf-8")
             assert text.count(before) == 1, f"{path}: {before!r}"
@@ -158,6 +166,8 @@ def test_a_days_work_of_a_client_and_a_worker_of_different_versions(
             audited = each.run("audit", name, docs, "--json", settings=settings)
             assert json.loads(audited.stdout)["gaps"] == 0, audited.stderr
         assert app.run("ingest", docs, "-c", name, settings=settings).returncode == 0, "unchanged: all are skipped"
+        beside = f"1 worker of {versions[worker].number}, {versions[client].number} here; finish the upgrade"
+        assert beside in app.run("doctor", "--json", settings=settings).stdout
 
 
 def test_in_an_upgrade_with_the_producers_first_work_waits_for_a_worker_that_reads_it(

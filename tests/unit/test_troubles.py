@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gristmill.cli.doctor import check_devices
+from gristmill import __version__
+from gristmill.cli.doctor import check_devices, check_workers
 from gristmill.ledger import HighWater, MemoryLedger
 from gristmill.ledger.base import Load
 from gristmill.maintenance.troubles import Kind, Memory, Observed, Severity, Trouble, activity_between, judge
@@ -209,6 +210,16 @@ def test_doctor_says_of_a_device_that_hangs_the_same_as_the_page() -> None:
     ledger.heartbeat("gpu1:77:abc", {"engines": [engine(batch_s=95.0)]}, ttl_s=60)
     with pytest.raises(GristmillError, match=r"one batch of m has been on it for 95 s.*`kill -KILL 77`"):
         check_devices(ledger)
+
+
+def test_doctor_says_where_versions_run_beside_one_another() -> None:
+    ledger = MemoryLedger()
+    ledger.heartbeat("gpu1:1:a", {"version": __version__, "engines": [engine()]}, ttl_s=60)
+    assert "version" not in check_workers(ledger)
+    ledger.heartbeat("gpu2:1:a", {"version": "0.1.9", "engines": [engine()]}, ttl_s=60)
+    ledger.heartbeat("gpu3:1:a", {"engines": [engine()]}, ttl_s=60)
+    beside = f"1 worker of 0.1.9, 1 worker of {__version__}, 1 worker of an unknown version, {__version__} here"
+    assert f"not all is of one version: {beside}; finish the upgrade, workers first" in check_workers(ledger)
 
 
 def test_a_trouble_that_ends_by_itself_says_by_which_setting_and_when() -> None:

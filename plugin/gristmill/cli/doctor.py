@@ -14,7 +14,7 @@ import redis
 import typer
 from rich.table import Table
 
-from gristmill import ClientSettings, DeadSummary
+from gristmill import ClientSettings, DeadSummary, __version__
 from gristmill.cli.dead import of_mark
 from gristmill.cli.layout import Mark, counted, fields, moment
 from gristmill.cli.output import JsonFlag, console, print_json, said, say
@@ -138,7 +138,7 @@ def _checks(settings: ClientSettings, model: str | None) -> Iterator[Check]:
         yield _guarded("policy", lambda: _redis_policy(client))
         yield _guarded("letters", lambda: _letters(settings, ledger))
         yield _guarded("refused", lambda: _refused(ledger))
-        yield _guarded("workers", lambda: _workers(ledger))
+        yield _guarded("workers", lambda: check_workers(ledger))
         yield _guarded("devices", lambda: check_devices(ledger))
         yield _guarded("queue", lambda: _queue(ledger))
         yield _guarded("queries", lambda: _queries(settings, client, ledger))
@@ -224,11 +224,21 @@ def _broker(settings: ClientSettings, client: redis.Redis, ledger: Ledger) -> st
     return require_hearing(settings, client, ledger.workers) if ledger.workers() else "not looked at: nobody would hear"
 
 
-def _workers(ledger: Ledger) -> str:
+def check_workers(ledger: Ledger) -> str:
+    """Who they are, what each serves and waits for; and which versions run beside one another.
+
+    Raises:
+        GristmillError: there is none.
+    """
     workers = ledger.workers()
     if not workers:
         raise GristmillError("no worker is running; start one: `gristmill worker`")
-    return "; ".join(_worker(name, status) for name, status in workers.items())
+    told = [_worker(name, status) for name, status in workers.items()]
+    versions = Counter(str(status.get("version", "an unknown version")) for status in workers.values())
+    if set(versions) != {__version__}:
+        beside = ", ".join(f"{counted(versions[each], 'worker')} of {each}" for each in sorted(versions))
+        told.append(f"not all is of one version: {beside}, {__version__} here; finish the upgrade, workers first")
+    return "; ".join(told)
 
 
 def _queue(ledger: Ledger) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from qdrant_client import QdrantClient
 
+from gristmill import __version__
 from gristmill.ingest.broker import queue_name
 from gristmill.ledger import Ledger
 from gristmill.ledger.clock import LedgerClock
@@ -235,6 +236,7 @@ class Host:
         """What this worker is and does, for heartbeats and `gristmill doctor`."""
         state = self.state
         return {
+            "version": __version__,
             "state": state,
             "since": self._since(state),
             "started_at": self._started,
