@@ -10,6 +10,8 @@ from typing import Any
 
 #: Debian's: playwright brings none.
 CHROMIUM = shutil.which("chromium")
+#: Longest wait for a browser on a busy machine, milliseconds; playwright's own is half a minute.
+PATIENCE_MS = 120_000
 
 
 @contextmanager
@@ -18,7 +20,8 @@ def started_browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright  # the extra dev brings it; who only collects tests may be without
 
     with sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        arguments = ["--no-sandbox", "--disable-gpu"]
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=arguments, timeout=PATIENCE_MS)
         yield started
         started.close()
 
@@ -54,6 +57,7 @@ class Opened:
 def open_page(browser: Any, address: str, **how: Any) -> Opened:
     """Open it in a browser that knows nothing yet; `how` is of playwright's `new_context`."""
     tab = browser.new_context(**how).new_page()
+    tab.set_default_timeout(PATIENCE_MS)
     said: list[str] = []
     asked: list[str] = []
     tab.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)

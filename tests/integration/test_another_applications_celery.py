@@ -16,6 +16,7 @@ import redis
 from celery import Celery, _state, current_app
 
 from gristmill import Client, Document
+from gristmill.ingest import hearing
 from gristmill.settings import variable
 from gristmill_schemas import EncoderInfo, Pooling
 from services import QdrantServer, RedisServer, WorkerProcess
@@ -110,15 +111,19 @@ def test_an_applications_own_celery_in_the_same_process_is_not_touched(
         assert [key for key in other.scan_iter() if not key.startswith(b"_kombu")] == [b"theirs"]
 
 
-def test_doctor_does_not_say_ok_of_a_worker_that_takes_nothing(settings: dict[str, Any]) -> None:
-    own = {variable(name): str(value) for name, value in settings.items()}
+def test_doctor_does_not_say_ok_of_a_worker_that_takes_nothing(
+    settings: dict[str, Any], run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hearing, "TAKEN_WITHIN_S", 0.5)
+    for name, value in settings.items():
+        monkeypatch.setenv(variable(name), str(value))
     with Client(**settings) as client:
         client._parts.ledger.announce(MODEL)
         engine = {"model": "m", "model_digest": "m", "device": "cpu"}
         client._parts.ledger.heartbeat("deaf", {"parcels": 0, "notices": [], "engines": [engine]}, ttl_s=60)
-        ran = gristmill(own, "doctor", "--json")
-    checks = {each["name"]: each for each in json.loads(ran.stdout)["checks"]}
-    assert ran.returncode == 1
+        code, told, _ = run("doctor", "--json")
+    checks = {each["name"]: each for each in json.loads(told)["checks"]}
+    assert code == 1
     assert checks["workers"]["ok"]
     assert not checks["broker"]["ok"]
     assert "the workers of m are alive but took no message" in checks["broker"]["detail"]

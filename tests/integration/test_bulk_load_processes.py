@@ -16,6 +16,7 @@ from gristmill.settings import variable
 from gristmill_worker.encoder.hash_encoder import HashEncoder
 from places import ways_to
 from services import QdrantServer, WorkerProcess
+from services.process import changed
 from waiting import eventually
 
 pytestmark = pytest.mark.server
@@ -33,6 +34,13 @@ client.enqueue(name, [{"id": str(n), "text": f"text number {n}"} for n in range(
 print("holds", flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+class OftenLooking(WorkerProcess):
+    """A worker that looks for loads that are over every second."""
+
+    def command(self) -> list[str]:
+        return changed("from gristmill_worker.process import app; app.BULK_PERIOD_S = 1.0", super().command())
 
 
 @pytest.fixture
@@ -94,7 +102,7 @@ def test_a_worker_switches_the_index_on_after_whoever_loaded_was_killed_and_doct
     assert f"searches are slow in {collection_name} since " in told
     assert "`gristmill collections finish-bulk NAME` ends it" in told
     environment = {variable(name): str(value) for name, value in settings.items()}
-    with WorkerProcess(tmp_path / "worker", environment):
+    with OftenLooking(tmp_path / "worker", environment):
         eventually(lambda: not is_off(store, collection_name), 120)
         with Client() as client:
             assert client.count(collection_name) == documents, "what was on its way came first"

@@ -127,6 +127,7 @@ def test_a_wrong_setting_is_named_with_what_came(run: Run, monkeypatch: pytest.M
 
 def test_redis_away_is_said_with_the_way_out(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRISTMILL_REDIS_URL", f"redis://:secret@127.0.0.1:{free_port()}/0")
+    monkeypatch.setenv("GRISTMILL_START_WAIT_S", "0.1")
     code, _, err = run("jobs", "list")
     assert code == 1
     assert "GRISTMILL_REDIS_URL" in err
@@ -137,6 +138,7 @@ def test_qdrant_away_is_said_with_the_way_out(run: Run, monkeypatch: pytest.Monk
     monkeypatch.setenv("GRISTMILL_REDIS_URL", redis_url)
     monkeypatch.setenv("GRISTMILL_QDRANT_URL", f"http://127.0.0.1:{free_port()}")
     monkeypatch.setenv("GRISTMILL_QDRANT_GRPC_PORT", str(free_port()))
+    monkeypatch.setenv("GRISTMILL_START_WAIT_S", "0.1")
     code, _, err = run("collections", "list")
     assert code == 1
     assert "GRISTMILL_QDRANT_URL" in err

@@ -18,6 +18,7 @@ from gristmill.settings import variable
 from live_page import Opened, close, open_page
 from live_pictures import IMAGES, PICTURES, SEARCHED
 from services import QdrantServer, RedisServer
+from services.process import changed
 from services.redis import DATABASES
 from services.serve import ServeProcess
 from waiting import eventually
@@ -25,7 +26,16 @@ from waiting import eventually
 pytestmark = pytest.mark.server
 
 KEY = "sk-live-page-0123456789"
+PATIENCE = {variable("redis_timeout_s"): "60", variable("query_timeout_s"): "60"}
 EVIL = "</td><script>window.obeyed = true</script><img src=x onerror='window.obeyed=true'><b>粗</b>"
+
+
+class Patient(ServeProcess):
+    """Whose page waits longer for servers of a busy machine than people do."""
+
+    def command(self) -> list[str]:
+        longer = "from gristmill_worker.server.live import live; live._REDIS_S = live._QDRANT_S = live._QUERY_S = 60"
+        return changed(longer, super().command())
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,7 @@ def mill(
     }
     environment = {variable(name): str(value) for name, value in {**settings, "serve_api_keys": keys}.items()}
     arguments = ["worker", "--serve", "--no-supervise"]
-    with ServeProcess(folder / "worker", arguments, environment) as worker, Client(**settings) as client:
+    with Patient(folder / "worker", arguments, environment | PATIENCE) as worker, Client(**settings) as client:
         client.create_collection("t-live")
         texts = {"plain": "Refunds take three days. 退款三天到账。", EVIL: f"A refund {EVIL}"}
         job = client.enqueue("t-live", [Document(id=key, text=text) for key, text in texts.items()])

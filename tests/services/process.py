@@ -13,6 +13,7 @@ import socket
 import subprocess
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
@@ -195,6 +196,12 @@ class Server(ABC):
 
     def _failure(self, what: str) -> ServerError:
         return ServerError(f"{self.name} {what}\n{self.log_tail()}".rstrip())
+
+
+def changed(change: str, command: Sequence[str]) -> list[str]:
+    """Return `python -m gristmill …` as a program that runs a statement before it begins."""
+    program, _, _, *arguments = command
+    return [program, "-c", f"{change}; from gristmill.cli.root import main; main()", *arguments]
 
 
 def _exited(process: subprocess.Popen[bytes], within_s: float) -> bool:

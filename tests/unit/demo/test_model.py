@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -200,16 +202,24 @@ def product(folder: Path) -> Encoder:
 
 
 @pytest.fixture(scope="session")
-def corpora(product: Encoder) -> dict[str, tuple[list[str], Vectors]]:
+def corpora(product: Encoder, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[str], Vectors]]:
+    """Encoded once, whoever of those that test side by side comes first."""
     reference, entries = list(language_reference()), list(faq())
 
     def encode(documents: list[Document]) -> Vectors:
         template = product.info.templates.for_document
         return encode_all(product, product.tokenize([template(each.text) for each in documents]))
 
+    own = tmp_path_factory.getbasetemp()
+    file = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "corpora.npz"
+    with file.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not file.exists():
+            np.savez(file, reference=encode(reference), faq=encode(entries))
+        vectors = dict(np.load(file))
     return {
-        "reference": ([d.metadata["topic"] for d in reference], encode(reference)),
-        "faq": ([d.id for d in entries], encode(entries)),
+        "reference": ([d.metadata["topic"] for d in reference], vectors["reference"]),
+        "faq": ([d.id for d in entries], vectors["faq"]),
     }
 
 

@@ -71,7 +71,7 @@ def test_while_both_servers_are_away_the_page_says_so_and_what_to_type(open_page
     assert set(told["troubles"][0]["what"]) == {"en", "zh"}
     # What was never seen is not made up.
     assert "jobs" not in told
-    assert {each["waiting"] for each in told["samples"]} == {None}
+    eventually(lambda: {each["waiting"] for each in overview(open_page).json()["samples"]} == {None})
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,10 @@ class RemoteHashEncoder(HashEncoder):
 
 
 @pytest.fixture
-def host() -> Iterator[Host]:
-    """Of a worker whose Qdrant is away."""
+def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    """Of a worker whose Qdrant is away; it pauses for longer than any test takes."""
+    for name in ("_FIRST_S", "_LONGEST_S"):
+        monkeypatch.setattr(f"gristmill_worker.waiting.pause.{name}", 3600.0)
     settings = load_settings(
         WorkerSettings, qdrant_url=f"http://127.0.0.1:{free_port()}", qdrant_prefer_grpc=False, server_wait_s=0.01
     )
