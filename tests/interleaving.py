@@ -175,7 +175,7 @@ class Stage:
         self.collections = Collections(
             self.store,
             local=store is None,
-            created=lambda spec: self.ledger.note_collection(spec.physical),
+            created=lambda spec: self.ledger.note_collection(spec.physical, spec.key),
             deleted=lambda spec: self.ledger.note_deletion(spec.physical),
         )
         self.name = name

@@ -50,6 +50,7 @@ OWNERS = {
     # bounded by what the installation is
     "roster": "a collection that exists: some 60 bytes per document, in docs/reference/settings.md; goes with it",
     "collections": "one entry per collection",
+    "rosters": "one entry per collection",
     "models": "one entry per model, capped",
     "announced": "one entry per model, capped",
     "clock": "one",

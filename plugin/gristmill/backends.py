@@ -51,7 +51,8 @@ class Parts:
         return Collections(
             self.store,
             local=self.local,
-            created=lambda spec: self.ledger.note_collection(spec.physical),
+            made=lambda spec: self.evidence.begin(spec.physical, spec.key),
+            created=lambda spec: self.ledger.note_collection(spec.physical, spec.key),
             deleted=self._forget,
         )
 

@@ -12,7 +12,8 @@ import pytest
 from qdrant_client import models
 
 import gristmill_worker.process.embedded
-from gristmill import Client, CollectionNotFound, Document, InvalidInput
+from gristmill import Client, ClientSettings, CollectionNotFound, Document, InvalidInput
+from gristmill.settings import load_settings
 from gristmill_schemas.errors import NewerFormat
 from gristmill_schemas.point import ID_PATH
 from gristmill_worker.encoder.base import TokenizedText, Vectors
@@ -232,3 +233,30 @@ def test_a_point_that_claims_to_be_another_is_not_shown(client: Client, collecti
     vector: Any = point.vector
     store.upsert(collection_name, [models.PointStruct(id=7, vector=vector, payload=forged)], wait=True)
     assert [hit.text for hit in client.search(collection_name, "rye")] == ["rye"]
+
+
+@pytest.mark.server
+def test_what_another_tool_deleted_leaves_no_roster_when_it_is_made_anew(
+    redis_url: str, qdrant_server: QdrantServer, collection_name: str
+) -> None:
+    settings = load_settings(
+        ClientSettings, redis_url=redis_url, qdrant_url=qdrant_server.url, qdrant_grpc_port=qdrant_server.grpc_port
+    )
+    space = HashEncoder(16).info.space()
+    with Client(settings) as client:
+        redis = client._parts.ledger._redis  # type: ignore[attr-defined]  # who counts keys knows no privacy
+
+        def rosters() -> set[str]:
+            return {key.decode().split(":")[2] for key in redis.scan_iter("*:roster:*")}
+
+        for _ in range(2):
+            made = client.create_collection(collection_name, space=space)
+            client.enqueue(collection_name, documents(3))
+            assert rosters() == {made.key}
+            assert client.create_collection(collection_name, space=space).key == made.key
+            assert rosters() == {made.key}
+            client._parts.store.delete_collection(collection_name)
+        client.create_collection(collection_name, space=space)
+        assert rosters() == set()
+        client.collections.delete(collection_name)
+        assert redis.hlen(next(redis.scan_iter("*:rosters"), "none")) == 0

@@ -71,7 +71,7 @@ class Producer:
                 over. What was accepted stays accepted.
             BrokerUnavailable: Redis is away. What was accepted stays accepted.
         """
-        self._ledger.note_collection(spec.physical)
+        self._ledger.note_collection(spec.physical, spec.key)
         count = 0
         marks = high_water or self._high_water
         room = _Room(block, timeout_s)

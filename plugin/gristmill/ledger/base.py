@@ -381,8 +381,8 @@ class Ledger(Protocol):
         """Let a claimed parcel wait for another model, with its attempt: `parcel` is the same, but for the model."""
 
     # collections
-    def note_collection(self, name: str) -> None:
-        """Note that this installation has a collection of this name."""
+    def note_collection(self, name: str, key: str) -> None:
+        """Note that this installation has a collection of this name, and of which key its roster is if none is known."""
 
     def note_deletion(self, name: str) -> None:
         """Note that a collection was deleted on purpose; remembered for as long as a tombstone."""

@@ -162,6 +162,8 @@ class MemoryLedger:
         self._intents: dict[str, Intent] = {}
         self._retractions: dict[str, Retraction] = {}
         self._collections: set[str] = set()
+        #: Of each the key of its roster.
+        self._rosters: dict[str, str] = {}
         self._deleted: set[str] = set()
         self._letters: dict[str, _Letter] = {}
         self._models: dict[str, EncoderInfo] = {}
@@ -453,14 +455,16 @@ class MemoryLedger:
 
     # collections
 
-    def note_collection(self, name: str) -> None:
+    def note_collection(self, name: str, key: str) -> None:
         with self._lock:
+            self._rosters.setdefault(name, key)
             self._collections.add(name)
             self._deleted.discard(name)
 
     def note_deletion(self, name: str) -> None:
         with self._lock:
             self._collections.discard(name)
+            self._rosters.pop(name, None)
             self._deleted.add(name)
 
     def was_deleted(self, name: str) -> bool:

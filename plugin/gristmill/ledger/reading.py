@@ -81,6 +81,12 @@ class Evidence(Protocol):
     def withdraw(self, collection: str, document_id: str, tenant: str | None, version: int) -> None:
         """Take one version of a document off the roster: it is expected as it was before."""
 
+    def begin(self, name: str, collection: str) -> None:
+        """A collection has just been made: forget the roster of one of its name that others have deleted.
+
+        `collection` is the new one's key.
+        """
+
     def forget(self, collection: str) -> None:
         """Forget the roster of a collection that is deleted."""
 
@@ -238,6 +244,16 @@ class RedisEvidence:
         with broker_errors(self._url):
             self._ledger._run("withdraw", collection, bucket_of(name), name, version)
 
+    def begin(self, name: str, collection: str) -> None:
+        """See `Evidence.begin`."""
+        rosters = self._key("rosters")
+        with broker_errors(self._url):
+            before = cast("bytes | None", self._redis.hget(rosters, name))
+        if before is not None and before.decode() != collection:
+            self.forget(before.decode())
+        with broker_errors(self._url):
+            self._redis.hset(rosters, name, collection)
+
     def forget(self, collection: str) -> None:
         """See `Evidence.forget`."""
         for keys in _pages(self._buckets(collection)):
@@ -340,6 +356,14 @@ class MemoryEvidence:
         with self._ledger._lock:
             if self._roster:
                 self._roster.withdraw_one(collection, document_id, tenant, version)
+
+    def begin(self, name: str, collection: str) -> None:
+        """See `Evidence.begin`."""
+        with self._ledger._lock:
+            before = self._ledger._rosters.get(name, collection)
+            if self._roster and before != collection:
+                self._roster.forget(before)
+            self._ledger._rosters[name] = collection
 
     def forget(self, collection: str) -> None:
         """See `Evidence.forget`."""

@@ -289,9 +289,10 @@ class RedisLedger:
     # collections
 
     @_translated
-    def note_collection(self, name: str) -> None:
+    def note_collection(self, name: str, key: str) -> None:
         pipe = self._redis.pipeline(transaction=True)
         pipe.sadd(self._key("collections"), name)
+        pipe.hsetnx(self._key("rosters"), name, key)
         pipe.unlink(self._key("deleted", name))
         pipe.execute()
 
@@ -299,6 +300,7 @@ class RedisLedger:
     def note_deletion(self, name: str) -> None:
         pipe = self._redis.pipeline(transaction=True)
         pipe.srem(self._key("collections"), name)
+        pipe.hdel(self._key("rosters"), name)
         pipe.set(self._key("deleted", name), 1, ex=self._keeping.tombstone_ttl_s)
         pipe.execute()
 

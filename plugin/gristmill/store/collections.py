@@ -59,6 +59,7 @@ class Collections:
         store: QdrantClient,
         *,
         local: bool = False,
+        made: Callable[[CollectionSpec], None] = lambda spec: None,
         created: Callable[[CollectionSpec], None] = lambda spec: None,
         deleted: Callable[[CollectionSpec], None] = lambda spec: None,
     ) -> None:
@@ -67,11 +68,13 @@ class Collections:
         Args:
             store: where they are.
             local: it is Qdrant's local mode.
-            created: told of every collection that is created or found here by `create`.
+            made: told of every collection that is made here: one that had its name before is gone, whoever deleted it.
+            created: told of every collection that is made or found here by `create`.
             deleted: told of every collection that is about to be deleted here.
         """
         self._store = store
         self._local = local
+        self._made = made
         self._created = created
         self._deleted = deleted
 
@@ -102,6 +105,7 @@ class Collections:
                     **more,
                 )
             spec = self._describe(spec.name, spec.name)
+            self._made(spec)
         except StoreRefused as refused:
             try:
                 existing = self.get(spec.name)

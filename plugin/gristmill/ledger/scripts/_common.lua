@@ -55,6 +55,7 @@
 --   {P}:roster:<key>:<bucket>   hash    "<length of tenant>:<tenant><document id>" -> highest version accepted, and the one
 --                                      before it
 --   {P}:collections   set     names of this installation's collections
+--   {P}:rosters       hash    name of a collection -> key of its roster, so that it goes with a collection that others deleted
 --   {P}:deleted:<name>  string  it was deleted on purpose, with a time to live
 --   {P}:models        hash    digest       -> JSON of its announcement, capped
 --   {P}:announced     zset    digest       -> when it was announced last
