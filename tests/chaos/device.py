@@ -25,7 +25,7 @@ import numpy as np
 from gristmill_worker.encoder.base import Vectors
 
 ENVIRONMENT = "GRISTMILL_TEST_DEVICE"
-LONGEST_BATCH_S = 20.0
+LONGEST_BATCH_S = 90.0
 #: A device does this much before it falls ill of what lies about.
 _TEXTS_BEFORE = 64
 

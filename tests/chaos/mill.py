@@ -172,7 +172,7 @@ class Mill:
         patience_s = 0.0
         try:
             yield self
-            patience_s = 60.0
+            patience_s = 120.0
         finally:
             self._stop.set()
             sitter.join()

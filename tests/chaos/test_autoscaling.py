@@ -81,7 +81,7 @@ class Gate:
 
     def __call__(self, texts: Sequence[str]) -> None:
         if any(text.startswith("document ") for text in texts):
-            self.open.wait(60)
+            self.open.wait(300)
 
 
 def test_a_burst_brings_three_workers_and_then_none_and_nobody_is_sent_away_while_it_loads(
@@ -171,5 +171,5 @@ def serving(made: Mill) -> Iterator[str]:
         yield line.split()[1]
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
         process.stderr.close()  # type: ignore[union-attr]  # a pipe

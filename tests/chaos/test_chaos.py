@@ -15,8 +15,10 @@ import pytest
 from chaos.mill import Conclude, MakeMill, Mill, ingest
 from chaos.verdict import Verdict, add_up, buried, judge, settled
 from gristmill import Chunking, Client, Document
+from gristmill.settings import variable
 from gristmill_schemas import point_id
 from models import tiny_qwen3
+from waiting import eventually
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(900)]
 SHORT_OR_LONG = [pytest.param(1, id="short"), pytest.param(10, id="long", marks=pytest.mark.soak)]
@@ -180,17 +182,18 @@ def test_an_interrupted_producer_can_simply_be_run_again(mill: MakeMill, conclud
     with made.running(), made.client() as client:
         client.create_collection("c", made.model, wait_s=60)
         # A shell starts what it puts into the background deaf to SIGINT, and the test run may be such a child.
+        # With nobody who takes anything out of the queue, it cannot come to its end.
+        made.signal_all(signal.SIGSTOP)
         first = subprocess.Popen(
             command,
-            env=made.worker_environment,
+            env=made.worker_environment | {variable("queue_max_documents"): str(count // 2)},
             stdout=subprocess.PIPE,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
-        until = time.monotonic() + 60
-        while not client.jobs.list() and time.monotonic() < until:
-            time.sleep(0.01)
+        eventually(client.jobs.list)
         first.send_signal(signal.SIGINT)
         out, _ = first.communicate(timeout=60)
+        made.signal_all(signal.SIGCONT)
         assert first.returncode == 130, out
         second = subprocess.run(command, env=made.worker_environment, capture_output=True, timeout=120, check=False)
         assert second.returncode == 0, second.stderr

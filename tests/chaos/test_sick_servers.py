@@ -72,7 +72,7 @@ def test_what_waits_for_a_wiped_store_is_stored_once_its_collection_is_there_aga
         qdrant.wipe()
         qdrant.start()
         made.signal_all(SIGCONT)
-        eventually(lambda: waiting(client) or client.jobs.get(job).report().finished, 30)
+        eventually(lambda: waiting(client) or client.jobs.get(job).report().finished, 60)
         client.create_collection("c", made.model, wait_s=60)
         reports = settled(client, [job], deadline_s=60 * scale)
         conclude(add_up(judge(client, "c", texts), reports, made.done, started))
@@ -96,7 +96,7 @@ def test_a_limited_collection_does_not_hold_up_its_neighbour(mill: MakeMill, con
             client.create_collection(name, made.model, wait_s=60)
         limit_writes(client, "limited", per_minute=600)
         slow = send_off(client, limited, "limited")
-        eventually(lambda: client.jobs.get(slow).report().stored >= 512, 30)
+        eventually(lambda: client.jobs.get(slow).report().stored >= 512, 60)
         fast = settled(client, [send_off(client, healthy, "healthy")], deadline_s=10)
         assert client.jobs.get(slow).report().pending, "it was limited all the time"
         verdict = add_up(judge(client, "healthy", healthy), fast, made.done, started)
@@ -151,7 +151,7 @@ def test_a_redis_that_takes_no_writes_for_a_while_costs_nothing(
             for turn, mood in enumerate(moods):
                 producer.until(lambda turn=turn: client.collections.count("c") > step * turn, 60)  # type: ignore[misc]  # default
                 MAKE[mood](redis)
-                producer.until(noticed(redis, mood, client), 30)
+                producer.until(noticed(redis, mood, client), 60)
                 recover(redis)
             producer.join(300)
         reports = settled(client, jobs, deadline_s=60)
@@ -204,7 +204,7 @@ def test_a_full_redis_drains_though_it_gets_no_more_room(scale: int, mill: MakeM
             producer.until(Still(lambda: len(jobs)), 60)
             assert producer.is_alive(), "it never was full"
             made.signal_all(SIGCONT)
-            producer.join(30.0 * scale)
+            producer.join(120.0 * scale)
             assert not producer.is_alive(), f"stuck at {len(jobs)} of {len(texts)}; workers: {workers(client)}"
         reports = settled(client, jobs, deadline_s=60)
         conclude(add_up(judge(client, "c", texts), reports, made.done, started))

@@ -18,6 +18,8 @@ from gristmill_worker.encoder.base import Encoder
 
 #: Cosine of two vectors that differ by rounding alone.
 _SAME_VECTOR = 0.999
+#: Least time for jobs to end, on a machine that is torn between many.
+PATIENCE_S = 120.0
 
 
 @dataclass
@@ -53,9 +55,9 @@ class Verdict:
 
 
 def settled(client: Client, job_ids: Iterable[str], deadline_s: float) -> list[JobReport]:
-    """Reports of jobs that have all come to their end; fails with what is still open at the deadline."""
+    """Reports of jobs that have all come to their end; fails with what is still open at the deadline, or `PATIENCE_S`."""
     open_ids, reports = set(job_ids), {}
-    until = time.monotonic() + deadline_s
+    until = time.monotonic() + max(deadline_s, PATIENCE_S)
     while open_ids:
         for job_id in list(open_ids):
             report = client.jobs.get(job_id).report()
