@@ -21,6 +21,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 QDRANT := .cache/qdrant/qdrant
 # Half as many again as there are cores: tests of servers and workers wait for much of their time.
 TESTERS = $(shell n=$$(getconf _NPROCESSORS_ONLN); n=$$((n + n / 2)); echo $$((n < 8 ? n : 8)))
+# Who is to run the fifty that kill processes or load models need not read all the thousands, unless ARGS names what to read.
+MARKED = $(if $(findstring tests/,$(ARGS)),,$(shell grep -rlE 'mark\.(chaos|model)\b' tests --include='test_*.py' | sort))
 FAST := not server and not model and not chaos and not slow and not release
 
 help: ## list the targets
@@ -43,7 +45,7 @@ demo: $(VENV)/.demo ## set up, then run the main job on real text and show it
 test: $(VENV)/.dev services ## set up, Redis and Qdrant included, then run every test
 	$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal -m 'not chaos and not model and not soak and not release' $(ARGS)
 	@# Two at a time: what kills processes waits for most of its time, models take what is left. 5: ARGS left none.
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m '(chaos or model) and not soak and not release' $(ARGS) || [ $$? -eq 5 -a -n '$(ARGS)' ]
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m '(chaos or model) and not soak and not release' $(MARKED) $(ARGS) || [ $$? -eq 5 -a -n '$(ARGS)' ]
 
 lint: $(VENV)/.dev ## format, lint, the layers' contract and types
 	$(BIN)/ruff format --check .
