@@ -21,6 +21,8 @@ from reference_pages import command_line_page, wire_page
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+#: Pages that the site does not have.
+OUTSIDE = [ROOT / "SECURITY.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "compose").rglob("README.md"))]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -62,10 +64,11 @@ def test_the_reference_of_python_has_a_place_for_every_public_name() -> None:
 
 
 def test_every_metric_that_the_pages_name_is_one() -> None:
-    pages = ("metrics.md", "runbook.md", "operating.md", "serving.md", "sizing.md", "batching.md", "gpu-node.md")
-    named = {name for page in pages for name in re.findall(r"gristmill_[a-z_]+", _read(page))}
+    others = {"gristmill_worker", "gristmill_schemas", "gristmill_bulk", "gristmill_instruction"}
+    names = r"(?<![\w/])gristmill_[a-z_]++(?![/*…]|\.\w)"
+    named = {name for page in (*PAGES, *OUTSIDE) for name in re.findall(names, page.read_text("utf-8"))}
     series = {f"{name}{end}" for name in METRICS for end in ("", "_count", "_sum", "_bucket")}
-    assert sorted(named - series - {"gristmill_worker"}) == []
+    assert sorted(named - series - others) == []
 
 
 def test_every_name_that_the_examples_import_exists() -> None:
@@ -79,10 +82,25 @@ def test_every_name_that_the_examples_import_exists() -> None:
                 assert {alias.name for alias in node.names} <= set(gristmill.__all__)
 
 
-def test_every_link_between_the_pages_leads_somewhere() -> None:
-    for page in PAGES:
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
-            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)}: {target}"
+@pytest.mark.parametrize("page", [*PAGES, *OUTSIDE], ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for path, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([^)\s]*))?\)", page.read_text("utf-8")):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        if anchor and target.suffix == ".md":
+            assert anchor in _anchors(target), f"{path}#{anchor}"
+
+
+def _anchors(page: Path) -> set[str]:
+    """Of a page's headings, as GitHub and the site have them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def test_every_test_that_the_promises_name_is_there() -> None:
+    named = [name for page in OUTSIDE for name in re.findall(r"`(tests/[\w/]+\.\w+)`", page.read_text("utf-8"))]
+    assert len(named) > 1
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def test_every_file_that_whoever_carries_on_is_sent_to_is_there() -> None:

@@ -35,7 +35,8 @@ pytestmark = [
     pytest.mark.timeout(900),
     pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection"),
 ]
-PAGE = Path(__file__).parents[2] / "docs" / "howto" / "servers.md"
+REPO = Path(__file__).parents[2]
+PAGE = REPO / "docs" / "howto" / "servers.md"
 KEY = "the-full-key-of-this-mill-0123456789"
 WITH_TOKENS = {"QDRANT__SERVICE__JWT_RBAC": "true"}
 HOUR_S = 3600
@@ -200,6 +201,17 @@ REFUSED = {
     "deleting with r": ("producer", DELETE, {"qdrant_api_key": token(TOKENS["searcher"])}, KEY_SETTING),
     "deleting with prw": ("worker", DELETE, {}, KEY_SETTING),
 }
+
+
+def test_the_table_of_what_is_refused_is_what_is_tried() -> None:
+    rows = re.findall(
+        r"^\| (.+?) \| (Redis|Qdrant) \| (.+?) \|$", (REPO / "SECURITY.md").read_text("utf-8"), re.MULTILINE
+    )
+    written = {tried: says for tried, _, says in rows if "TLS" not in tried}
+    assert written.keys() == REFUSED.keys()
+    assert {tried for tried, says in written.items() if says == f"`{KEY_SETTING}`"} == {
+        tried for tried, (*_, expected) in REFUSED.items() if expected == KEY_SETTING
+    }
 
 
 @pytest.mark.parametrize(("role", "arguments", "other", "expected"), REFUSED.values(), ids=REFUSED)
