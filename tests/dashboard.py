@@ -209,7 +209,7 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
             "Oldest work",
             "It grows while nothing is finished: nobody takes work. It grows while others are taken: it is their turn.",
             "s",
-            ((_said("gristmill_queue_oldest_seconds", "model"), "{{model}}"),),
+            ((_said("gristmill_queue_oldest_seconds", "model, lane"), "{{model}} {{lane}}"),),
         ),
         Panel(
             "Workers by model",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -24,7 +25,9 @@ from gristmill import Client, ClientSettings, Document, JobReport
 from gristmill.ledger import RedisLedger
 from gristmill.ledger.connection import connect
 from gristmill.maintenance.troubles import Kind
+from gristmill.search.query_channel import QueryChannel, new_token, query_queue
 from gristmill.settings import load_settings, variable
+from gristmill_schemas import QueryRequest
 from gristmill_worker.encoder.hash_encoder import HashEncoder
 from gristmill_worker.process.metrics.catalogue import METRICS
 from gristmill_worker.process.metrics.ledger import LedgerFigures
@@ -297,6 +300,31 @@ def test_a_redis_that_is_full_is_waited_for(make_redis: Callable[..., RedisServe
             looked.read()
             full[share] = total(figures(text_of([looked]).decode()), "gristmill_waiting", cause="broker_full")
     assert full == {0.5: 0, 1.0: 1}
+
+
+def test_the_age_of_what_waits_is_told_of_each_lane(redis_url: str) -> None:
+    settings = load_settings(ClientSettings, redis_url=redis_url)
+    info = HashEncoder(32).info
+    with closing(connect(settings)) as client:
+        ledger = RedisLedger(settings, client)
+        ledger.announce(info)
+        ledger.heartbeat("w", {"engines": [{"model": info.model, "model_digest": info.digest}]}, ttl_s=60)
+        looked = LedgerFigures(settings, ledger, client)
+
+        def page() -> Mapping[Series, float]:
+            looked.read()
+            return figures(text_of([looked]).decode())
+
+        assert total(page(), "gristmill_queue_oldest_seconds") == total(page(), "gristmill_queue_depth") == 0
+        channel = QueryChannel(settings.key_prefix, client)
+        request = QueryRequest(token=new_token(), model_digest=info.digest, dimensions=32, texts=("a question",))
+        assert channel.ask(request, wait_s=600)
+        queue = query_queue(settings.key_prefix, info.digest)
+        stamped = re.sub(rb'(?<="asked_us":)\d+', str(int((ledger.now() - 90) * 1e6)).encode(), client.lindex(queue, 0))
+        client.lset(queue, 0, stamped)
+        assert channel.ask(request, wait_s=600)
+        assert 90 <= total(page(), "gristmill_queue_oldest_seconds", lane="interactive") < 400
+        assert by_label(page(), "gristmill_queue_depth", "lane") == {"interactive": 2}
 
 
 class TwoProcesses(ScrapedWorker):

@@ -90,12 +90,15 @@ def _told(run: Callable[[], object], arguments: Sequence[str], *, debug: bool, a
     return code
 
 
+#: What became of a job is what its screen says.
+_SHOWN_ELSEWHERE = ("gristmill.ingest.intake", "gristmill.ingest.jobs")
+
+
 class _Note(logging.Handler):
     """Warnings of the libraries' and ours, for commands that set up no logging of their own."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        # What was rejected of a job is what its screen says.
-        if record.name != "gristmill.ingest.intake":
+        if record.name not in _SHOWN_ELSEWHERE:
             from gristmill.cli.output import notes, said, say
 
             say(f"[yellow]{record.levelname.lower()}[/]: {said(record.getMessage())}", notes)

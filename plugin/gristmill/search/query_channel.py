@@ -36,7 +36,7 @@ _SILENT_S = 1.5
 _LANE_TTL_S = 900
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 #: How the channel's own fields begin a request; others are not returned.
-_DEADLINE = re.compile(rb'\{(?:"returned":\d+,)?"deadline_us":(\d{1,16}),')
+_STAMPS = re.compile(rb'\{(?:"returned":\d+,)?"deadline_us":(\d{1,16}),(?:"asked_us":(\d{1,16}),)?')
 
 _NOW = """
 local time = redis.call('TIME')
@@ -145,8 +145,16 @@ def reply_key(key_prefix: str, token: str) -> str:
 
 def deadline_of(body: bytes) -> float | None:
     """Until when somebody waits for the answer, in seconds since 1970 by Redis; None where it came past the channel."""
-    found = _DEADLINE.match(body)
+    found = _STAMPS.match(body)
     return None if found is None else int(found[1]) / 1e6
+
+
+def waiting_queries(client: redis.Redis, key_prefix: str, model_digest: str) -> tuple[int, float | None]:
+    """How many requests wait for a model, and when the one was asked that is taken next: seconds since 1970 by Redis."""
+    queue = query_queue(key_prefix, model_digest)
+    count, next_one = client.pipeline(transaction=False).llen(queue).lrange(queue, -1, -1).execute()
+    found = _STAMPS.match(next_one[0]) if next_one else None
+    return int(count), int(found[2]) / 1e6 if found and found[2] else None
 
 
 def _longest_wait_s(client: redis.Redis) -> float:

@@ -180,7 +180,12 @@ def test_a_mistyped_variable_is_named_and_not_passed_over(
 
 
 @pytest.mark.parametrize(
-    ("logger", "shown"), [("gristmill.ingest.producer", "warning: enqueue waits\n"), ("gristmill.ingest.intake", "")]
+    ("logger", "shown"),
+    [
+        ("gristmill.ingest.producer", "warning: enqueue waits\n"),
+        ("gristmill.ingest.intake", ""),
+        ("gristmill.ingest.jobs", ""),
+    ],
 )
 def test_a_command_shows_warnings_but_for_those_that_its_screen_says(
     logger: str, shown: str, capfd: pytest.CaptureFixture[str]

@@ -343,7 +343,8 @@ CHAPTERS: Final = (
                 "queue_oldest_seconds",
                 "model digest lane",
                 "seconds",
-                "Age of the oldest parcel (bulk) that a worker would be given now; 0 where none waits",
+                "Age of the oldest parcel (bulk) that a worker would be given now, and of the query (interactive) that is "
+                "taken next; 0 where none waits",
                 "grows while depth stays: nobody takes work; see gristmill_queue_workers and gristmill_waiting",
             ),
             _gauge("queue_parcels", "model digest", "parcels", "Unfinished parcels, waiting or in hand"),

@@ -12,7 +12,7 @@ from gristmill.ingest.queue import queue_report
 from gristmill.ledger import Ledger, Load
 from gristmill.ledger.connection import broker_errors
 from gristmill.maintenance.troubles.observed import FULL_SHARE, Memory
-from gristmill.search.query_channel import query_queue
+from gristmill.search.query_channel import waiting_queries
 from gristmill.settings import ClientSettings
 from gristmill_schemas import ModelQueue
 from gristmill_worker.metering.meter import Source
@@ -36,8 +36,8 @@ class LedgerFigures:
         #: Tenants with work, and those of them that are held up.
         self._tenants = self._limited = 0
         self._queues: tuple[ModelQueue, ...] = ()
-        #: Queries that wait, by model.
-        self._queries: dict[str, int] = {}
+        #: Queries that wait, and for how long the one that is taken next, by model.
+        self._queries: dict[str, tuple[int, float]] = {}
         self._letters: Counter[str] = Counter()
         self._memory: Memory | None = None
         self._read_at = 0.0
@@ -48,8 +48,11 @@ class LedgerFigures:
         self._queues = queue_report(self._ledger, jobs=0).models
         self._webhooks = self._ledger.webhooks.count()
         self._tenants, self._limited = self._ledger.tenants.count(), len(self._ledger.tenants.limited())
+        now = self._ledger.now()
         with broker_errors(self._settings.redis_url):
-            self._queries = {each: self._waiting_queries(each) for each in {it.model_digest for it in self._queues}}
+            self._queries = {
+                each: self._waiting_queries(each, now) for each in {it.model_digest for it in self._queues}
+            }
         letters: Counter[str] = Counter()
         for (error, _), count in self._ledger.dead_summary().items():
             letters[error] += count
@@ -57,8 +60,9 @@ class LedgerFigures:
         self._memory = self._look_at_memory() if self._may_ask else None
         self._read_at = time.monotonic()
 
-    def _waiting_queries(self, digest: str) -> int:
-        return int(self._redis.llen(query_queue(self._settings.key_prefix, digest)))
+    def _waiting_queries(self, digest: str, now: float) -> tuple[int, float]:
+        count, asked_at = waiting_queries(self._redis, self._settings.key_prefix, digest)
+        return count, 0.0 if asked_at is None else max(0.0, now - asked_at)
 
     def _look_at_memory(self) -> Memory | None:
         with broker_errors(self._settings.redis_url):
@@ -99,8 +103,10 @@ class LedgerFigures:
     def _show_queue(self, sheet: Sheet, queue: ModelQueue) -> None:
         of = queue.model, queue.model_digest[:12]
         sheet.put("gristmill_queue_depth", queue.parcels - queue.held_parcels, *of, Source.BULK)
-        sheet.put("gristmill_queue_depth", self._queries.get(queue.model_digest, 0), *of, Source.INTERACTIVE)
+        queries, query_age_s = self._queries.get(queue.model_digest, (0, 0.0))
+        sheet.put("gristmill_queue_depth", queries, *of, Source.INTERACTIVE)
         sheet.put("gristmill_queue_oldest_seconds", queue.oldest_waiting_s or 0.0, *of, Source.BULK)
+        sheet.put("gristmill_queue_oldest_seconds", query_age_s, *of, Source.INTERACTIVE)
         sheet.put("gristmill_queue_parcels", queue.parcels, *of)
         sheet.put("gristmill_queue_held_parcels", queue.held_parcels, *of)
         sheet.put("gristmill_queue_documents", queue.documents, *of)
