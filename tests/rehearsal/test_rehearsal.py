@@ -57,7 +57,13 @@ def installed(services: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
     sources.mkdir()
     text = re.sub(r"^\s*#.*\n", "", (COMPOSE / "Dockerfile").read_text("utf-8"), flags=re.MULTILINE)
     first_stage = text.replace("\\\n", " ").split("\nFROM ")[1]
-    environment = {"DEVICE": "cuda", "TORCH_INDEX": "", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_CACHE_DIR": "1"}
+    environment = {
+        "DEVICE": "cuda",
+        "TORCH_INDEX": "",
+        "EXTRAS": "serve",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_CACHE_DIR": "1",
+    }
     environment |= {"PIP_ROOT_USER_ACTION": "ignore", "PIP_QUIET": "1"}
     environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     for line in first_stage.splitlines():
