@@ -276,11 +276,14 @@ class Keeping:
     def prelude(self) -> str:
         """What scripts need to know of it, in Lua."""
         of_webhooks = f"local WEBHOOKS_KEPT, WEBHOOK_TTL_S = {self.webhooks_kept}, {self.webhook_ttl_s}\n"
-        return f"local JOB_TTL_S, JOBS_KEPT = {self.job_ttl_s}, {self.jobs_kept}\n" + of_webhooks
+        of_jobs = f"local JOB_TTL_S, JOBS_KEPT, BEGUN_S = {self.job_ttl_s}, {self.jobs_kept}, {BEGUN_S}\n"
+        return of_jobs + of_webhooks
 
 
 #: How long a parcel of a newer format is left alone, for a worker that can read it.
 NEWER_FORMAT_S = 60.0
+#: How long a parcel that somebody has begun to write cannot be cancelled.
+BEGUN_S = 3600.0
 #: Intents that are kept; beyond it the oldest go. Those of living claims are a few per worker, the others are what crashes
 #: have left within the time that deletions are remembered.
 MAX_INTENTS = 10_000
@@ -456,9 +459,11 @@ class Ledger(Protocol):
         """
 
     def cancel(self, job_id: str) -> bool:
-        """End a job: it takes and gives no more, and what nobody works on is `cancelled`. False where it is unknown or over.
+        """End a job: it takes no more, and what nobody works on is `cancelled`. False where it is unknown or over.
 
-        What is in hand may end as ever; what is given back is cancelled by a later `forget_expired`.
+        What is in hand may end as ever; what is given back is cancelled by a later `forget_expired`. What somebody has begun
+        to write or to delete (`intend`, `bury`) within the last BEGUN_S is given out until it has ended: half an update of a
+        document would stay.
         """
 
     # people

@@ -15,6 +15,7 @@ from statistics import fmean
 
 from gristmill.ledger.base import (
     ALONE,
+    BEGUN_S,
     MAX_INTENTS,
     NEWER_FORMAT_S,
     NOBODY,
@@ -107,6 +108,13 @@ class _Parcel:
     last_error: str = ""
     encoded: Encoded = field(default_factory=Encoded)
     found: frozenset[str] = frozenset()
+    #: When somebody last began to write or to delete its documents.
+    begun_at: float = 0.0
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether that is so now."""
+        return self.begun_at > time.time() - BEGUN_S
 
 
 @dataclass
@@ -128,8 +136,9 @@ class _Book:
         job = self.jobs[job_id]
         return path_of(job.priority, job.tenant, job.collection, f"{job.created_at * 1_000_000:016.0f}{job_id}")
 
-    def is_stopped(self, job_id: str) -> bool:
-        return self.jobs[job_id].paused or self.jobs[job_id].cancelled
+    def is_stopped(self, job_id: str, parcel_id: str | None = None) -> bool:
+        job, kept = self.jobs[job_id], self.parcels.get(parcel_id or "")
+        return job.paused or (job.cancelled and not (kept is not None and kept.is_begun))
 
     def collection(self, parcel_id: str) -> str:
         return self.parcels[parcel_id].collection
@@ -305,10 +314,10 @@ class MemoryLedger:
         return not self._in_hand.issuperset(left) and holding.is_share_of(len(left))
 
     def _left_by_a_silent_holder(self, model_digest: str) -> str | None:
-        """One whose job has been paused or cancelled meanwhile goes back into its line."""
+        """One of whose job nothing is given meanwhile goes back into its line."""
         for _, parcel_id in sorted(self._lapsed(model_digest)):
             kept = self._parcels[parcel_id]
-            if not self._book.is_stopped(kept.job_id):
+            if not self._book.is_stopped(kept.job_id, parcel_id):
                 return parcel_id
             self._give_back(parcel_id, kept, kept.accepted_at)
         return None
@@ -432,7 +441,7 @@ class MemoryLedger:
                 where = (kept.job_id, kept.model, kept.collection)
                 body, cost = self._packed(part)
                 fresh = _Parcel(body, cost, *where, len(part), part.tokens, shares_of(part), now, attempts)
-                fresh.found = kept.found
+                fresh.found, fresh.begun_at = kept.found, kept.begun_at
                 self._store(part.id, fresh)
             self._count_done(kept.job_id, 1 - len(parts), {})
             return True
@@ -519,8 +528,10 @@ class MemoryLedger:
         claim: Claim | None = None,
     ) -> bool:
         with self._lock:
-            if claim is not None and self._held(claim) is None:
-                return False
+            if claim is not None:
+                if (kept := self._held(claim)) is None:
+                    return False
+                kept.begun_at = self.now()
             for point_id, version in versions.items():
                 tombs = self._tombs[collection]
                 tombs[point_id] = max(version, tombs.get(point_id, version))
@@ -543,6 +554,7 @@ class MemoryLedger:
             kept = self._parcels.get(intent.parcel_id)
             if kept is None or kept.token != intent.token:
                 return False
+            kept.begun_at = self.now()
             self._intents[intent.token] = intent
             while len(self._intents) > MAX_INTENTS:
                 del self._intents[next(iter(self._intents))]
@@ -613,14 +625,16 @@ class MemoryLedger:
                 return False
             job.cancelled = job.closed = True
             job.paused = False
+            for lines in self._lines.values():
+                lines.resume(job_id, self.now())
             self._settle(job_id)
             self._discard(job_id)
             return True
 
     def _discard(self, job_id: str) -> None:
-        """What nobody works on of a cancelled job ends; its documents are expected as they were before."""
-        now = self.now()
-        mine = [(parcel_id, kept) for parcel_id, kept in self._parcels.items() if kept.job_id == job_id]
+        """What nobody works on, or has begun to write, ends of a cancelled job; its documents are expected as before."""
+        now, every = self.now(), self._parcels.items()
+        mine = [(parcel_id, kept) for parcel_id, kept in every if kept.job_id == job_id and not kept.is_begun]
         for parcel_id, kept in mine:
             if parcel_id not in self._in_hand:
                 self._lines[kept.model].step_out(parcel_id, job_id, now)

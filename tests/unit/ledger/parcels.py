@@ -93,6 +93,14 @@ def lapse(ledger: Ledger, parcel_id: str) -> None:
             ledger._redis.zadd(ledger._key("held", model.decode()), {parcel_id: 1_000_000}, xx=True)
 
 
+def begun_long_ago(ledger: Ledger, parcel_id: str) -> None:
+    """Whoever began to write the parcel did so in another age, as in an old copy of Redis."""
+    if isinstance(ledger, MemoryLedger):
+        ledger._parcels[parcel_id].begun_at = 1.0
+    elif isinstance(ledger, RedisLedger):
+        assert ledger._redis.hset(ledger._key("parcel", parcel_id), "begun", 1_000_000) == 0, "it was begun"
+
+
 def corrupt(ledger: Ledger, parcel_id: str) -> None:
     """Something overwrites the parcel's bytes."""
     if isinstance(ledger, MemoryLedger):

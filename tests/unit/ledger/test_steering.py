@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 
 from gristmill.ledger import EnoughHeld, Holding, Ledger, Ticket, Verdict
-from gristmill_schemas import Deletion, JobReport, JobState, Outcome
+from gristmill_schemas import Deletion, Intent, JobReport, JobState, Outcome
 from gristmill_schemas.errors import JobCancelled
-from unit.ledger.parcels import LONG_S, ROOMY, evidence_of, lapse, parcel_of, verdict_of
+from unit.ledger.parcels import LONG_S, ROOMY, begun_long_ago, evidence_of, lapse, parcel_of, verdict_of
 
 
 class Job:
@@ -152,6 +152,55 @@ def test_what_comes_back_of_a_cancelled_job_is_cancelled(ledger: Ledger, how: st
     ledger.forget_expired()
     assert (job.report.cancelled, job.report.pending, job.report.state) == (2, 0, JobState.DONE)
     assert not ledger.finish(claim, verdict_of(claim.parcel))
+
+
+@pytest.mark.parametrize("what", ["writes", "deletions"])
+@pytest.mark.parametrize("how", ["given back", "lost with its worker", "split", "rerouted", "paused before"])
+def test_what_was_begun_of_a_cancelled_job_goes_to_its_end(ledger: Ledger, how: str, what: str) -> None:
+    """A document of several chunks may be half written, and nobody else would ever write the other half."""
+    job = Job(ledger, 3)
+    claim = ledger.claim("m", LONG_S)
+    assert claim is not None
+    if what == "writes":
+        told = {"token": claim.token, "parcel_id": claim.parcel.id, "collection": "c", "key": "c"}
+        ledger.intend(Intent(**told, documents=tuple((each.id, None) for each in claim.parcel.documents)))
+    else:
+        ledger.bury("c", {"some point": 1}, claim=claim)
+    match how:
+        case "given back":
+            ledger.release(claim, refund=True)
+        case "split":
+            ledger.split(claim, claim.parcel.split(), attempts=1)
+        case "rerouted":
+            ledger.reroute(claim, claim.parcel.model_copy(update={"model_digest": "n"}))
+        case "paused before":
+            ledger.pause(job.id)
+            ledger.release(claim, refund=True)
+            assert ledger.claim("m", LONG_S) is None
+    ledger.cancel(job.id)
+    if how == "lost with its worker":
+        lapse(ledger, claim.parcel.id)
+    ledger.forget_expired()
+    assert (job.report.cancelled, job.report.pending) == (4, 2)
+    model = "n" if how == "rerouted" else "m"
+    assert (ledger.backlog(model), ledger.work_seconds(model)) == (2 if how == "split" else 1, 1)
+    while (again := ledger.claim(model, LONG_S)) is not None:
+        assert ledger.finish(again, verdict_of(again.parcel))
+    assert (job.report.stored, job.report.cancelled, job.report.state) == (2, 4, JobState.DONE)
+
+
+def test_what_was_begun_long_ago_of_a_cancelled_job_is_cancelled(ledger: Ledger) -> None:
+    """A copy of Redis is restored: what was deleted since it was made would come back."""
+    job = Job(ledger, 1)
+    claim = ledger.claim("m", LONG_S)
+    assert claim is not None
+    ledger.bury("c", {"some point": 1}, claim=claim)
+    ledger.cancel(job.id)
+    ledger.release(claim, refund=True)
+    begun_long_ago(ledger, claim.parcel.id)
+    assert (ledger.claim("m", LONG_S), ledger.backlog("m")) == (None, 0)
+    ledger.forget_expired()
+    assert (job.report.cancelled, job.report.state) == (2, JobState.DONE)
 
 
 def test_who_still_hands_documents_over_is_told(ledger: Ledger) -> None:

@@ -20,8 +20,8 @@ class Book(Protocol):
     def path(self, job_id: str) -> Path:
         """Where a job stands."""
 
-    def is_stopped(self, job_id: str) -> bool:
-        """Whether it is paused or cancelled."""
+    def is_stopped(self, job_id: str, parcel_id: str | None = None) -> bool:
+        """Whether it is paused or cancelled; and this parcel of it is not given out for all that."""
 
     def collection(self, parcel_id: str) -> str:
         """Whose rests a parcel heeds."""
@@ -71,7 +71,7 @@ class Lines:
 
     def _opens_at(self, job_id: str) -> float:
         due, parcel_id = self._waiting[job_id][0]
-        if self._book.is_stopped(job_id):
+        if self._book.is_stopped(job_id, parcel_id):
             return inf
         return max(due, self._rests.get(self._book.collection(parcel_id), 0.0))
 

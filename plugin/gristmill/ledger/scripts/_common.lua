@@ -15,6 +15,7 @@
 --   {P}:open          zset    job id       -> its producer's last sign of life, until the job is closed
 --   {P}:finished      zset    job id       -> finished_at; the oldest make room for new ones
 --   {P}:parcel:<id>   hash    body job model collection items tokens bytes attempts token accepted_at error found
+--                             begun: when somebody last began to write or to delete its documents
 --                             encoded encoded_tokens: what its holder has said, and a new one has not
 --                             shares: JSON of what of it is which tenant's, where any is named (_limits.lua)
 --   {P}:tenants       hash    tenant       -> "documents tokens bytes" of its unfinished items, in all parcels together
@@ -24,7 +25,7 @@
 --   {P}:waiting:<model>:<job>   zset    parcel id  -> when it is due: accepted, or end of its delay
 --   {P}:lines:<model>           zset    job id     -> when the first of these is due
 --   {P}:later:<model>           zset    job id     -> when the fair queue is to look at it again, which it is not in; inf while
---                                                  the job is paused or cancelled
+--                                                  the job is paused, or cancelled and the parcel not begun
 --   {P}:fair:<node>             zset    child      -> its start tag (_fair.lua). <node> is <model>, <model>:<priority> or
 --                                                  <model>:<priority>:<flow>; of the last the children are jobs
 --   {P}:spent:<node>            zset    child that has nothing to give just now -> where it stopped, while that is ahead

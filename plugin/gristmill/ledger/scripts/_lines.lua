@@ -8,9 +8,15 @@ local function rests_until(model, collection)
   return tonumber(redis.call('GET', P .. ':rest:' .. model .. ':' .. collection) or '0')
 end
 
-local function is_stopped(job_id)
+-- Whether somebody has begun to write a parcel, or to delete, lately: of a copy of Redis that is older nothing need be ended.
+local function is_begun(parcel_id, now)
+  return tonumber(redis.call('HGET', P .. ':parcel:' .. parcel_id, 'begun') or '0') > now - BEGUN_S * 1000000
+end
+
+-- Whether nothing is given of a parcel's job. Of a cancelled one a parcel that has been begun is.
+local function is_stopped(job_id, parcel_id, now)
   local state = redis.call('HMGET', P .. ':job:' .. job_id, 'paused', 'cancelled_at')
-  return state[1] or state[2]
+  return state[1] or (state[2] and not is_begun(parcel_id, now))
 end
 
 local function may_be_steered(job_id)
@@ -18,9 +24,9 @@ local function may_be_steered(job_id)
   return state[1] and not state[2] and not state[3]
 end
 
--- When the first parcel of a line may be claimed: never while its job is paused or cancelled.
-local function opens_at(model, job_id, parcel_id, due)
-  if is_stopped(job_id) then return math.huge end
+-- When the first parcel of a line may be claimed.
+local function opens_at(model, job_id, parcel_id, due, now)
+  if is_stopped(job_id, parcel_id, now) then return math.huge end
   local collection = redis.call('HGET', P .. ':parcel:' .. parcel_id, 'collection')
   return collection and math.max(due, rests_until(model, collection)) or due
 end
@@ -50,6 +56,12 @@ end
 
 local function step_out(id, job_id, model, collection, now)
   if redis.call('ZREM', waiting_of(model, job_id), id) == 1 then realign(model, job_id, now, collection) end
+end
+
+local function realign_all(job_id, now)
+  for _, model in ipairs(models_with_work()) do
+    if redis.call('ZSCORE', P .. ':lines:' .. model, job_id) then realign(model, job_id, now, '') end
+  end
 end
 
 -- Whose the job is, or nil for nobody known; its lines stand where their owner's do.
@@ -83,7 +95,7 @@ local function next_in_line(model, now)
     local job_id = job_of(children[3])
     local waiting = waiting_of(model, job_id)
     local two = redis.call('ZRANGE', waiting, 0, 1, 'WITHSCORES')
-    local opens = two[1] and opens_at(model, job_id, two[1], tonumber(two[2]))
+    local opens = two[1] and opens_at(model, job_id, two[1], tonumber(two[2]), now)
     if not opens then
       redis.call('ZREM', P .. ':lines:' .. model, job_id)
       leave(nodes, children)

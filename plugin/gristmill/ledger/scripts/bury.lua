@@ -5,7 +5,10 @@
 -- more at most. Versions have up to 63 bits and Lua numbers 53, so they are compared as strings: shorter is smaller, then by
 -- digits.
 also_when_memory_is_full()
-if ARGV[3] ~= '' and not holds(P .. ':parcel:' .. ARGV[3], ARGV[4]) then return 0 end
+if ARGV[3] ~= '' then
+  if not holds(P .. ':parcel:' .. ARGV[3], ARGV[4]) then return 0 end
+  redis.call('HSET', P .. ':parcel:' .. ARGV[3], 'begun', whole(now_us()))
+end
 local index, today = P .. ':tombs:' .. ARGV[1], whole(math.floor(now_us() / 86400000000))
 local days = redis.call('SMEMBERS', index)
 

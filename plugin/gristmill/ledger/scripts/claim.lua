@@ -31,12 +31,12 @@ local function has_its_share()
 end
 if has_its_share() then return {} end
 
--- One whose job has been paused or cancelled meanwhile goes back into its line.
+-- One of whose job nothing is given meanwhile goes back into its line.
 local function left_by_a_silent_holder()
   while true do
     local id = redis.call('ZRANGEBYSCORE', held, '-inf', whole(now), 'LIMIT', 0, 1)[1]
     local kept = id and redis.call('HMGET', P .. ':parcel:' .. id, 'job', 'accepted_at')
-    if not id or not kept[1] or not is_stopped(kept[1]) then return id end
+    if not id or not kept[1] or not is_stopped(kept[1], id, now) then return id end
     give_back(id, tonumber(kept[2]), now)
   end
 end

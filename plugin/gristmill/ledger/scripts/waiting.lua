@@ -6,7 +6,7 @@ local function age_of_oldest(model)
   local oldest = math.huge
   for _, job_id in ipairs(redis.call('ZRANGEBYSCORE', P .. ':lines:' .. model, '-inf', whole(now), 'LIMIT', 0, limit)) do
     local head = redis.call('ZRANGE', waiting_of(model, job_id), 0, 0, 'WITHSCORES')
-    if opens_at(model, job_id, head[1], tonumber(head[2])) <= now then
+    if opens_at(model, job_id, head[1], tonumber(head[2]), now) <= now then
       oldest = math.min(oldest, tonumber(redis.call('HGET', P .. ':parcel:' .. head[1], 'accepted_at') or 'inf'))
     end
   end
