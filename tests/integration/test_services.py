@@ -7,10 +7,16 @@ import pytest
 import redis
 from qdrant_client import models
 
-from services import QdrantServer, RedisServer, ServerError
+from services import QdrantServer, RedisServer, ServerError, free_port
 
 MakeRedis = Callable[..., RedisServer]
 MakeQdrant = Callable[..., QdrantServer]
+
+
+def test_no_port_is_given_out_twice() -> None:
+    """A server that is down for a while finds its own port again."""
+    given = [free_port(together=2) for _ in range(100)]
+    assert len({*given, *(port + 1 for port in given)}) == 200
 
 
 def test_redis_keeps_its_data_and_port_over_a_kill(make_redis: MakeRedis) -> None:
