@@ -74,6 +74,31 @@ def test_every_command_and_every_option_exists(root: Any) -> None:
     assert {example: wrong for example in examples if (wrong := _wrong(root, example))} == {}
 
 
+def test_every_command_that_a_sentence_names_exists(root: Any) -> None:
+    """In pages and in what the code says; alerts name theirs without backticks."""
+    code = [path for room in ("schemas", "plugin", "worker") for path in (ROOT / room).rglob("*.py")]
+    outside = [ROOT / "SECURITY.md", ROOT / "CHANGELOG.md", *(ROOT / "compose").rglob("README.md")]
+    texts = [re.sub(r"```.*?```", "", each.read_text("utf-8"), flags=re.S) for each in (*PAGES, *outside, *code)]
+    named = {found for text in texts for found in re.findall(r"`(gristmill [^`{}\n]+)`", text)}
+    alerts = (ROOT / "compose" / "prometheus" / "alerts.yml").read_text("utf-8")
+    named |= set(
+        re.findall(r"gristmill (?!serves|has)[a-z][\w -]+", re.sub(r"https?://\S+|name: gristmill", "", alerts))
+    )
+    calls = {call for each in named if "…" not in each and "COMMAND" not in each for call in _each_of(each)}
+    assert len(calls) > 150
+    wrong = {call: why for call in sorted(calls) if (why := _wrong(root, call)) and "requires an argument" not in why}
+    assert wrong == {}
+
+
+def _each_of(call: str) -> Iterator[str]:
+    """`jobs cancel|pause` is two commands."""
+    if choice := re.search(r"(?<= )(--)?[a-z-]+(?:\|(--)?[a-z-]+)+", call):
+        for one in choice[0].split("|"):
+            yield from _each_of(call.replace(choice[0], one))
+    else:
+        yield call
+
+
 @pytest.mark.parametrize("wrong", ["gristmill serch docs x", "gristmill search docs x --fast", "gristmill jobs look"])
 def test_a_command_that_does_not_exist_is_seen(root: Any, wrong: str) -> None:
     assert "No such" in _wrong(root, wrong)
