@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -100,6 +101,42 @@ def test_the_pulse_of_a_killed_process_counts_for_nothing_though_its_id_lives_on
         other.wait()
     assert list(read_pulses(tmp_path)) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_whoever_looks_while_a_process_begins_does_not_take_it_for_a_dead_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain_lock = fcntl.flock
+
+    def lock(fd: int, how: int) -> None:
+        if how & fcntl.LOCK_EX:  # a process begins: the others' probes come just before it
+            list(read_pulses(tmp_path))
+        plain_lock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+    file = PulseFile(tmp_path)
+    file.beat(worker())
+    assert [each.pid for each in read_pulses(tmp_path)] == [7]
+    file.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_a_dead_process_is_removed_and_not_that_of_the_next_one_of_its_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / f"{os.getpid()}.pulse").write_text("of a dead one")
+    plain_lock, begun = fcntl.flock, []
+
+    def lock(fd: int, how: int) -> None:
+        plain_lock(fd, how)
+        if how & fcntl.LOCK_SH and not begun:  # a probe has opened it, and the next process begins
+            begun.append(True)
+            begun.append(PulseFile(tmp_path))
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+    list(read_pulses(tmp_path))
+    assert [each.pid for each in read_pulses(tmp_path)] == [os.getpid()]
+    begun[1].close()
 
 
 def test_a_folder_that_is_no_folder_of_ours_is_refused(tmp_path: Path) -> None:

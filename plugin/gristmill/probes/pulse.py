@@ -64,8 +64,11 @@ class PulseFile:
         for _ in read_pulses(folder):
             pass  # which removes those of the dead
         self.path = folder / f"{os.getpid()}.pulse"
-        self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        # It comes under its name once it is locked: whoever finds one without a lock takes it for one of the dead.
+        unseen = self.path.with_suffix(".new")
+        self._fd = os.open(unseen, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        unseen.rename(self.path)
 
     def beat(self, pulse: Pulse) -> None:
         """Write how this process is, and that it is now."""
@@ -108,7 +111,7 @@ def read_pulses(folder: Path | None = None) -> Iterator[Pulse]:
         with suppress(FileNotFoundError), path.open("rb") as file:
             if _lives(file.fileno()):
                 yield _read(path)
-            else:
+            elif os.path.samestat(os.fstat(file.fileno()), path.stat()):  # not of the next process of this id
                 path.unlink(missing_ok=True)
 
 
