@@ -1,12 +1,13 @@
-"""The pictures of the live page in `docs/howto/live.md`: `make docs-screenshots` takes them of a real mill at work.
+"""The pictures of live page and dashboard in `docs/howto/`: `make docs-screenshots` takes them of a real mill at work.
 
 A worker with the bundled model indexes Python's language reference and a Chinese shop's questions; one document is too
-long for its collection, one job is paused, and the reference is still on its way.
+long for its collection, one job is paused, and the reference is still on its way. A Prometheus looks on.
 """
 
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,15 +15,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from gristmill import Chunking, Client, Document
+import dashboard_picture
+from gristmill import Chunking, Client, Document, Job
 from gristmill.settings import variable
 from gristmill_worker.demo.corpus import faq, language_reference
 from live_page import close, open_page, started_browser
-from services import QdrantServer, RedisServer
+from services import QdrantServer, RedisServer, free_port
+from services.prometheus import PrometheusServer
 from services.serve import ServeProcess
 from waiting import eventually
 
 IMAGES = Path(__file__).parents[1] / "docs" / "howto" / "images"
+#: Around a part of the page, pixels.
+_MARGIN = 12
 _KEY = "sk-of-the-pictures-0123456789"
 
 
@@ -56,8 +61,9 @@ class Picture:
         if self.searched:
             opened.search(*self.searched)
             box = opened.tab.locator("#search").bounding_box()
-            clip = {**box, "height": min(box["height"], self.height)}
-            clip["y"] += opened.tab.evaluate("scrollY")
+            top = box["y"] + opened.tab.evaluate("scrollY") - _MARGIN
+            clip = {"x": box["x"] - _MARGIN, "y": top, "width": box["width"] + 2 * _MARGIN}
+            clip["height"] = min(box["height"] + 2 * _MARGIN, self.height)
         opened.tab.screenshot(path=path, full_page=True, clip=clip, scale="css", animations="disabled")
         close(opened.tab)
         return path
@@ -68,8 +74,8 @@ PICTURES = (Picture("live.png", "en-GB", 1280, 1030), Picture("live-zh.png", "zh
 
 
 @contextmanager
-def _mill(folder: Path) -> Iterator[tuple[str, Client]]:
-    """A Redis, a Qdrant and a worker with the bundled model, on ports of their own."""
+def _mill(folder: Path) -> Iterator[tuple[str, Client, PrometheusServer]]:
+    """A Redis, a Qdrant, a worker with the bundled model and a Prometheus, on ports of their own."""
     for name in ("redis", "qdrant"):
         (folder / name).mkdir()
     keys = folder / "keys"
@@ -82,14 +88,17 @@ def _mill(folder: Path) -> Iterator[tuple[str, Client]]:
             "qdrant_grpc_port": qdrant.grpc_port,
             "model": "demo",
         }
-        environment = {variable(name): str(value) for name, value in {**settings, "serve_api_keys": keys}.items()}
+        metrics_port = free_port()
+        chosen = {**settings, "metrics_port": metrics_port, "metrics_host": "127.0.0.1", "serve_api_keys": keys}
+        environment = {variable(name): str(value) for name, value in chosen.items()}
         worker = ServeProcess(folder / "worker", ["worker", "--serve", "--no-supervise"], environment)
-        with worker, Client(**settings) as client:
-            yield worker.address, client
+        prometheus = PrometheusServer(folder / "prometheus", metrics_port)
+        with worker, prometheus, Client(**settings) as client:
+            yield worker.address, client, prometheus
 
 
-def _begin(client: Client) -> None:
-    """Hand over what the pictures show, and wait until the reference is well on its way."""
+def _begin(client: Client) -> Job:
+    """Hand over what the pictures show, and wait until the reference is well on its way; returns its job."""
     client.create_collection("contracts", chunking=Chunking(long_texts="refuse"))
     client.create_collection("shop-faq")
     client.create_collection("python-reference")
@@ -102,6 +111,7 @@ def _begin(client: Client) -> None:
     )
     later.pause()
     eventually(lambda: reference.report().stored > 150, within_s=600)
+    return reference
 
 
 def _draft(document: Document) -> Document:
@@ -111,10 +121,16 @@ def _draft(document: Document) -> Document:
 def main() -> None:
     """Take all pictures, into the documentation."""
     IMAGES.mkdir(exist_ok=True)
-    with TemporaryDirectory() as folder, _mill(Path(folder)) as (address, client), started_browser() as browser:
-        _begin(client)
-        for picture in PICTURES:
-            print(picture.take(browser, address, _KEY, IMAGES), flush=True)
+    with TemporaryDirectory() as folder, _mill(Path(folder)) as (address, client, prometheus):
+        began = time.time()
+        with started_browser() as browser:
+            reference = _begin(client)
+            for picture in PICTURES:
+                print(picture.take(browser, address, _KEY, IMAGES), flush=True)
+            while reference.report().pending:
+                client.search("shop-faq", "用了优惠券但没减钱")
+            seen = dashboard_picture.Seen(prometheus, began, time.time())
+            print(dashboard_picture.take(browser, seen, IMAGES), flush=True)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -320,8 +320,9 @@ def test_the_age_of_what_waits_is_told_of_each_lane(redis_url: str) -> None:
         request = QueryRequest(token=new_token(), model_digest=info.digest, dimensions=32, texts=("a question",))
         assert channel.ask(request, wait_s=600)
         queue = query_queue(settings.key_prefix, info.digest)
-        stamped = re.sub(rb'(?<="asked_us":)\d+', str(int((ledger.now() - 90) * 1e6)).encode(), client.lindex(queue, 0))
-        client.lset(queue, 0, stamped)
+        (body,) = cast("list[bytes]", client.lrange(queue, 0, -1))
+        earlier = re.sub(r'(?<="asked_us":)\d+', str(int((ledger.now() - 90) * 1e6)), body.decode())
+        client.lset(queue, 0, earlier)
         assert channel.ask(request, wait_s=600)
         assert 90 <= total(page(), "gristmill_queue_oldest_seconds", lane="interactive") < 400
         assert by_label(page(), "gristmill_queue_depth", "lane") == {"interactive": 2}

@@ -125,18 +125,19 @@ def test_a_file_of_a_dead_process_is_removed_and_not_that_of_the_next_one_of_its
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / f"{os.getpid()}.pulse").write_text("of a dead one")
-    plain_lock, begun = fcntl.flock, []
+    plain_lock = fcntl.flock
+    begun: list[PulseFile] = []
 
     def lock(fd: int, how: int) -> None:
         plain_lock(fd, how)
-        if how & fcntl.LOCK_SH and not begun:  # a probe has opened it, and the next process begins
-            begun.append(True)
+        if how & fcntl.LOCK_SH:  # a probe has opened it, and the next process begins
+            monkeypatch.setattr(fcntl, "flock", plain_lock)
             begun.append(PulseFile(tmp_path))
 
     monkeypatch.setattr(fcntl, "flock", lock)
     list(read_pulses(tmp_path))
     assert [each.pid for each in read_pulses(tmp_path)] == [os.getpid()]
-    begun[1].close()
+    begun[0].close()
 
 
 def test_a_folder_that_is_no_folder_of_ours_is_refused(tmp_path: Path) -> None:

@@ -152,7 +152,10 @@ def deadline_of(body: bytes) -> float | None:
 def waiting_queries(client: redis.Redis, key_prefix: str, model_digest: str) -> tuple[int, float | None]:
     """How many requests wait for a model, and when the one was asked that is taken next: seconds since 1970 by Redis."""
     queue = query_queue(key_prefix, model_digest)
-    count, next_one = client.pipeline(transaction=False).llen(queue).lrange(queue, -1, -1).execute()
+    both = client.pipeline(transaction=False)
+    both.llen(queue)
+    both.lrange(queue, -1, -1)
+    count, next_one = both.execute()
     found = _STAMPS.match(next_one[0]) if next_one else None
     return int(count), int(found[2]) / 1e6 if found and found[2] else None
 

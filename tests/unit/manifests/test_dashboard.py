@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -11,8 +12,9 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 import dashboard
+import dashboard_picture
 from generated_pages import DASHBOARD
-from manifests import COMPOSE
+from manifests import COMPOSE, REPO
 from promql import faults_of
 
 PROVISIONING = COMPOSE / "grafana" / "provisioning"
@@ -75,6 +77,37 @@ def test_what_is_provisioned_finds_the_dashboard_and_prometheus() -> None:
     assert source["url"] == "http://prometheus:9090"
     scraped = yaml.safe_load((COMPOSE / "prometheus/prometheus.yml").read_text("utf-8"))["global"]
     assert source["jsonData"]["timeInterval"] == scraped["scrape_interval"]
+
+
+def test_the_documentation_shows_a_picture_of_it_that_is_not_heavy() -> None:
+    page = REPO / "docs" / "howto" / "operating.md"
+    assert f"](images/{dashboard_picture.NAME})" in page.read_text("utf-8")
+    assert 10_000 < (page.parent / "images" / dashboard_picture.NAME).stat().st_size < 200_000
+
+
+class Quiet:
+    """A Prometheus that has one line for every query, or none."""
+
+    def __init__(self, values: list[tuple[float, str]]) -> None:
+        self._values = values
+
+    def over(self, query: str, start: float, end: float, step_s: float) -> list[dict[str, Any]]:
+        assert "$" not in query
+        return [{"metric": {"model": "rye"}, "values": self._values}] if self._values else []
+
+
+@pytest.mark.parametrize("values", [[], [(1.8e9, "1"), (1.8e9 + 1, "2")]])
+def test_the_picture_has_every_panel_of_its_part_whatever_prometheus_knows(
+    kept: dict[str, Any], values: list[tuple[float, str]]
+) -> None:
+    page = dashboard_picture.page_of(kept, dashboard_picture.Seen(Quiet(values), 1.8e9, 1.8e9 + 1))
+    shown = [
+        title
+        for title in re.findall(r"<h[23][^>]*>(.+?)</h", page)
+        if title in {each["title"] for each in kept["panels"]}
+    ]
+    assert shown[:8] == ["At a glance", *(each.title for each in dashboard.PANELS[:6]), "Throughput"]
+    assert ('"name":"rye"' in page) == bool(values)
 
 
 def cells_of(place: dict[str, int]) -> list[tuple[int, int]]:
