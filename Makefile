@@ -106,7 +106,7 @@ docs-pages: $(VENV)/.dev ## write what the documentation takes from the code: sc
 	$(BIN)/gristmill schema > docs/reference/gristmill.schema.json
 	PYTHONPATH=tests $(BIN)/python tests/generated_pages.py
 
-docs-screenshots: $(VENV)/.dev ## take the pictures of live page and dashboard, of a real mill at work; some minutes
+docs-screenshots: $(VENV)/.dev services ## take the pictures of live page and dashboard, of a real mill at work; some minutes
 	PYTHONPATH=tests $(BIN)/python tests/live_pictures.py
 
 docs-site: $(VENV)/.dev ## build the site; a warning is an error, a link or an anchor that leads nowhere is one

@@ -174,25 +174,28 @@ def supervise(arguments: Sequence[str], devices: Sequence[str | None], metrics_p
         if port is not None:
             environment[variable("metrics_port")] = str(port)
         children.append(_Child(command, environment, f"{number}" if device is None else f"{number} (CUDA {device})"))
-    draining = False
+    asked = passed_on = 0
 
     def stop(number: int, _: object) -> None:
-        nonlocal draining
-        # Once: drain. Twice: the user has lost patience, and so do we.
-        for child in children:
-            child.signal(signal.SIGQUIT if draining else signal.SIGTERM)
-        draining = True
+        # The loop passes it on: this may run while a child is being started, which would never hear of it.
+        nonlocal asked
+        asked += 1
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as SIGHUP is under nohup
             signal.signal(number, stop)
     pulse, beats_at = open_pulse(), 0.0
     while any(child.exit_code is None for child in children):
+        for _ in range(asked - passed_on):
+            # Once: drain. Twice: the user has lost patience, and so do we.
+            for child in children:
+                child.signal(signal.SIGQUIT if passed_on else signal.SIGTERM)
+            passed_on += 1
         for child in children:
-            child.look(draining)
+            child.look(draining=asked > 0)
         if pulse is not None and time.monotonic() >= beats_at:
             beats_at = time.monotonic() + PULSE_S
-            state = "draining" if draining else "supervising"
+            state = "draining" if asked else "supervising"
             pulse.beat(Pulse(os.getpid(), "supervisor", state, workers=len(children)))
         time.sleep(_LOOK_S)
     if pulse is not None:
