@@ -72,7 +72,8 @@ audit: $(VENV)/.dev ## ask the advisory database about the pinned versions; fail
 
 sbom: $(VENV)/.dev ## a CycloneDX bill of materials of the pinned versions: dist/sbom.json
 	@mkdir -p dist
-	$(UV_TOOL) cyclonedx-bom==7.5.0 cyclonedx-py requirements --no-validate --output-reproducible -o dist/sbom.json constraints.txt
+	@# That it says nothing of who needs whom is known: constraints.txt does not.
+	PYTHONWARNINGS=ignore $(UV_TOOL) cyclonedx-bom==7.5.0 cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible -o dist/sbom.json constraints.txt
 
 bench: $(VENV)/.dev services ## the benchmarks: encoder against ceiling and peer, pipeline against a raw upload, search, server
 	$(BIN)/gristmill bench encoder --model random:qwen3-0.6b:6 --dtype bfloat16 --peer sentence-transformers --json
