@@ -4,6 +4,7 @@ import ast
 import json
 import re
 from datetime import date
+from itertools import islice
 from pathlib import Path
 
 import jsonschema
@@ -16,6 +17,7 @@ from gristmill.search.filters.grammar import OPERATORS
 from gristmill.search.instructions import PRESETS
 from gristmill_schemas import Document, JobReport, Outcome
 from gristmill_schemas.export import json_schema
+from gristmill_worker.demo.paragraphs import paragraphs
 from gristmill_worker.process.metrics.catalogue import METRICS
 from reference_pages import command_line_page, wire_page
 
@@ -128,6 +130,12 @@ def test_every_filter_on_its_page_is_one_and_every_operator_has_a_row() -> None:
 def test_the_page_of_instructions_shows_every_preset() -> None:
     rows = re.findall(r"^\| `(preset:[a-z:]+)` \| (.*?) \|", _read("instructions.md"), re.MULTILINE)
     assert rows == [(each.reference, each.text) for each in PRESETS]
+
+
+def test_the_readme_searches_for_a_name_that_its_documents_have() -> None:
+    (count,) = re.findall(r"demo\.paragraphs (\d+) >", README)
+    (name,) = re.findall(r'search docs "(\w+)" --mode hybrid', README)
+    assert any(name in document.text for document in islice(paragraphs(), int(count)))
 
 
 def test_the_readme_is_short_and_leaves_the_rest_to_its_pages() -> None:
