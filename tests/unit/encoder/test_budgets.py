@@ -225,7 +225,16 @@ def test_doctor_shows_what_was_chosen_why_when_and_how_to_do_it_again(small_step
     shown = {check.name: check.detail for check in doctor.checks(None)}
     assert "1,024 tokens per batch, as good as 2,048" in shown["budget"]
     assert "--recalibrate" in shown["budgets"]
-    assert "bfloat16" in shown["bfloat16"]
+
+
+@pytest.mark.parametrize(("has", "said"), [(True, "`--dtype auto` takes it"), (False, "bfloat16 works, slower")])
+def test_doctor_says_whether_this_machine_multiplies_bfloat16(
+    monkeypatch: pytest.MonkeyPatch, has: bool, said: str
+) -> None:
+    monkeypatch.setattr(load, "choose_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(load, "cpu_multiplies_bf16", lambda: has)
+    shown = {check.name: check.detail for check in doctor.checks(None)}
+    assert said in shown["bfloat16"]
 
 
 def test_recalibrate_forgets_once_and_not_at_every_restart_of_a_process(
