@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from services import QdrantServer, RedisServer
+from services import QdrantServer, RedisServer, ServiceMissing
 from services.guardian import guarded
 
 #: How long a command may take to end once this script was told to.
@@ -42,7 +42,13 @@ def main(command: list[str]) -> int:
                 "GRISTMILL_QDRANT_GRPC_PORT": str(qdrant.grpc_port),
             }
             print("\n".join(f"{key}={value}" for key, value in environment.items()), file=sys.stderr)
-            return run(command, {**os.environ, **environment})
+            return run(command, {**os.environ, **environment, "PATH": _path()})
+
+
+def _path() -> str:
+    """With the commands of the environment that runs this, whether it was activated or not."""
+    path = os.environ.get("PATH", os.defpath)
+    return path if sys.prefix == sys.base_prefix else f"{Path(sys.executable).parent}{os.pathsep}{path}"
 
 
 def run(command: list[str], environment: Mapping[str, str]) -> int:
@@ -73,4 +79,7 @@ def _leave(number: int, _: object) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:] or ["bash"]))
+    try:
+        sys.exit(main(sys.argv[1:] or ["bash"]))
+    except ServiceMissing as missing:
+        sys.exit(str(missing))

@@ -89,6 +89,25 @@ def test_with_servers_lets_its_command_decide_what_an_interrupt_means() -> None:
         eventually(lambda: not any(map(lives, family)), 60)
 
 
+def test_in_the_shell_of_with_servers_our_commands_are_found_though_nothing_was_activated() -> None:
+    find_redis(), find_qdrant()
+    bare = {**os.environ, "PATH": "/usr/bin:/bin"}
+    shell = [*WITH_SERVERS, "sh", "-c", "command -v gristmill && command -v python"]
+    done = subprocess.run(shell, env=bare, capture_output=True, text=True, check=False, timeout=200)
+    ours = Path(sys.executable).parent
+    assert done.stdout.splitlines() == [str(ours / "gristmill"), str(ours / "python")], done.stderr
+
+
+def test_with_servers_says_in_a_sentence_which_server_is_missing() -> None:
+    missing = {**os.environ, "QDRANT_BIN": "/nowhere/qdrant"}
+    done = subprocess.run(
+        [*WITH_SERVERS, "true"], env=missing, capture_output=True, text=True, check=False, timeout=200
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "make services" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 TESTER = """
 import pathlib, sys
 sys.path.insert(0, sys.argv[1])
