@@ -202,8 +202,7 @@ WRONG = [
     Wrong(D, "client.create_collection('new', lenses={'bm25': 'x y'})", "bm25", "expected", "another name"),
     Wrong(D, "client.search('views', 'q', instruction='duty@7')", "'duty@7'", "duty@1", "a sentence"),
     Wrong(D, "client.instructions.retire('views', 'duty@7')", "duty@7", "a registered", "duty@1"),
-    Wrong(D, "client.search('docs', 'q', mode='hybrid')", "'hybrid'", "'dense'", "keyword=True"),
-    Wrong(D, "client.create_collection('new', keyword=True)", "True", "False", "GRISTMILL_QDRANT_URL"),
+    Wrong(D, "client.search('wordless', 'q', mode='hybrid')", "'hybrid'", "'dense'", "keyword=True"),
     Wrong(D, "client.search('docs', 'q', mode='sparse')", "'sparse'", "dense, keyword, hybrid", "mode"),
     Wrong(D, "client.search('docs', 'q', hybrid=True)", "hybrid", "unexpected", "`mode`"),
     Wrong(D, "client.search('docs', 'q', mode='hybrid', score_threshold=0.5)", "0.5", "None with", "ranks"),
@@ -338,6 +337,7 @@ def collect() -> list[tuple[Wrong, str]]:
         client.create_collection("shared", tenants=True)
         duty = Instruction(name="duty", text="Given a duty, find its clause")
         client.create_collection("views", lenses={"legal": "Given a clause, find its duty"}, instructions=duty)
+        client.create_collection("wordless", keyword=False)
         return [(wrong, sentence(wrong, client)) for wrong in WRONG]
 
 

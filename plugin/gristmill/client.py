@@ -360,9 +360,8 @@ class Client:
                 `Chunking(by="markdown", context="headings")`; `docs/explanation/chunking.md`. What is not given of it
                 stays as it is in a collection that is there.
             instructions: registered instructions, one or many; `client.instructions` says the rest.
-            keyword: whether texts can be searched for their words, too (`mode="keyword"`, `"hybrid"`), which Qdrant's server
-                weighs by BM25 in any language, Chinese included. None is yes in a new collection on a server, and no in
-                local mode, which cannot. Fixed at creation.
+            keyword: whether texts can be searched for their words, too (`mode="keyword"`, `"hybrid"`), weighed by BM25 in
+                any language, Chinese included. None is yes in a new collection. Fixed at creation.
             tenants: whether it keeps tenants apart: every document needs a tenant, and so does every call that reads or
                 changes documents; `client.tenant("acme")` fixes it. The graph is one per tenant then (`m=0`,
                 `payload_m=16`), unless `hnsw` says otherwise. None is no in a new collection. Fixed at creation.
@@ -413,9 +412,7 @@ class Client:
         asked = asked_for(distance, text_key, chunking, instructions, keyword, tenants, views)
         self._check_server()
         wanted, compared = self._space(space, model, dimensions, force_dimensions, wait_s)
-        spec = CollectionSpec(
-            name=name, space=wanted, **{"distance": compared, "keyword": not self._parts.local, **asked}
-        )
+        spec = CollectionSpec(name=name, space=wanted, **{"distance": compared, "keyword": True, **asked})
         check_lenses(spec, self._cautions)
         check_queries(spec, self._collections)
         there = self._collections.create(spec, layout)

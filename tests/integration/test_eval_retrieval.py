@@ -150,7 +150,7 @@ def test_without_its_extra_the_command_says_what_to_install(
         ((), "expected --collection NAME, or --documents FILE"),
         (("--collection", "a", "--documents", "b"), "expected --collection or --documents, got both"),
         (("--collection", "a", "--model", "hash:64"), "model: expected none beside a collection"),
-        (("--documents", "d.jsonl", "--mode", "hybrid"), "--on-server"),
+        (("--documents", "d.jsonl", "--quantization", "int8"), "--on-server"),
         (("--documents", "nowhere.jsonl", "--model", "hash:64"), "nowhere.jsonl"),
         (("--collection", "a", "--fail-below", "mmr=0.8"), "did you mean 'mrr'"),
         (("--collection", "a", "--against", "mod=hybrid"), "did you mean 'mode'"),

@@ -1,4 +1,4 @@
-"""Searches by words and by both lists fused, on the real server over gRPC and over REST; local mode says that it cannot."""
+"""Searches by words and by both lists fused, on the real server over gRPC and over REST, and in local mode."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gristmill import (
     SpaceMismatch,
 )
 from gristmill.evaluation import sets
-from places import place_of, ways_to
+from places import PLACES, place_of, ways_to
 from services import QdrantServer
 
 WORDLESS = ["。。。", "😀", "!?"]
@@ -39,7 +39,7 @@ DOCUMENTS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["server", "rest"])
+@pytest.fixture(scope="module", params=PLACES)
 def mill(request: pytest.FixtureRequest) -> Iterator[Client]:
     """A client whose collection "keywords" holds the documents above; its model is a hash, and knows no meaning."""
     with Client.embedded(**place_of(request), model="hash:16", threads=4) as client:
@@ -54,9 +54,9 @@ def place(qdrant_server: QdrantServer) -> dict[str, Any]:
     return {"path": qdrant_server.url, **ways_to(qdrant_server)}
 
 
-@pytest.fixture
-def client(place: dict[str, Any], collection_name: str) -> Iterator[Client]:
-    with Client.embedded(**place, model="hash:16", threads=4) as mill:
+@pytest.fixture(params=PLACES)
+def client(request: pytest.FixtureRequest, collection_name: str) -> Iterator[Client]:
+    with Client.embedded(**place_of(request), model="hash:16", threads=4) as mill:
         yield mill
 
 
@@ -125,6 +125,7 @@ def test_a_text_without_words_is_stored_and_found_by_its_vector(mill: Client) ->
         assert mill.search("keywords", text, mode="hybrid", limit=1)[0].id == f"wordless-{number}"
 
 
+@pytest.mark.parametrize("mill", ["server", "rest"], indirect=True)
 def test_a_search_for_words_needs_no_model(mill: Client, place: dict[str, Any]) -> None:
     with Client.embedded(**place, model="hash:32") as without:
         assert ids(without.search("keywords", "XJ-2000A", mode="keyword"))[:1] == ["zh"]
@@ -167,20 +168,11 @@ def test_without_keywords_the_way_out_is_told(client: Client, collection_name: s
     client.enqueue(collection_name, Document(id="a", text="code AB12")).wait(60)
     assert ids(client.search(collection_name, "AB12")) == ["a"]
     for mode in ("keyword", "hybrid"):
-        with pytest.raises(InvalidInput, match=r"mode: .*has no keywords.* keyword=True .*ingest .*again"):
+        with pytest.raises(InvalidInput, match=r"mode: .*has no keywords.* keyword=True, .*ingest .*again"):
             client.search(collection_name, "AB12", mode=mode)
     with pytest.raises(CollectionConflict, match="keyword is 'False', asked for 'True'"):
         client.create_collection(collection_name, keyword=True)
     assert client.create_collection(collection_name).keyword is False
-
-
-def test_local_mode_says_what_keywords_need() -> None:
-    with Client.embedded(model="hash:16") as local:
-        with pytest.raises(InvalidInput, match=r"keyword: .*local mode.*GRISTMILL_QDRANT_URL"):
-            local.create_collection("made", keyword=True)
-        assert local.create_collection("made").keyword is False
-        with pytest.raises(InvalidInput, match="mode: expected 'dense'"):
-            local.search("made", "q", mode="hybrid")
 
 
 @pytest.mark.parametrize(
@@ -213,6 +205,7 @@ def test_an_index_counts_vectors_and_not_words(client: Client, collection_name: 
     assert (status.points, status.indexed) == (64, 0)
 
 
+@pytest.mark.parametrize("mill", ["server"], indirect=True)
 def test_the_async_client_and_the_command_line_search_in_every_mode(
     mill: Client, place: dict[str, Any], run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,10 +223,14 @@ def test_the_async_client_and_the_command_line_search_in_every_mode(
     assert "zh" in [hit["id"] for hit in answer["hits"]]
 
 
+@pytest.fixture(params=["local", "server"])
+def demo(request: pytest.FixtureRequest) -> Iterator[Client]:
+    with Client.embedded(**place_of(request), model="demo") as client:
+        yield client
+
+
 @pytest.mark.model
-def test_on_the_faq_both_lists_fused_are_at_least_as_good_as_the_better_one(
-    place: dict[str, Any], collection_name: str
-) -> None:
+def test_on_the_faq_both_lists_fused_are_at_least_as_good_as_the_better_one(demo: Client, collection_name: str) -> None:
     numbers = {str(52_370_411 + 7_919 * part): f"list-{part % 12}" for part in range(96)}
     lists = [
         Document(
@@ -243,21 +240,76 @@ def test_on_the_faq_both_lists_fused_are_at_least_as_good_as_the_better_one(
         for n in range(12)
     ]
     labelled = sets.faq().questions
-    with Client.embedded(**place, model="demo") as client:
-        client.create_collection(collection_name)
-        client.enqueue(collection_name, [*sets.faq().documents, *lists]).wait(300).raise_for_failures()
+    demo.create_collection(collection_name)
+    demo.enqueue(collection_name, [*sets.faq().documents, *lists]).wait(300).raise_for_failures()
 
-        def ranks(mode: str, asked: dict[str, str]) -> list[float]:
-            found = client.search_many(collection_name, list(asked), mode=mode, limit=50)
-            places = [
-                [*ids(hits), expected].index(expected) for hits, expected in zip(found, asked.values(), strict=True)
-            ]
-            return [place + 1 if place < 50 else inf for place in places]
+    def ranks(mode: str, asked: dict[str, str]) -> list[float]:
+        found = demo.search_many(collection_name, list(asked), mode=mode, limit=50)
+        places = [[*ids(hits), expected].index(expected) for hits, expected in zip(found, asked.values(), strict=True)]
+        return [place + 1 if place < 50 else inf for place in places]
 
-        asked = {each.query: next(iter(each.expected)) for each in labelled}
-        mrr = {mode: mean(1 / rank for rank in ranks(mode, asked)) for mode in SearchMode}
-        assert mrr[SearchMode.HYBRID] >= max(mrr.values())
-        dense, keyword, hybrid = (ranks(mode, numbers) for mode in SearchMode)
-        assert max(dense) > 5
-        assert set(keyword) == {1}
-        assert max(hybrid) <= 5
+    asked = {each.query: next(iter(each.expected)) for each in labelled}
+    mrr = {mode: mean(1 / rank for rank in ranks(mode, asked)) for mode in SearchMode}
+    assert mrr[SearchMode.HYBRID] >= max(mrr.values())
+    dense, keyword, hybrid = (ranks(mode, numbers) for mode in SearchMode)
+    assert max(dense) > 5
+    assert set(keyword) == {1}
+    assert max(hybrid) <= 5
+
+
+@pytest.mark.parametrize("client", ["local"], indirect=True)
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("信用卡", ["zh"]),
+        ("用", ["zh"]),
+        ("卡信", []),
+        ("カード", ["ja"]),
+        ("กรุงเทพ", ["th"]),
+        ("दिल्ली", ["hi"]),
+        ("STRASSE", ["de"]),
+        ("v3.2-rc", ["code"]),
+    ],
+)
+def test_local_mode_cuts_words_in_any_script(
+    client: Client, collection_name: str, query: str, found: list[str]
+) -> None:
+    texts = {
+        "zh": "信用卡额度怎么查",
+        "ja": "カードの限度額",
+        "th": "ร้านในกรุงเทพมหานคร",
+        "hi": "नई दिल्ली का मौसम",
+        "de": "Straße ohne Namen",
+        "code": "fixed in v3.2-rc1, v3.2-rc",
+    }
+    client.create_collection(collection_name)
+    client.enqueue(collection_name, [Document(id=name, text=text) for name, text in texts.items()]).wait(60)
+    assert ids(client.search(collection_name, query, mode="keyword")) == found
+
+
+@pytest.mark.parametrize("client", ["local"], indirect=True)
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"mode": "keyword"},
+        {"mode": "keyword", "group_by_document": True},
+        {"mode": "keyword", "boost": {"where": {"a": 1}}},
+        {"mode": "hybrid", "fusion": "dbsf"},
+    ],
+)
+def test_what_other_tenants_store_says_nothing_of_a_tenants_words(
+    client: Client, collection_name: str, how: dict[str, Any]
+) -> None:
+    """On servers from 1.19 on, too; those before count how rare a word is among all of them."""
+    client.create_collection(collection_name, tenants=True)
+    mine = [Document(id=str(n), text=text) for n, text in enumerate(["red car", "blue car", "green tree"])]
+    client.enqueue(collection_name, mine, tenant="acme").wait(60)
+
+    def scores() -> list[tuple[str, float]]:
+        hits = client.tenant("acme").search(collection_name, "red car", **how)
+        return [(hit.id, pytest.approx(hit.score)) for hit in hits]
+
+    alone = scores()
+    theirs = [Document(id=str(n), text=f"red {n}") for n in range(20)]
+    client.enqueue(collection_name, theirs, tenant="evil").wait(60)
+    assert scores() == alone != []

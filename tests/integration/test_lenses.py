@@ -275,8 +275,6 @@ def test_documents_like_another_are_those_that_are_alike_under_the_lens(mill: Cl
 
 
 def test_keywords_stand_beside_lenses(mill: Client, name: str) -> None:
-    if not mill.collections.get(name).keyword:
-        pytest.skip("local mode has no keywords")
     assert [hit.id for hit in mill.search(name, "refunds", mode="keyword")] == ["2"]
     hits = mill.search(name, TEXTS[0], mode="hybrid", lens="legal", instruction=LEGAL, limit=3)
     assert (hits[0].id, hits[0].lens, hits[0].mode) == ("0", "legal", "hybrid")

@@ -285,7 +285,7 @@ def test_a_search_explains_itself(mill: Client) -> None:
     assert told.instruction_text == "Find the text"
     assert "{text}" in str(told.template)
     assert "acme" in str(told.filter)
-    local = not mill.collections.get(C).keyword
+    local = mill._parts.local
     assert told.query.get("params") == (None if local else {"exact": True})
     assert told.query["prefetch"]["query"][-1] == "… 16 numbers"
     assert set(told.took_ms) == {"encode", "qdrant", "total"}

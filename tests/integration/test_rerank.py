@@ -110,8 +110,6 @@ def test_nothing_found_is_nothing_to_rerank(mill: Client, collection_name: str) 
 
 
 def test_words_and_both_lists_can_be_reranked(mill: Client, collection_name: str) -> None:
-    if not mill.collections.get(collection_name).keyword:
-        pytest.skip("no keywords in local mode")
     for mode, kind in ((SearchMode.KEYWORD, "bm25"), (SearchMode.HYBRID, "rrf")):
         hits = mill.search(collection_name, QUERY, mode=mode, rerank=True, score_threshold=0.3)
         assert hits[0].id == "five"

@@ -23,8 +23,8 @@ Watch = Callable[[Job], object]
 class Places:
     """Clients and collections, opened when they are first needed, each once; all end with the block.
 
-    Documents are kept in memory; or, with `on_server` (words and quantization need one), in collections of their own on the
-    server of GRISTMILL_QDRANT_URL, which are deleted at the end.
+    Documents are kept in memory; or, with `on_server` (quantization needs one), in collections of their own on the server
+    of GRISTMILL_QDRANT_URL, which are deleted at the end.
     """
 
     def __init__(self, open_client: Callable[[], Client], watch: Watch, *, on_server: bool = False) -> None:
@@ -77,11 +77,11 @@ class Places:
         return self._held[key]
 
     def _store(self, configuration: Configuration, reranker: str | None) -> tuple[Client, str]:
-        if not self._on_server and (configuration.mode != "dense" or configuration.quantization):
+        if configuration.quantization and not self._on_server:
             raise InvalidInput(
-                "documents: expected mode=dense and no quantization for documents in memory, since Qdrant's local mode has "
-                "neither words nor quantization: --on-server keeps them on the server of GRISTMILL_QDRANT_URL meanwhile",
-                field="documents",
+                "quantization: expected none for documents in memory, since Qdrant's local mode has none, got "
+                f"{configuration.quantization!r}: --on-server keeps them on the server of GRISTMILL_QDRANT_URL meanwhile",
+                field="quantization",
             )
         documents = documents_of(str(configuration.documents))
         client = self._ends.enter_context(self._embedded(configuration.model, reranker))

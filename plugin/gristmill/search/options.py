@@ -140,7 +140,13 @@ def _checked(**options: Unpack[SearchOptions]) -> How:
         hits, before, least = rerank.top, 0, None
     chosen = asked.get("boost") is not None or asked.get("diversity") is not None
     ranking = asked_ranking(
-        asked["mode"], asked.get("fusion"), asked.get("candidates"), hits + before, least, chosen=chosen
+        asked["mode"],
+        asked.get("fusion"),
+        asked.get("candidates"),
+        hits + before,
+        least,
+        chosen=chosen,
+        tenant=owner,
     )
     return How(
         instruction=asked.get("instruction"),
@@ -156,7 +162,7 @@ def _checked(**options: Unpack[SearchOptions]) -> How:
         context_chunks=integer("context_chunks", asked["context_chunks"], 0, _MOST_CHUNKS),
         content=asked_content(asked.get("fields"), flag("text", asked["text"])),
         ranking=ranking,
-        shape=asked_shape(ranking.mode, ranking.candidates, asked),
+        shape=asked_shape(ranking, asked),
         explain=flag("explain", asked["explain"]),
         rerank=rerank,
     )

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from qdrant_client import models
 
 from gristmill.arguments import integer, refuse
-from gristmill.store.keywords import KEYWORDS, keywords_of
+from gristmill.store.keywords import KEYWORDS, Words, keywords_of
+from gristmill.store.tenancy import rarity_within
 from gristmill_schemas import CollectionSpec, Fusion, SearchMode
 from gristmill_schemas.errors import InvalidInput
 
@@ -43,6 +44,9 @@ class Ranking:
     fusion: Fusion
     #: Best points of each branch that are fused.
     candidates: int
+    #: Among whose texts it counts how rare a word is, where one tenant asks: who else has it is nobody's business. Servers
+    #: before 1.19 pass over it. None: among all.
+    rarity: models.SearchParams | None = None
 
     @property
     def needs_vectors(self) -> bool:
@@ -54,7 +58,7 @@ class Ranking:
         if self.mode is not SearchMode.DENSE and not spec.keyword:
             raise InvalidInput(
                 f"mode: expected 'dense', since collection {spec.name!r} has no keywords, got {self.mode.value!r}; create "
-                "one with keyword=True (on a Qdrant server: its local mode cannot) and ingest its documents again",
+                "one with keyword=True, which is the default, and ingest its documents again",
                 field="mode",
                 collection=spec.name,
             )
@@ -71,6 +75,7 @@ class Ranking:
         lens: str | None,
         conditions: models.Filter | None,
         params: models.SearchParams | None = None,
+        words_of: Words = keywords_of,
     ) -> dict[str, Any]:
         """Arguments of Qdrant's Query API: `query`, `using`, `prefetch`.
 
@@ -80,16 +85,19 @@ class Ranking:
             lens: whose vectors are ranked; None are those without a name.
             conditions: that the candidates of both branches must meet; others see to those of the whole.
             params: how hard Qdrant looks for the nearest vectors.
+            words_of: the query's words, as what is asked takes them: a server, or its local mode.
         """
         if self.mode is SearchMode.DENSE:
             return {"query": vector, "using": lens}
-        words = keywords_of(query)
+        words = words_of(query)
         if self.mode is SearchMode.KEYWORD:
             return {"query": words, "using": KEYWORDS}
         dense = models.Prefetch(
             query=vector.tolist(), using=lens, filter=conditions, limit=self.candidates, params=params
         )
-        sparse = models.Prefetch(query=words, using=KEYWORDS, filter=conditions, limit=self.candidates)
+        sparse = models.Prefetch(
+            query=words, using=KEYWORDS, filter=conditions, limit=self.candidates, params=self.rarity
+        )
         return {"prefetch": [*[dense] * _VECTORS_COUNT[self.fusion], sparse], "query": _FUSED[self.fusion]}
 
 
@@ -101,6 +109,7 @@ def asked_ranking(
     score_threshold: float | None,
     *,
     chosen: bool = False,
+    tenant: str | None = None,
 ) -> Ranking:
     """What was asked for, checked.
 
@@ -111,6 +120,7 @@ def asked_ranking(
         hits: those that are shown and those that are passed over before.
         score_threshold: as it was given.
         chosen: boosts or diversity choose among the candidates.
+        tenant: whose points are searched alone.
     """
     if mode not in list(SearchMode):
         raise refuse("mode", f"one of {', '.join(SearchMode)}", mode)
@@ -127,7 +137,8 @@ def asked_ranking(
         raise refuse("candidates", because, candidates)
     if candidates is not None and integer("candidates", candidates, 1) < hits:
         raise refuse("candidates", f"at least limit + offset, which is {hits}", candidates)
-    return Ranking(searched, Fusion(fusion or Fusion.RRF), candidates or _enough(hits))
+    rarity = None if searched is SearchMode.DENSE else rarity_within(tenant)
+    return Ranking(searched, Fusion(fusion or Fusion.RRF), candidates or _enough(hits), rarity)
 
 
 def _enough(hits: int) -> int:

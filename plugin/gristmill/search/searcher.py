@@ -28,8 +28,9 @@ from gristmill.search.retrieval import Asked, Retrieval
 from gristmill.search.unindexed import Unindexed
 from gristmill.search.unmatched import Unmatched
 from gristmill.store.collections import Collections
+from gristmill.store.connection import is_server
 from gristmill.store.found_points import FoundPoint
-from gristmill.store.queries import is_server
+from gristmill.store.keywords import Words, keywords_of, words_sought
 from gristmill.store.tenancy import require_tenant
 from gristmill_schemas import CollectionSpec, Hits, SearchMode, Strategy
 from gristmill_schemas.errors import GristmillError, InvalidInput
@@ -174,8 +175,9 @@ class Searcher:
         watch = Stopwatch()
         vectors = self._encode(spec, queries, applied) if how.ranking.needs_vectors else [_NO_VECTOR] * len(queries)
         watch.lap("encode")
+        words_of: Words = keywords_of if is_server(self._store) else words_sought
         asked = [
-            partial(how.ranking.asked, query, vector, how.lens, params=how.shape.params)
+            partial(how.ranking.asked, query, vector, how.lens, params=how.shape.params, words_of=words_of)
             for query, vector in zip(queries, vectors, strict=True)
         ]
         told: dict[str, Any] = {"mode": how.ranking.mode, "score_kind": how.ranking.score_kind(spec), "lens": how.lens}

@@ -86,10 +86,8 @@ class Collections:
         Raises:
             SpaceMismatch: it exists with another space.
             CollectionConflict: it exists with another layout.
-            InvalidInput: it exists, but was not made by Gristmill; or local mode shall keep keywords.
+            InvalidInput: it exists, but was not made by Gristmill.
         """
-        if self._local and spec.keyword:
-            raise _no_keywords_here(spec)
         if self._local and layout:
             log.warning("Qdrant's local mode keeps all in memory, as it is: %s say nothing there", ", ".join(layout))
         vectors, more = creating(graph_per_tenant(spec, layout))
@@ -249,15 +247,6 @@ def _vectors(spec: CollectionSpec, settings: Mapping[str, Any]) -> models.Vector
     """What each vector is like: alike, but for its name."""
     params = models.VectorParams(size=spec.space.dimensions, distance=_DISTANCES[spec.distance], **settings)
     return dict.fromkeys(spec.vectors, params) if spec.lenses else params
-
-
-def _no_keywords_here(spec: CollectionSpec) -> InvalidInput:
-    return InvalidInput(
-        "keyword: expected False in Qdrant's local mode, where nothing weighs words, got True; a server does: set "
-        "GRISTMILL_QDRANT_URL, or for embedded mode path='http://…' (GRISTMILL_EMBEDDED_PATH)",
-        field="keyword",
-        collection=spec.name,
-    )
 
 
 def _checked(spec: object) -> CollectionSpec:

@@ -141,10 +141,14 @@ class _OneAtATime:
         return call
 
 
+def is_server(store: QdrantClient) -> bool:
+    """Whether a server answers, and not local mode."""
+    return isinstance(getattr(store, "_client", None), QdrantRemote)
+
+
 def speaks_grpc(store: QdrantClient) -> bool:
     """Whether this is a server's client that writes over gRPC; local mode writes over nothing."""
-    remote = getattr(store, "_client", None)
-    return isinstance(remote, QdrantRemote) and bool(remote._prefer_grpc)
+    return is_server(store) and bool(cast("QdrantRemote", store._client)._prefer_grpc)
 
 
 @clean_causes

@@ -17,9 +17,9 @@ from qdrant_client import QdrantClient, grpc, models
 from qdrant_client.conversions.conversion import RestToGrpc, grpc_to_payload
 from qdrant_client.qdrant_remote import QdrantRemote
 
-from gristmill.store.connection import speaks_grpc, store_errors
+from gristmill.store.connection import is_server, speaks_grpc, store_errors
 from gristmill.store.copies import consistency, grpc_consistency, grpc_ordering, ordering
-from gristmill.store.keywords import KEYWORDS, keywords_of, with_words
+from gristmill.store.keywords import KEYWORDS, Words, keywords_of, weighed_here, with_words
 from gristmill.store.wire import get_request, point_ids, upsert_request
 from gristmill_schemas import CollectionSpec, Document, PointSystem, point_id
 from gristmill_schemas.errors import InvalidInput, NewerFormat
@@ -251,8 +251,9 @@ def upsert(
         update_filter: what a point must match to be replaced. An absent one is inserted.
     """
     if not speaks_grpc(store):
+        words = keywords_of if is_server(store) else weighed_here
         batch = [
-            models.PointStruct(id=each, vector=_vectors(spec, vectors, payload), payload=payload)
+            models.PointStruct(id=each, vector=_vectors(spec, vectors, payload, words), payload=payload)
             for each, vectors, payload in points
         ]
         store.upsert(spec.physical, batch, wait=True, update_filter=update_filter, ordering=ordering(spec))
@@ -264,10 +265,12 @@ def upsert(
     _upsert_of_bytes(remote)(request, timeout=remote._timeout)
 
 
-def _vectors(spec: CollectionSpec, vectors: npt.NDArray[np.float32], payload: Mapping[str, Any]) -> models.VectorStruct:
+def _vectors(
+    spec: CollectionSpec, vectors: npt.NDArray[np.float32], payload: Mapping[str, Any], words: Words
+) -> models.VectorStruct:
     by_name: dict[str, Any] = dict(zip(spec.vectors, np.atleast_2d(vectors).tolist(), strict=True))
     if spec.keyword:
-        by_name[KEYWORDS] = keywords_of(with_words(payload, spec.text_key))
+        by_name[KEYWORDS] = words(with_words(payload, spec.text_key))
     return by_name if len(by_name) > 1 else by_name[""]
 
 

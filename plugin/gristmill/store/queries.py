@@ -13,7 +13,7 @@ import numpy as np
 from qdrant_client import QdrantClient, grpc, models
 from qdrant_client.qdrant_remote import QdrantRemote
 
-from gristmill.store.connection import speaks_grpc
+from gristmill.store.connection import is_server, speaks_grpc
 from gristmill.store.found_points import FoundPoint, of_message, of_record
 from gristmill.store.wire import query_message
 
@@ -22,11 +22,6 @@ Request = Mapping[str, Any]
 
 
 Lists = list[list[FoundPoint]]
-
-
-def is_server(store: QdrantClient) -> bool:
-    """Whether a server answers, and not local mode."""
-    return isinstance(getattr(store, "_client", None), QdrantRemote)
 
 
 def query_batch(store: QdrantClient, collection: str, requests: Sequence[Request]) -> tuple[Lists, float | None]:

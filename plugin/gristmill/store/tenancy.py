@@ -46,6 +46,14 @@ def of_tenant(tenant: str | None) -> models.Filter | None:
     return models.Filter(must=[models.FieldCondition(key=TENANT_PATH, match=models.MatchValue(value=tenant))])
 
 
+def rarity_within(tenant: str | None) -> models.SearchParams | None:
+    """That words are as rare as they are among the points of one tenant; None: among all, or by a client before 1.19."""
+    corpus = of_tenant(tenant)
+    if corpus is None or not hasattr(models, "IdfCorpusParams"):
+        return None
+    return models.SearchParams(idf=models.IdfCorpusParams(corpus=corpus))
+
+
 def retracting(retraction: Retraction) -> list[models.UpdateOperation]:
     """Operations that delete what a claim has written and should not: of this job, this very content and version."""
     operations: list[models.UpdateOperation] = []

@@ -19,6 +19,7 @@ from mcp.client.stdio import StdioServerParameters
 
 from gristmill import Chunking, Client, InvalidInput
 from gristmill.adapters.mcp import Access, build_server
+from gristmill.ingest.jobs import Job
 
 T = TypeVar("T")
 TEXTS = {
@@ -107,7 +108,7 @@ def test_the_collections_are_listed_with_what_it_takes_to_ask_them(mill: Client,
     (listed,) = call(build_server(mill, Access((filled,))), "list_collections")["collections"]
     assert listed == {
         "name": filled, "documents": 3, "model": "hash:16", "lenses": [],
-        "modes": ["dense"] if mill._parts.local else ["dense", "keyword", "hybrid"],
+        "modes": ["dense", "keyword", "hybrid"],
         "instructions": {"faq": "Find the entry that solves it"}, "fields": {} if mill._parts.local else {"lang": "keyword"},
     }  # fmt: skip
 
@@ -262,3 +263,12 @@ def test_a_server_that_should_not_start_says_why(
     code, out, err = run("mcp", *arguments)
     assert (code, out) == (2, "")
     assert words in err
+
+
+def test_a_document_whose_collection_goes_meanwhile_is_told_as_gone(
+    mill: Client, filled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = mill.enqueue(filled, {"id": "1", "text": TEXTS["1"]}).wait()
+    monkeypatch.setattr(Job, "report", lambda job: report.model_copy(update={"skipped": 0, "stored": 0, "gone": 1}))
+    told = call(build_server(mill, Access((filled,), writes=True)), "store", text="too late")
+    assert told["state"] == "gone"

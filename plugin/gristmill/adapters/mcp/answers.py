@@ -63,7 +63,8 @@ class Stored(BaseModel):
 
     collection: str
     id: str
-    #: `stored`, `skipped` (it was there, unchanged) or `superseded` (a newer version of it was there).
+    #: `stored`, `skipped` (it was there, unchanged), `superseded` (a newer version of it was there), `gone` (its collection
+    #: was deleted meanwhile) or `cancelled`.
     state: str
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,10 @@ from gristmill_schemas.errors import InvalidInput
 Collection = Annotated[
     str | None, Field(description="A name of list_collections; may be left out where there is one only.")
 ]
+
+
+#: How a document that did not fail may end; `gone` with its collection, `cancelled` with its job.
+_ENDS: Final = ("stored", "skipped", "superseded", "gone", "cancelled")
 
 
 class Tools:
@@ -81,7 +85,7 @@ class Tools:
         given = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32] if id is None else id
         job = await self._mine.enqueue(name, {"id": given, "text": text, "metadata": metadata or {}})
         report = (await job.wait(self._access.store_wait_s)).raise_for_failures()
-        state = next(each for each in ("stored", "skipped", "superseded") if getattr(report, each))
+        state = next(each for each in _ENDS if getattr(report, each))
         return Stored(collection=name, id=given, state=state)
 
     async def _named(self, collection: str | None) -> str:

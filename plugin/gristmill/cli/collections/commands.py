@@ -68,7 +68,7 @@ def create(
     ] = None,
     keyword: Annotated[
         bool | None,
-        typer.Option(help="Keep words beside vectors, for `search --mode hybrid`; default yes, on a server."),
+        typer.Option(help="Keep words beside vectors, for `search --mode hybrid`; default yes."),
     ] = None,
     tenants: Annotated[
         bool | None,

@@ -82,7 +82,7 @@ class Estimates:
         self, forecasting: Forecasting, name: str, model: str | None, asked: Mapping[str, Any]
     ) -> CollectionSpec:
         info = self._info(forecasting, model)
-        plain = {"distance": info.distance, "keyword": not self._local}
+        plain = {"distance": info.distance, "keyword": True}
         return CollectionSpec(name=name, space=info.space(), **plain | dict(asked))
 
     def _info(self, forecasting: Forecasting, model: str | None) -> EncoderInfo:

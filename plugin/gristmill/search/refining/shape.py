@@ -12,6 +12,7 @@ from typing import Any
 from qdrant_client import models
 
 from gristmill.arguments import flag, integer, number, refuse
+from gristmill.search.ranking import Ranking
 from gristmill.search.refining.boosts import Boosts, asked_boosts
 from gristmill.store.queries import listed
 from gristmill_schemas import CollectionSpec, SearchMode
@@ -31,11 +32,16 @@ class Shape:
     ef: int | None = None
     diversity: float | None = None
     boosts: Boosts | None = None
+    #: See `Ranking.rarity`; of a search by words alone.
+    rarity: models.SearchParams | None = None
 
     @property
     def params(self) -> models.SearchParams | None:
-        """How hard Qdrant looks for the nearest; None leaves it to the collection."""
-        return models.SearchParams(exact=self.exact or None, hnsw_ef=self.ef) if self.exact or self.ef else None
+        """How hard Qdrant looks for the nearest, and how rare words are; None leaves it to the collection."""
+        if not (self.exact or self.ef):
+            return self.rarity
+        asked = models.SearchParams(exact=self.exact or None, hnsw_ef=self.ef)
+        return asked if self.rarity is None else asked.model_copy(update={"idf": self.rarity.idf})
 
     @property
     def by_score(self) -> bool:
@@ -68,12 +74,13 @@ class Shape:
         return {"prefetch": best, "query": self.boosts.query(spec, kind)}
 
 
-def asked_shape(mode: SearchMode, candidates: int, asked: Mapping[str, Any]) -> Shape:
+def asked_shape(ranking: Ranking, asked: Mapping[str, Any]) -> Shape:
     """What was asked for, checked.
 
     Raises:
         InvalidInput: an argument is wrong, or Qdrant does not do the two together.
     """
+    mode = ranking.mode
     exact, ef = flag("exact", asked.get("exact", False)), asked.get("ef")
     if ef is not None:
         ef = integer("ef", ef, 1, _MOST_EF)
@@ -88,7 +95,8 @@ def asked_shape(mode: SearchMode, candidates: int, asked: Mapping[str, Any]) -> 
         )
     if diversity is not None and boosts:
         raise refuse("diversity", "None with boost=, whose order it would undo", diversity)
-    return Shape(candidates, exact, ef, diversity, boosts)
+    rarity = ranking.rarity if mode is SearchMode.KEYWORD else None
+    return Shape(ranking.candidates, exact, ef, diversity, boosts, rarity)
 
 
 def _diversity(value: object) -> float | None:

@@ -1,22 +1,16 @@
-"""Keywords: beside its vector a point has the words of its text, weighed by BM25, which Qdrant's server does itself.
+"""Words that Qdrant's server takes from a text itself, by its multilingual tokenizer, which cuts Chinese into words.
 
-The sparse vector is made from the text in the server, by its multilingual tokenizer, which cuts Chinese into words; how rare
-a word is in the collection is looked up when it is searched for. Qdrant's own default would take every text for English.
+Qdrant's own default would take every text for English.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any
 from unicodedata import normalize
 
 from qdrant_client import grpc, models
 from qdrant_client.conversions.conversion import payload_to_grpc
-
-from gristmill_schemas.point import under_context
-from gristmill_schemas.validation import SYSTEM_KEY
 
 #: The sparse vector's name; the unnamed vector stands beside it.
 KEYWORDS = "bm25"
@@ -28,9 +22,6 @@ _GRPC_OPTIONS = payload_to_grpc(_OPTIONS)
 _NUMBER = re.compile(r"\d(?<![A-Za-z\d]\d)\d*(?![A-Za-z\d])")
 #: As Chinese and Japanese keyboards write letters and digits.
 _WIDE = re.compile("[０-９Ａ-Ｚａ-ｚ]")
-
-#: What a new collection gets.
-CONFIG = {KEYWORDS: models.SparseVectorParams(modifier=models.Modifier.IDF)}
 
 
 def keywords_of(text: str) -> models.Document:
@@ -54,11 +45,6 @@ def _around(size: int) -> tuple[bytes, bytes]:
     message = grpc.PointStruct(vectors=vectors).SerializeToString()
     end = len(message) - rest.ByteSize()
     return bytes(message[: end - size]), bytes(message[end:])
-
-
-def with_words(payload: Mapping[str, Any], text_key: str) -> str:
-    """The text that a point's words are taken from: what stands above its chunk counts as much as the chunk itself."""
-    return under_context(payload.get(SYSTEM_KEY, {}).get("context"), payload[text_key])
 
 
 def _words(text: str) -> str:
