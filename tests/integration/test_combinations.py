@@ -164,13 +164,6 @@ def mill(request: pytest.FixtureRequest) -> Iterator[Client]:
         client.collections.delete(C)
 
 
-@pytest.fixture(scope="module")
-def served(request: pytest.FixtureRequest, mill: Client) -> Client:
-    if not mill.collections.get(C).keyword:
-        pytest.skip("local mode has no words")
-    return mill
-
-
 # docs/reference/search.md
 
 
@@ -201,7 +194,6 @@ def test_every_option_is_tried_with_every_other() -> None:
 
 
 def test_a_pair_is_refused_at_the_call_where_the_documentation_says_so_and_answered_elsewhere(mill: Client) -> None:
-    keyword = mill.collections.get(C).keyword
     refused = refused_pairs()
     assert refused
     for one, other in combinations(OPTIONS, 2):
@@ -213,7 +205,7 @@ def test_a_pair_is_refused_at_the_call_where_the_documentation_says_so_and_answe
             with pytest.raises(InvalidInput) as told:
                 mill.search("no-such-collection", QUERY, **how)
             assert told.value.field in how, how
-        elif keyword or not how.get("mode"):
+        else:
             hits = mill.search(C, QUERY, **how)
             assert bool(hits) is ("tenant" not in how), how
 
@@ -315,19 +307,19 @@ def test_thresholds_pages_and_passages_are_of_the_reranked_order(mill: Client) -
 
 
 @pytest.mark.parametrize("lens", [None, "legal"])
-def test_boosts_are_added_to_fused_ranks(served: Client, lens: str | None) -> None:
-    score = Reference(served).fused(lens)
-    agree(served.search(C, QUERY, mode="hybrid", lens=lens), score)
-    agree(served.search(C, QUERY, mode="hybrid", lens=lens, exact=True), score)
-    agree(served.search(C, QUERY, mode="hybrid", lens=lens, **BOOST), Reference(served).boosted(score))
-    agree(served.search(C, QUERY, mode="hybrid", lens=lens, group_by_document=True), best_of_each(score))
-    both = served.search(C, QUERY, mode="hybrid", lens=lens, group_by_document=True, offset=2, limit=5, **BOOST)
-    agree(both, best_of_each(Reference(served).boosted(score)), offset=2, limit=5)
+def test_boosts_are_added_to_fused_ranks(mill: Client, lens: str | None) -> None:
+    score = Reference(mill).fused(lens)
+    agree(mill.search(C, QUERY, mode="hybrid", lens=lens), score)
+    agree(mill.search(C, QUERY, mode="hybrid", lens=lens, exact=True), score)
+    agree(mill.search(C, QUERY, mode="hybrid", lens=lens, **BOOST), Reference(mill).boosted(score))
+    agree(mill.search(C, QUERY, mode="hybrid", lens=lens, group_by_document=True), best_of_each(score))
+    both = mill.search(C, QUERY, mode="hybrid", lens=lens, group_by_document=True, offset=2, limit=5, **BOOST)
+    agree(both, best_of_each(Reference(mill).boosted(score)), offset=2, limit=5)
 
 
-def test_a_threshold_over_both_lists_is_the_rerankers(served: Client) -> None:
-    hits = served.search(C, QUERY, mode="hybrid", rerank=True, score_threshold=0.2, limit=50)
-    score = Reference(served).reranked(list(Reference(served).vectors))
+def test_a_threshold_over_both_lists_is_the_rerankers(mill: Client) -> None:
+    hits = mill.search(C, QUERY, mode="hybrid", rerank=True, score_threshold=0.2, limit=50)
+    score = Reference(mill).reranked(list(Reference(mill).vectors))
     agree(hits, {point: value for point, value in score.items() if value >= 0.2}, limit=50)
 
 
@@ -336,6 +328,7 @@ def explained(hits: Hits) -> Any:
     return hits.explanation
 
 
-def test_an_exact_search_over_both_lists_says_so_to_the_list_of_vectors(served: Client) -> None:
-    sent = explained(served.search(C, QUERY, mode="hybrid", exact=True, explain=True)).query
-    assert [each.get("params") for each in sent["prefetch"]] == [{"exact": True}, {"exact": True}, None]
+def test_an_exact_search_over_both_lists_says_so_to_the_list_of_vectors(mill: Client) -> None:
+    sent = explained(mill.search(C, QUERY, mode="hybrid", exact=True, explain=True)).query
+    exactly = None if mill._parts.local else {"exact": True}  # local mode always looks at everything
+    assert [each.get("params") for each in sent["prefetch"]] == [exactly, exactly, None]
