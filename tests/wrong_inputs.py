@@ -208,6 +208,10 @@ WRONG = [
     Wrong(D, "client.search('docs', 'q', mode='hybrid', score_threshold=0.5)", "0.5", "None with", "ranks"),
     Wrong(D, "client.search('docs', 'q', rerank=True)", "rerank", "serves", "gristmill worker --reranker"),
     Wrong(D, "client.search('docs', 'q', rerank='other')", "'other'", "has announced", "gristmill worker --reranker"),
+    Wrong(D, "client.search('docs', 'q', boost={'field': 'year', 'wieght': 2})", "got 2", "no field", "`weight`"),
+    Wrong(
+        D, "client.rerank('q', ['a'], instruction='faq')", "'faq'", "a sentence", "a single word is taken for a name"
+    ),
     Wrong(D, "client.search('docs', 'q', rerank_top=9)", "got 9", "None without", "rerank=True"),
     Wrong(D, "client.search('docs', 'q', rerank=True, rerank_top=3)", "got 3", "limit + offset", "rerank_top"),
     Wrong(D, "client.search('docs', 'q', diversity=0.5, boost={'field': 'year'})", "got 0.5", "None with", "boost="),

@@ -7,6 +7,7 @@ door, where the message can still name the document, and not in a worker an hour
 from __future__ import annotations
 
 import decimal
+import difflib
 import json
 import operator
 import re
@@ -238,16 +239,40 @@ def _problem(item: ErrorDetails, record: str) -> str:
         names = f"; there are {', '.join(map(repr, list(there)[:8]))}" if isinstance(there, dict) and there else ""
         return f"expected a value, got none{names}"
     if item["type"] == "extra_forbidden":
-        name = str(item["loc"][-1])
-        meant = _DOCUMENTS_ELSEWHERE.get(name.lower()) if record == "Document" else None
-        way = (
-            f"; did you mean `{meant}`?"
-            if meant
-            else "; what is yours belongs into `metadata`" * (record == "Document")
-        )
-        return f"expected no field of this name, got {shown(item['input'])}{way}"
+        return f"expected no field of this name, got {shown(item['input'])}{_instead(item['loc'], record)}"
     text = expectation(item)
     return text if item["type"] == "value_error" else f"{text}, got {shown(item['input'])}"
+
+
+def _instead(place: tuple[int | str, ...], record: str) -> str:
+    """What a field that a record does not have may stand for."""
+    name = str(place[-1])
+    meant = _DOCUMENTS_ELSEWHERE.get(name.lower()) if record == "Document" else None
+    if meant is None and record == "Document":
+        return "; what is yours belongs into `metadata`"
+    known = _fields_of(record) if len(place) == 1 else []  # within a field, another record's
+    meant = meant or next(iter(difflib.get_close_matches(name, known, n=1)), None)
+    if meant:
+        return f"; did you mean `{meant}`?"
+    return f"; expected one of {', '.join(known)}" if known else ""
+
+
+def _fields_of(record: str) -> list[str]:
+    kinds: list[type[BaseModel]] = [Record]
+    for kind in kinds:
+        if kind.__name__ == record:
+            return list(kind.model_fields)
+        kinds += kind.__subclasses__()
+    return []
+
+
+#: How pydantic says that there are too few or too many of something, and what they are.
+_COUNTED = {
+    "too_short": ("at least", "min_length", "item"),
+    "too_long": ("at most", "max_length", "item"),
+    "string_too_short": ("at least", "min_length", "character"),
+    "string_too_long": ("at most", "max_length", "character"),
+}
 
 
 def expectation(item: ErrorDetails) -> str:
@@ -255,6 +280,12 @@ def expectation(item: ErrorDetails) -> str:
     text = item["msg"].removeprefix("Value error, ").partition(", unable to ")[0]
     if item["type"] == "string_pattern_mismatch":
         return f"expected text that matches {item['ctx']['pattern']}"
+    if item["type"] == "model_attributes_type":
+        return "expected a JSON object"
+    if counted := _COUNTED.get(item["type"]):
+        bound, name, noun = counted
+        number = item["ctx"][name]
+        return f"expected {bound} {number} {noun}{'s' * (number != 1)}"
     return re.sub(
         r"^(Input|String|Value|List|Tuple|Set|Dictionary|Number) should (be )?(a valid )?(?=(.))", _expected, text
     )

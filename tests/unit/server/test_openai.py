@@ -177,6 +177,14 @@ def test_what_is_no_json_is_a_bad_request(serving: Serving, raw: bytes) -> None:
     assert "expected" in answer.json()["error"]["message"]
 
 
+def test_a_body_and_an_instruction_are_told_of_in_words_of_this_api(serving: Serving) -> None:
+    told = serving.http.post("/v1/embeddings", json=[]).json()["error"]["message"]
+    assert told == "body: expected a JSON object, got []"
+    told = serving.embed(model="hash:16", input="a", instruction="faq").json()["error"]["message"]
+    assert "preset:web" in told
+    assert "collection=" not in told
+
+
 def test_a_model_that_is_not_there_is_not_found(client: openai.OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as refused:
         client.embeddings.create(model="text-embedding-3-small", input="a")

@@ -21,7 +21,8 @@ from gristmill_schemas.validation import shown
 _LIKE_A_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(@[A-Za-z0-9_.-]*)?")
 _BYTES_PER_CHARACTER = 4
 _A_NAME = "a registered name, or name@version"
-_EXPECTED = f"{_A_NAME}, a preset such as preset:web, or a sentence that says what the search is for"
+_TEXT = "a preset such as preset:web, or a sentence that says what the search is for"
+_EXPECTED = f"{_A_NAME}, {_TEXT}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def resolve_instruction(spec: CollectionSpec | None, instruction: str | None, fi
         return Applied(preset.label, preset.text)
     if not is_a_name(word):
         return Applied(given, given)
-    found = find_registered(spec, word, field, _EXPECTED)
+    found = find_registered(spec, word, field, _EXPECTED if spec else _TEXT)
     return Applied(found.label, found.text, found.retired_at is not None)
 
 
@@ -90,7 +91,9 @@ def find_registered(
 
 def _there(spec: CollectionSpec | None, word: str) -> str:
     if spec is None:
-        return "names are registered with a collection: pass collection="
+        return (
+            "a single word is taken for a name, and names are registered with a collection, of which there is none here"
+        )
     labels = [_told(each) for each in spec.instructions]
     told = f"collection {spec.name!r} has {', '.join(labels) or 'none'}"
     if any(each.name == word for each in spec.instructions):
