@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -157,6 +158,7 @@ def _wrong_call(error: BaseException, arguments: Sequence[str]) -> Failure:
 
 
 def _in_our_words(told: str) -> str:
+    told = re.sub(r"(Value error, )?'[^']*' is not one of ", "expected one of ", told)
     told = told.partition(", unable to ")[0].replace("Input should be a valid integer", "expected an integer")
     return told.replace("Input should be a valid ", "expected a ").replace("Input should be", "expected")
 

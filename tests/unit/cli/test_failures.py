@@ -70,6 +70,12 @@ def test_a_wrong_word_is_answered_with_the_right_one(run: Run, arguments: tuple[
     assert f"did you mean {meant}?".lower() in err.lower()
 
 
+def test_of_several_words_those_that_there_are_are_told(run: Run) -> None:
+    code, _, err = run("search", "c", "q", "--mode", "sparse")
+    assert code == 2
+    assert "expected one of 'dense', 'keyword', 'hybrid', got 'sparse'" in " ".join(err.split())
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "code", "said"),
     [
