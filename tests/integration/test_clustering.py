@@ -186,6 +186,9 @@ def test_groups_are_shown_written_and_given_as_json(run: Run, caplog: pytest.Log
     with Client() as client:
         client.create_collection("c", dimensions=16, force_dimensions=True)
         fill(client, "c")
+    for alone in (("--apply", "--dry-run"), ("--dry-run", "--apply")):
+        code, out, _ = run("cluster", "c", "--threshold", "0.9", *alone)
+        assert (code, "group would change in 5 documents" in out) == (0, True)
     code, out, _ = run("cluster", "c", "--threshold", "0.9", "--apply", "group", "--dry-run")
     assert code == 0
     assert "group would change in 5 documents" in out

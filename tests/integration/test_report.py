@@ -119,3 +119,8 @@ def test_a_report_is_written_from_questions_and_documents(run: Run, tmp_path: Pa
     assert file.read_text("utf-8").count('class="plot"') == 5
     code, _, err = run("eval", "report", *how, "--color", "类型")
     assert (code, "color: expected a field of the metadata, got '类型'" in err, "类别" in err) == (2, True, True)
+    assert run("eval", "report", *how)[0] == 0
+    assert "coloured by 类别" in file.read_text("utf-8")
+    documents.write_text("\n".join(json.dumps({"id": row["id"], "text": row["text"]}) for row in rows))
+    assert run("eval", "report", *how)[0] == 0
+    assert "coloured by" not in file.read_text("utf-8")

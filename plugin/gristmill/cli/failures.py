@@ -149,7 +149,7 @@ def _bug(error: BaseException) -> Failure:
 def _wrong_call(error: BaseException, arguments: Sequence[str]) -> Failure:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "gristmill"
-    told = _no_such_option(error) if hasattr(error, "option_name") else error.format_message()  # type: ignore[attr-defined]
+    told = _no_such_option(error) if hasattr(error, "possibilities") else error.format_message()  # type: ignore[attr-defined]
     if "did you mean" in told.lower():
         return Failure("UsageError", told, WRONG_CALL)
     came = _given(getattr(getattr(error, "param", None), "opts", ()), arguments)

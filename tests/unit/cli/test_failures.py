@@ -70,6 +70,11 @@ def test_a_wrong_word_is_answered_with_the_right_one(run: Run, arguments: tuple[
     assert f"did you mean {meant}?".lower() in err.lower()
 
 
+def test_an_option_without_its_value_is_no_unknown_one(run: Run) -> None:
+    code, _, err = run("search", "c", "q", "--mode")
+    assert (code, "requires an argument" in err, "no such option" in err) == (2, True, False), err
+
+
 def test_of_several_words_those_that_there_are_are_told(run: Run) -> None:
     code, _, err = run("search", "c", "q", "--mode", "sparse")
     assert code == 2

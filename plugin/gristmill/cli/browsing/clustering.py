@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.padding import Padding
+from typer.core import TyperCommand
 
 from gristmill import Cluster, Clustering, ClusterMember
 from gristmill.cli.browsing.commands import Name, TenantOption, WhereOption
@@ -18,8 +19,23 @@ from gristmill.startup import open_client
 
 app = typer.Typer()
 
+#: The field of `--apply` alone.
+_FIELD = "group"
 
-@app.command()
+
+class _Applying(TyperCommand):
+    """`--apply` with a field, or alone."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read arguments, as Typer does."""
+        given = list(args)
+        for at, (each, behind) in enumerate(zip(args, [*args[1:], "-"], strict=True)):
+            if each == "--apply" and behind.startswith("-"):
+                given.insert(at + 1, _FIELD)
+        return super().parse_args(ctx, given)
+
+
+@app.command(cls=_Applying)
 def cluster(
     name: Name,
     k: Annotated[int | None, typer.Option("-k", "--k", help="So many groups (K-means).")] = None,
@@ -33,7 +49,8 @@ def cluster(
     representatives: Annotated[int, typer.Option(help="Documents shown of each group.")] = 3,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Most groups shown; --json has all.")] = 20,
     apply: Annotated[
-        str | None, typer.Option(metavar="FIELD", help="Write each document's group to this metadata field.")
+        str | None,
+        typer.Option(metavar="FIELD", help="Write each document's group to this metadata field; alone: `group`."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="With --apply: only say what would be written.")] = False,
     as_json: JsonFlag = False,

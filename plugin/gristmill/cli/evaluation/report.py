@@ -28,7 +28,12 @@ def report(
     collection: asked.Collection = None,
     documents: asked.DocumentsFile = None,
     model: asked.Model = None,
-    color: Annotated[str, typer.Option(metavar="FIELD", help="Metadata field that colours the map.")] = "category",
+    color: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELD", help="Metadata field that colours the map; default `category`, or the best there is."
+        ),
+    ] = None,
     instruction: Annotated[
         str | None,
         typer.Option("--instruction", "-i", help="What it is for: a sentence, a registered name, or a preset."),

@@ -24,6 +24,8 @@ from gristmill_schemas.validation import shown
 _HEAT, _MAP, _TIMED = 40, 3_000, 60
 #: Hits per question whose scores are shown.
 _SCORED = 10
+#: What colours the map unless somebody says it; otherwise a field with at most so many values.
+_USUAL_FIELD, _MOST_COLOURS = "category", 12
 _SEED = 20_260_301
 #: How much of the graph is looked at, for recall against latency.
 _EFS = (16, 64, 256)
@@ -32,13 +34,21 @@ _EFS = (16, 64, 256)
 def plots_of_collection(
     client: Client,
     collection: str,
-    field: str,
+    field: str | None = None,
     *,
     lens: str | None = None,
     where: Where | None = None,
     tenant: str | None = None,
 ) -> Iterator[Plot]:
     """The heat map and the map: of a sample, where there are more documents than can be seen.
+
+    Args:
+        client: an open one.
+        collection: its name.
+        field: of the metadata, whose values colour the map; None takes `category`, or what divides the documents best.
+        lens: whose vectors; None: those without one.
+        where: only points whose metadata is so.
+        tenant: only this tenant's.
 
     Raises:
         InvalidInput: the collection has fewer than three documents, or none with this field.
@@ -48,10 +58,10 @@ def plots_of_collection(
     first = [row for row, chunk in enumerate(stored.chunks) if chunk == 0]
     if len(first) < 3:
         raise InvalidInput(f"collection: expected three documents or more in {collection!r} to draw, got {len(first)}")
-    values = [_value(stored, row, field) for row in first]
-    if all(value is None for value in values):
-        known = sorted({key for payload in stored.payloads for key in payload} - {stored.spec.text_key})
-        told = ", ".join(known[:10]) or "none"
+    by = _dividing(stored, first) if field is None else field
+    values = [None if by is None else _value(stored, row, by) for row in first]
+    if field is not None and all(value is None for value in values):
+        told = ", ".join(_fields(stored)[:10]) or "none"
         raise InvalidInput(
             f"color: expected a field of the metadata, got {shown(field)}, which no document has; there are: {told}",
             field="color",
@@ -61,7 +71,23 @@ def plots_of_collection(
     heat = sorted(_sample(len(first), _HEAT), key=lambda row: str(values[row]))
     yield plots.similarities(vectors[heat], [texts[row] for row in heat])
     some = _sample(len(first), _MAP)
-    yield plots.map_of(vectors[some], [texts[row] for row in some], [values[row] for row in some], field)
+    yield plots.map_of(vectors[some], [texts[row] for row in some], [values[row] for row in some], by)
+
+
+def _fields(stored: StoredVectors) -> list[str]:
+    return sorted({key for payload in stored.payloads for key in payload} - {stored.spec.text_key})
+
+
+def _dividing(stored: StoredVectors, rows: Sequence[int]) -> str | None:
+    """The usual field, where documents have it; else of those with two to a dozen values the one that most have."""
+    having: dict[str, int] = {}
+    for field in _fields(stored):
+        there = [str(value) for row in rows if (value := _value(stored, row, field)) is not None]
+        if field == _USUAL_FIELD and there:
+            return field
+        if 2 <= len(set(there)) <= _MOST_COLOURS:
+            having[field] = len(there)
+    return max(having, key=having.__getitem__, default=None)
 
 
 def _value(stored: StoredVectors, row: int, field: str) -> object:

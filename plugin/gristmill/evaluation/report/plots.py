@@ -47,14 +47,14 @@ def similarities(vectors: Matrix, labels: Sequence[str]) -> Plot:
     return Plot("How alike documents are", f"Cosines of {len(labels)} documents, each with each.", figure)
 
 
-def map_of(vectors: Matrix, labels: Sequence[str], values: Sequence[object], field: str) -> Plot:
+def map_of(vectors: Matrix, labels: Sequence[str], values: Sequence[object], field: str | None) -> Plot:
     """Documents on a plane, coloured by a field.
 
     Args:
         vectors: float32 (n, D), of unit length; at least two.
         labels: n, shown where the pointer is.
         values: n, of the field.
-        field: its name.
+        field: its name; None where there is nothing to colour by.
     """
     go, (places, how) = _go(), _on_a_plane(vectors)
     figure = go.Figure()
@@ -70,7 +70,8 @@ def map_of(vectors: Matrix, labels: Sequence[str], values: Sequence[object], fie
         )
     figure.update_xaxes(showticklabels=False)
     figure.update_yaxes(showticklabels=False)
-    told = f"{len(labels)} documents, coloured by {field}. {how}"
+    coloured = f", coloured by {field}" if field else ""
+    told = f"{len(labels)} documents{coloured}. {how}"
     return Plot("A map of the documents", told, figure)
 
 
