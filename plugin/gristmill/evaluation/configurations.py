@@ -12,8 +12,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from gristmill.search.filters import Where
+from gristmill_schemas import SearchMode
 from gristmill_schemas.errors import InvalidInput
 from gristmill_schemas.validation import shown
+
+#: What a search of a mode has no use for, and another's has not to say when only the mode is changed.
+_NO_USE: Mapping[str, tuple[str, ...]] = {SearchMode.DENSE: ("fusion",), SearchMode.KEYWORD: ("fusion", "lens")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,7 @@ class Configuration:
             whole = {"documents": None, "model": None, "quantization": None, **whole}
         elif "documents" in whole:
             whole = {"collection": None, **whole}
+        whole = dict.fromkeys(_NO_USE.get(str(whole.get("mode")), ()), None) | whole
         return replace(self, **whole)
 
 

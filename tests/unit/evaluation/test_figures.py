@@ -127,6 +127,10 @@ def test_another_configuration_is_the_same_but_for_what_it_says() -> None:
     base = Configuration(collection="faq", instruction="preset:faq", mode="hybrid")
     assert base.changed("mode=dense").told() == {"collection": "faq", "instruction": "preset:faq"}
     assert base.changed("instruction=").told() == {"collection": "faq", "mode": "hybrid"}
+    fused = Configuration(collection="faq", mode="hybrid", fusion="dbsf", lens="legal")
+    assert fused.changed("mode=dense").told() == {"collection": "faq", "lens": "legal"}
+    assert fused.changed("mode=keyword").told() == {"collection": "faq", "mode": "keyword"}
+    assert fused.changed("rerank=true").fusion == "dbsf"
     assert base.changed('{"rerank": true, "rerank-top": 20}').told()["rerank_top"] == 20
     assert base.changed("instruction=a = b, c").instruction == "a = b, c"
     files = Configuration(documents="d.jsonl", model="demo")
