@@ -137,3 +137,13 @@ def test_a_name_that_is_none_has_the_nearest_beside_it() -> None:
         read_questions("technicl")
     with pytest.raises(InvalidInput, match="sets that ship: faq, technical"):
         read_questions("nowhere/questions.xyz")
+
+
+def test_topics_and_qrels_without_a_name_are_told_by_line(tmp_path: Path) -> None:
+    qrels = written(tmp_path / "qrels.jsonl", '{"query-id": "1", "corpus-id": "d1", "score": 1}', '{"corpus-id": "d1"}')
+    topics = written(tmp_path / "topics.jsonl", '{"query": "first"}')
+    with pytest.raises(InvalidInput, match=r"qrels.jsonl:2: query-id: expected it .*got a record without it"):
+        read_questions(qrels, queries=topics)
+    whole = written(tmp_path / "whole.txt", "1 0 d1 1")
+    with pytest.raises(InvalidInput, match=r"topics.jsonl:1: id: expected it \(_id or id\)"):
+        read_questions(whole, queries=topics)

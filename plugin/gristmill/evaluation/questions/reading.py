@@ -175,7 +175,7 @@ def _qrel(line: str) -> tuple[str, str, Any]:
     """Topic, document, grade: BEIR's three columns, TREC's four, or MTEB's JSON."""
     if line.startswith("{"):
         record = parse_object(line)
-        return str(record.get("query-id")), str(record.get("corpus-id")), record.get("score")
+        return str(_of(record, "query-id")), str(_of(record, "corpus-id")), _of(record, "score")
     columns = line.split("\t") if "\t" in line else line.split()
     if len(columns) not in (3, 4):
         raise refuse("qrels", "`topic 0 document grade`, or BEIR's `topic document grade`", line)
@@ -200,10 +200,18 @@ def _topics(path: Path) -> Iterator[tuple[str, str]]:
 def _topic(line: str) -> tuple[str, str]:
     if line.lstrip().startswith("{"):
         record = parse_object(line)
-        name, query = record.get("_id", record.get("id")), record.get("text", record.get("query"))
+        name, query = _of(record, "_id", "id"), _of(record, "text", "query")
     else:
         name, _, query = line.partition("\t")
     return identifier("id", name), text("query", query, MAX_QUERY_BYTES)
+
+
+def _of(record: Mapping[str, Any], *names: str) -> Any:
+    """The field that goes by one of these names."""
+    for name in names:
+        if record.get(name) is not None:
+            return record[name]
+    raise InvalidInput(f"{names[-1]}: expected it ({' or '.join(names)}), got a record without it", field=names[-1])
 
 
 def _joined(path: Path, grades: Mapping[str, Mapping[str, int]], topics: Iterable[tuple[str, str]]) -> list[Question]:
