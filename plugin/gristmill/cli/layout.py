@@ -65,7 +65,7 @@ def fields(pairs: Mapping[str, object] | Iterable[tuple[str, object]]) -> None:
         if value is not None:
             grid.add_row(said(name), cell(value))
     if grid.row_count:
-        console.print(Padding(grid, (0, 0, 0, _INDENT)))
+        console.print(Padding(grid, (0, 0, 0, _INDENT), expand=False))
 
 
 def flat(record: Mapping[str, Any], times: Collection[str] = ()) -> Iterator[tuple[str, object]]:
@@ -130,7 +130,7 @@ def _heading(row: list[str]) -> str:
 def _prose_below(told: list[list[str]]) -> None:
     for row in told:
         say(_heading(row))
-        console.print(Padding(row[-1], (0, 0, 0, _INDENT)))
+        console.print(Padding(row[-1], (0, 0, 0, _INDENT), expand=False))
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[object]], told: list[list[str]], width: int | None) -> None:
