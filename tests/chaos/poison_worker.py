@@ -2,11 +2,13 @@
 
 `POISON-REFUSE` gives the point one dimension too many, so that Qdrant itself refuses it; `POISON-WIRE` nests its payload
 deeper than the wire allows, so that it never gets there: as if the contract had a hole. A file named by
-GRISTMILL_TEST_CURE takes the poison away. What its device suffers from is in `device.py`.
+GRISTMILL_TEST_CURE takes the poison away; one named by GRISTMILL_TEST_ENCODED gets a line for each text that is encoded.
+What its device suffers from is in `device.py`.
 """
 
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ class PoisonEncoder:
 
     def launch(self, batch: Sequence[TokenizedText]) -> Callable[[], Vectors]:
         texts = [item.text for item in batch]
+        note_encoded(texts)
         if not cured():
             if any("POISON-KILL" in text for text in texts):
                 os._exit(9)
@@ -49,6 +52,13 @@ class PoisonEncoder:
 def cured() -> bool:
     """Whether the poison has been taken away."""
     return Path(os.environ.get("GRISTMILL_TEST_CURE", "/nonexistent")).exists()
+
+
+def note_encoded(texts: Sequence[str]) -> None:
+    """Leave word of what is about to be encoded, whatever becomes of this process."""
+    if path := os.environ.get("GRISTMILL_TEST_ENCODED"):
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write("".join(f"{time.time():.3f} {len(texts)} {text}\n" for text in texts))
 
 
 def poison_the_points() -> None:

@@ -7,16 +7,19 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from chaos.mill import Conclude, MakeMill, Mill, ingest
+from chaos.mill import Conclude, MakeMill, Mill, ingest, send_off, texts_of
 from chaos.verdict import Verdict, add_up, buried, judge, settled
 from gristmill import Chunking, Client, Document
+from gristmill.ingest.packing import FIRST_GROUPS
 from gristmill.settings import variable
 from gristmill_schemas import point_id
+from gristmill_schemas.limits import FIRST_PARCEL_DOCUMENTS, MAX_PARCEL_DOCUMENTS
 from models import tiny_qwen3
 from waiting import eventually
 
@@ -142,6 +145,34 @@ def test_poison_fails_alone_and_can_be_replayed(scale: int, mill: MakeMill, conc
         verdict = judge(client, "c", dict(texts))
         client.collections.delete("c")
     conclude(add_up(verdict, [report, *reports], made.done, started))
+
+
+def test_a_document_that_kills_costs_its_255_neighbours_three_encodings_and_none_its_life(
+    mill: MakeMill, conclude: Conclude, tmp_path: Path
+) -> None:
+    """It travels in a parcel of 256: that is tried three times, then each of them alone, one at a time."""
+    encoded, first, started = tmp_path / "encoded", FIRST_GROUPS * FIRST_PARCEL_DOCUMENTS, time.monotonic()
+    made = mill(workers=2, environment={"GRISTMILL_TEST_ENCODED": str(encoded)})
+    texts = texts_of(first + MAX_PARCEL_DOCUMENTS, {first + 100: "POISON-KILL"})
+    with made.running(), made.client() as client:
+        client.create_collection("c", made.model, wait_s=60)
+        job = send_off(client, texts)
+        (report,) = settled(client, [job], deadline_s=400)
+        assert (report.stored, report.dead) == (len(texts) - 1, 1)
+        verdict = judge(client, "c", texts, bad={str(first + 100)})
+        client.collections.delete("c")
+    lines = [line.split(" ", 2) for line in encoded.read_text().splitlines()]
+    of_each = Counter(text for _, _, text in lines)
+    neighbours = [of_each[texts[str(n)]] for n in range(first, first + MAX_PARCEL_DOCUMENTS) if n != first + 100]
+    killed = [float(at) for at, _, text in lines if "POISON" in text]
+    alone = [float(at) for at, size, text in lines if size == "1" and text in set(texts.values())]
+    sys.stdout.write(
+        f"its neighbours were encoded {sum(neighbours) / len(neighbours):.2f} times, {max(neighbours)} at most; it killed "
+        f"{len(killed)} workers in {killed[-1] - killed[0]:.1f} s; all alone took {alone[-1] - alone[0]:.1f} s\n"
+    )
+    assert max(neighbours) <= 4
+    assert len(killed) == 5
+    conclude(add_up(verdict, [report], made.done, started))
 
 
 def _poison(mill: Mill, count: int, kinds: list[str], how_many: int) -> dict[int, str]:
