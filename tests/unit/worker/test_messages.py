@@ -14,6 +14,7 @@ from gristmill.settings import ClientSettings
 from gristmill.store.collections import Collections
 from gristmill.store.connection import open_local_store
 from gristmill_schemas import CollectionSpec, Document, Parcel
+from gristmill_schemas.errors import BrokerRefused
 from gristmill_worker.batching.batcher import Batcher
 from gristmill_worker.encoder.base import TokenizedText, Vectors
 from gristmill_worker.encoder.hash_encoder import HashEncoder
@@ -99,6 +100,23 @@ def test_a_message_whose_parcels_take_long_goes_back_to_whoever_comes_next(
     assert mill.waiting == 1
     assert mill.engine.process() is Handled.LATER
     assert mill.engine.process() is Handled.NONE
+
+
+def test_who_is_refused_a_parcel_pauses_and_says_why(mill: Mill, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where another program has written over our keys: a message that goes back at once comes again at once."""
+
+    def refused(*_: object) -> None:
+        raise BrokerRefused("Redis refused: WRONGTYPE")
+
+    mill.accept(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(mill.ledger, "claim", refused)
+        assert mill.engine.process() is Handled.LATER
+    assert not mill.host.accepts(queue_name(mill.engine.digest))
+    assert "WRONGTYPE" in next(iter(mill.host.notices.all()))
+    eventually(lambda: mill.host.accepts(queue_name(mill.engine.digest)))
+    assert mill.engine.process() is Handled.NONE
+    assert (mill.host.notices.all(), mill.waiting) == ([], 0)
 
 
 def test_a_short_job_has_a_message_for_each_parcel_and_a_long_one_for_every_sixteen() -> None:

@@ -11,6 +11,7 @@ Whose fault is it, and what does it cost?
       collection while others get through
     a server fails at this very request, and       the document's      back, the attempt is spent
       others of the collection get through
+    Redis refuses to give parcels                  its keys'            none is taken; this worker pauses
     the collection wants another model             nobody's            into that model's queue
     the collection is not there                    the store's, until  back, with its attempt; this worker pauses
                                                    shown otherwise     (deleted on purpose: its documents are `gone`)
@@ -34,6 +35,7 @@ from gristmill.ingest.broker import messages_for
 from gristmill.ledger import Begun, Claim, EnoughHeld, Holding, UnreadableParcel, Verdict
 from gristmill_schemas import Outcome
 from gristmill_schemas.errors import (
+    BrokerRefused,
     CollectionNotFound,
     DeviceFailed,
     GristmillError,
@@ -111,6 +113,9 @@ class Handler:
         try:
             claim = self._ledger.claim(self._model_digest, self._leases.lease_s, holding)
         except ShuttingDown:
+            return Handled.LATER
+        except BrokerRefused as error:
+            self._pause(error)
             return Handled.LATER
         except NewerFormat as error:
             self._wait_for_newer(str(error))
@@ -279,12 +284,16 @@ class Handler:
             return self._give_back(claim, refund=False, error=_line(error))
         others_go_on = isinstance(error, StoreUnavailable) and self._rests.others_stored_since(name)
         if not (_for_everybody(error) or others_go_on):
-            shown_s = 2 * self.pause.begin() + _SHOWN_S
-            self._notices.put(self, Waits.of(error), f"no work is pulled for now: {error}", for_s=shown_s)
+            self._pause(error)
             return self._give_back(claim)
         rest_s = self._rests.next(name, error)
         self._rest(name, rest_s)
         return self._give_back(claim, delay_s=rest_s)
+
+    def _pause(self, error: GristmillError) -> None:
+        """This worker pulls nothing for a while; others may fare better."""
+        shown_s = 2 * self.pause.begin() + _SHOWN_S
+        self._notices.put(self, Waits.of(error), f"no work is pulled for now: {error}", for_s=shown_s)
 
     def _rest(self, collection: str, seconds: float) -> None:
         """No worker takes this collection's parcels for a while; the others' go on."""

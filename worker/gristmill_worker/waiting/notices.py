@@ -8,7 +8,7 @@ import threading
 import time
 from enum import StrEnum
 
-from gristmill_schemas.errors import BrokerUnavailable, StoreRefused, StoreUnavailable, StoreUnfit
+from gristmill_schemas.errors import BrokerRefused, BrokerUnavailable, StoreRefused, StoreUnavailable, StoreUnfit
 from gristmill_schemas.redaction import redact
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class Waits(StrEnum):
         """Whom an error speaks of."""
         if isinstance(error, StoreUnavailable | StoreRefused | StoreUnfit):
             return cls.STORE
-        return cls.BROKER if isinstance(error, BrokerUnavailable) else cls.MODEL_SERVER
+        return cls.BROKER if isinstance(error, BrokerUnavailable | BrokerRefused) else cls.MODEL_SERVER
 
 
 class Notices:
