@@ -72,7 +72,7 @@ def test_steered_jobs_add_up_whatever_is_killed(scale: int, mill: MakeMill, conc
             books.resume_all(client)
             reports = settled(client, known(client, books.jobs), deadline_s=300)
             # What a worker was writing of the erased tenant when it was killed is taken back by one that lives.
-            eventually(lambda: client._parts.ledger.retractions() == [], 120)
+            eventually(lambda: books.judge(client).revived == 0, 120)
         verdict = books.judge(client)
         assert [client.audit("c", tenant=tenant).gaps for tenant in (*TENANTS, ERASED)] == [0] * 4
         assert leftovers(client) == []

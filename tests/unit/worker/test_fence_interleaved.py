@@ -150,6 +150,27 @@ def test_unchanged_text_is_written_again_where_a_dead_writer_has_replaced_some_o
     check(stage, [[first], [killed], [third]])
 
 
+def test_a_cancelled_update_whose_writer_was_killed_leaves_no_document_half_of_it(stage: Stage) -> None:
+    first, killed = Write("a", 1, "x", 3, 0), Write("a", 2, "y", 3, 0)
+    stage.take(first.item).finish()
+    writer = stage.take(killed.item).stop_before("upsert", times=2)
+    writer.step(Order.DIE_BEFORE)
+    assert {system.version for system, _ in stage.points().values()} == {1, 2}
+    assert stage.ledger.cancel(stage.jobs[-1])
+    stage.deliver_again(writer).finish()
+    check(stage, [[first], [killed]])
+
+
+def test_a_cancelled_deletion_whose_deleter_was_killed_goes_to_its_end(stage: Stage) -> None:
+    write, delete = Write("a", 1, "x", 1, 0), Delete("a", 2)
+    stage.take(write.item).finish()
+    deleter = stage.take(delete.item).stop_before("note_found")
+    deleter.step(Order.DIE_BEFORE)
+    assert stage.ledger.cancel(stage.jobs[-1])
+    stage.deliver_again(deleter).finish()
+    check(stage, [[write], [delete]])
+
+
 def test_of_two_contents_under_one_version_one_survives_whole(stage: Stage) -> None:
     one, other = Write("a", 1, "x", 3, 0), Write("a", 1, "y", 2, 0)
     late = stage.take(one.item).stop_before("upsert", times=2)
