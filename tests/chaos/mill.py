@@ -288,7 +288,7 @@ def ingest(client: Client, count: int, jobs: list[str], sizes: Iterator[int], st
         start = end
 
 
-def persist(call: Callable[[], T], deadline_s: float = 60.0, stop: Stop | None = None) -> T:
+def persist(call: Callable[[], T], deadline_s: float = 240.0, stop: Stop | None = None) -> T:
     """Do what an application does while a server is away or the queue is full: try again."""
     until = time.monotonic() + deadline_s
     stop = stop or threading.Event()

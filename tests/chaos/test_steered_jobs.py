@@ -25,10 +25,9 @@ TENANTS = ("acme", "bolt", "core")
 ERASED = "evil"
 #: Documents of a tenant that calls choose among.
 _IDS = 4_000
-#: Kinds of keys that nobody has any of once all jobs are over.
-UNFINISHED = {
-    *("parcel", "waiting", "lines", "later", "held", "queued", "seconds", "tenants", "paused", "cancelling", "open"),
-}
+#: Kinds of keys that nobody has any of once all jobs are over. Seconds of work are not among them: where a worker was killed
+#: while it loaded they stay, for the next beat of another.
+UNFINISHED = {"parcel", "waiting", "lines", "later", "held", "queued", "tenants", "paused", "cancelling", "open"}
 
 
 @pytest.mark.parametrize("scale", SHORT_OR_LONG)
@@ -66,11 +65,11 @@ def test_steered_jobs_add_up_whatever_is_killed(scale: int, mill: MakeMill, conc
                     books.hand_over(client)
                     if step == 10 * scale:
                         books.erase(client)
-                wreaking.until(lambda: not wreaking.is_alive(), 300)
+                wreaking.until(lambda: not wreaking.is_alive(), 600)
             for tenant in TENANTS:
                 persist(lambda tenant=tenant: client.tenants.unlimit(tenant))  # type: ignore[misc]  # default
             books.resume_all(client)
-            reports = settled(client, known(client, books.jobs), deadline_s=300)
+            reports = settled(client, known(client, books.jobs), deadline_s=600)
             # What a worker was writing of the erased tenant when it was killed is taken back by one that lives.
             eventually(lambda: books.judge(client).revived == 0, 120)
         verdict = books.judge(client)
@@ -146,7 +145,7 @@ class Books:
     def _persist(self, call: Callable[[], str]) -> str:
         """Try until it is taken; a call that was cancelled under way counts as made, by a job of no name."""
         try:
-            job = persist(call, deadline_s=120)
+            job = persist(call)
         except (JobCancelled, QueueFull):
             job = "cancelled under way"
             self.cancelled.add(job)
