@@ -145,7 +145,7 @@ def test_what_names_nothing_is_answered_with_what_there_is(client: Client, name:
         ("faq", "", "text: expected"),
         ("faq", " \n", "text: expected a sentence"),
         ("faq", "a\0", "text: .*NUL"),
-        ("faq", "x" * (MAX_INSTRUCTION_CHARS + 1), "text: expected to have at most 2000 characters"),
+        ("faq", "x" * (MAX_INSTRUCTION_CHARS + 1), "text: expected at most 2000 characters"),
     ],
 )
 def test_a_name_or_a_text_that_cannot_be_registered_is_refused(

@@ -75,15 +75,10 @@ def test_every_mode_is_a_search_of_ours_or_refused_by_its_name(mill: Client, sto
     assert found(store, None, top=2, mode=VectorStoreQueryMode.MMR, query_embedding=by_vector)[0] == "n1"
     words: list[Any] = [VectorStoreQueryMode.TEXT_SEARCH, VectorStoreQueryMode.SPARSE, VectorStoreQueryMode.HYBRID]
     for mode in words:
-        if mill._parts.local:
-            with pytest.raises(InvalidInput, match="mode: expected 'dense'"):
-                found(store, "4711", mode=mode)
-        else:
-            assert "n2" in found(store, "4711", top=2, mode=mode)
-    if not mill._parts.local:
-        assert len(found(store, "4711", top=1, mode=VectorStoreQueryMode.HYBRID, hybrid_top_k=3, sparse_top_k=50)) == 3
-        hybrid = GristmillVectorStore(mill, collection=store.collection, mode="hybrid")
-        assert found(hybrid, "4711", top=3) == found(store, "4711", top=3, mode=VectorStoreQueryMode.HYBRID)
+        assert "n2" in found(store, "4711", top=2, mode=mode)
+    assert len(found(store, "4711", top=1, mode=VectorStoreQueryMode.HYBRID, hybrid_top_k=3, sparse_top_k=50)) == 3
+    hybrid = GristmillVectorStore(mill, collection=store.collection, mode="hybrid")
+    assert found(hybrid, "4711", top=3) == found(store, "4711", top=3, mode=VectorStoreQueryMode.HYBRID)
     for mode in ("svm", "logistic_regression", "linear_regression", "semantic_hybrid"):
         with pytest.raises(InvalidInput, match=f"mode: expected one of default, hybrid.*got '{mode}'"):
             found(store, mode=VectorStoreQueryMode(mode))

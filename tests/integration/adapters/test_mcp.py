@@ -81,8 +81,7 @@ def test_find_gives_documents_with_their_ids_scores_and_metadata(mill: Client, f
     assert call(server, "find", query="x", where={"lang": "fr"}) == {
         "collection": filled, "hits": [], "note": "nothing was found: try other words, mode='hybrid', or no filter",
     }  # fmt: skip
-    if not mill._parts.local:
-        assert call(server, "find", query="4711", mode="keyword")["hits"][0]["id"] == "3"
+    assert call(server, "find", query="4711", mode="keyword")["hits"][0]["id"] == "3"
 
 
 def test_a_server_reads_and_stores_only_where_it_was_told_so(mill: Client, filled: str) -> None:
