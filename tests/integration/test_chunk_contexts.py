@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gristmill import Chunking, Client, Document, InvalidInput, SearchHit
+from gristmill.store.vectors import vector_of
 from gristmill_worker.encoder import Encoder, open_encoder
 from gristmill_worker.encoder.base import Vectors
 from models import tiny_bert
@@ -52,7 +53,7 @@ def chunks(client: Client, name: str) -> list[SearchHit]:
 
 def vector(client: Client, name: str, hit: SearchHit) -> Vectors:
     (point,) = client._parts.store.retrieve(name, [hit.point_id], with_vectors=True)
-    found: Vectors = np.asarray(point.vector, dtype=np.float32)
+    found: Vectors = np.asarray(vector_of(point, ""), dtype=np.float32)
     return found
 
 
