@@ -25,6 +25,7 @@ from gristmill_schemas.limits import (
     MAX_TEXT_BYTES,
 )
 from gristmill_schemas.parcel import pack, unpack
+from gristmill_schemas.validation import SYSTEM_KEY
 from gristmill_worker.pipeline.sink import MAX_REQUEST_BYTES, MAX_REQUEST_POINTS, slices
 
 SIZES = st.lists(st.integers(1, 3 * MAX_PARCEL_BYTES // 2), max_size=30) | st.lists(st.integers(1, 9), max_size=300)
@@ -160,7 +161,7 @@ DOCUMENTS = st.builds(
     Document,
     id=WORDS,
     text=WORDS,
-    metadata=st.dictionaries(WORDS, LABELS, max_size=3),
+    metadata=st.dictionaries(WORDS.filter(lambda key: key != SYSTEM_KEY), LABELS, max_size=3),
     tenant=st.none() | WORDS,
     version=st.none() | st.integers(0, 2**53 - 1),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import Phase, given, settings
@@ -106,6 +107,14 @@ def test_a_key_is_hidden_where_keys_stand_though_nobody_told_of_it(text: str) ->
 )
 def test_a_text_without_secrets_stays_as_it_is(text: str) -> None:
     assert redact(text) == text
+
+
+@pytest.mark.parametrize("secret", ["Z9~it's-7", 'Z9~the"7', """Z9~<'}:/%\"""", "Z9~a\\b'7"])
+@pytest.mark.parametrize("around", ["{}", '"{}"', "'{}'", """{}'\""""])
+def test_a_secret_is_hidden_whatever_marks_the_text_around_it_makes_a_repr_escape(secret: str, around: str) -> None:
+    ClientSettings(redis_url=f"redis://:{quote(secret, safe='')}@redis:6379/0")
+    shown = redact(repr(around.format(secret)))
+    assert secret.replace("\\", "") not in shown.replace("\\", "")
 
 
 @pytest.mark.parametrize("short", ["a", "ab", "redis"])

@@ -129,6 +129,8 @@ def _forms(secret: str, user: str) -> Iterator[str]:
         yield from encoded
         yield from (each.lower() for each in encoded)
         yield from (repr(plain)[1:-1], json.dumps(plain)[1:-1], plain.encode("unicode_escape").decode("ascii"))
+        # A text with quotation marks of both kinds, of which the secret may hold but one.
+        yield repr(f'{plain}"')[1:-2]
         for login in (plain, f":{plain}", f"{user}:{plain}"):
             for encode in (base64.b64encode, base64.urlsafe_b64encode):
                 yield encode(login.encode("utf-8", "surrogatepass")).decode("ascii").rstrip("=")
