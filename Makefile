@@ -9,7 +9,7 @@
 SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup services demo test lint check check-plugin release-check licenses audit sbom bench bench-gpu verify-model chaos fuzz ship-check docs lock clean
+.PHONY: help setup services demo test lint style types check fast check-plugin release-check licenses audit sbom bench bench-gpu verify-model chaos fuzz ship-check docs lock clean
 
 TORCH ?= torch==2.13.0
 ARGS ?=
@@ -47,14 +47,22 @@ test: $(VENV)/.dev services ## set up, Redis and Qdrant included, then run every
 	@# Two at a time: what kills processes waits for most of its time, models take what is left. 5: ARGS left none.
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m '(chaos or model) and not soak and not release' $(MARKED) $(ARGS) || [ $$? -eq 5 -a -n '$(ARGS)' ]
 
-lint: $(VENV)/.dev ## format, lint, the layers' contract and types
+lint: style types ## format, lint, the layers' contract and types
+
+style: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	PYTHONPATH=schemas:plugin:worker $(BIN)/lint-imports --no-logo --cache-dir .cache/import-linter
+
+types: $(VENV)/.dev
 	$(BIN)/mypy
 
-check: lint ## lint, types and the fast tests, on all cores; needs no server
-	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal -m '$(FAST)' $(ARGS)
+check: style ## lint, types and the fast tests, on all cores; needs no server
+	@# Beside one another: without a cache types take a minute of one core, and tests leave some while they wait.
+	@$(MAKE) --no-print-directory -j2 types fast
+
+fast: $(VENV)/.dev
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal --hypothesis-profile quick -m '$(FAST)' $(ARGS)
 
 check-plugin: $(VENV)/.dev ## the plugin alone, as an application installs it, on every Python that is found
 	$(BIN)/python scripts/plugin_alone.py

@@ -1,5 +1,6 @@
 """Fixtures for every test: a scrubbed environment, real servers, and a fresh namespace in them for each test."""
 
+import functools
 import gc
 import itertools
 import os
@@ -12,6 +13,8 @@ from typing import Any, NoReturn, TypeVar
 
 import hypothesis
 import pytest
+from qdrant_client.embed import schema_parser, type_inspector
+from redis.backoff import NoBackoff
 
 from gristmill_schemas.redaction import texts
 from key_leaks import leaks
@@ -30,7 +33,12 @@ gc.set_threshold(50_000, 20, 50)
 hypothesis.settings.register_profile(
     "any machine", hypothesis.settings(), deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
+# `make check` draws fewer where a test asks for no number of its own; `make test` draws them all.
+hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("any machine"), max_examples=25)
 hypothesis.settings.load_profile("any machine")
+
+# Each Qdrant client copies the schema of every request, ten milliseconds of the few that most tests take; one copy does.
+vars(type_inspector)["ModelSchemaParser"] = functools.cache(schema_parser.ModelSchemaParser)
 
 SERVER_FIXTURES = {"redis_server", "qdrant_server", "make_redis", "make_qdrant", "make_sentinel"}
 S = TypeVar("S", bound=Server)
@@ -73,6 +81,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in long]
 
 
+def pytest_collection_finish() -> None:
+    """What was collected and imported stays to the end: nobody need look through it for garbage again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Hide the developer's own settings: variables by name, and a `.env` file by working in an empty folder."""
@@ -85,6 +99,12 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def own_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test gave as a password is a word like any other to the next."""
     monkeypatch.setattr(texts, "_known", texts._Known())
+
+
+@pytest.fixture
+def hasty_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Redis that is away is tried as often as ever, without the pauses between."""
+    monkeypatch.setattr("gristmill.ledger.connection.ExponentialWithJitterBackoff", lambda **_: NoBackoff())
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import threading
 from collections.abc import Mapping
@@ -125,8 +126,12 @@ def open_parts(settings: ClientSettings, overrides: Mapping[str, Any], progress:
     return Parts(settings, ledger, dispatcher, store, queries, RedisEvidence(ledger), scorer, closing=closing)
 
 
+@functools.cache
 def _embedded() -> OpenEmbedded:
-    """The worker package's in-process engine. Found by entry point: the plugin never imports the worker."""
+    """The worker package's in-process engine. Found by entry point: the plugin never imports the worker.
+
+    Looked for once, since that reads what every installed package says of itself.
+    """
     with brought_by("worker", "embedded mode"):
         (entry,) = importlib.metadata.entry_points(group="gristmill.embedded")
         opened: OpenEmbedded = entry.load()

@@ -54,6 +54,7 @@ def test_every_experiment_prints_its_figures_and_the_articles_beside_them(
     assert all(claim["holds"] for claim in sections["client"]["claims"])
 
 
+@pytest.mark.slow
 def test_the_script_starts_a_server_of_its_own_and_ends_it() -> None:
     command = [sys.executable, str(EXAMPLES / "article.py"), "--model", "hash:16", "--only", "client", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)

@@ -125,7 +125,7 @@ def test_a_wrong_setting_is_named_with_what_came(run: Run, monkeypatch: pytest.M
     assert "many" in err
 
 
-def test_redis_away_is_said_with_the_way_out(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_redis_away_is_said_with_the_way_out(run: Run, hasty_redis: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRISTMILL_REDIS_URL", f"redis://:secret@127.0.0.1:{free_port()}/0")
     monkeypatch.setenv("GRISTMILL_START_WAIT_S", "0.1")
     code, _, err = run("jobs", "list")

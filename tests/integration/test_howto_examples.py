@@ -160,6 +160,7 @@ print(json.dumps(told))
 """
 
 
+@pytest.mark.slow
 def test_the_django_project_searches_what_its_table_holds(tmp_path: Path) -> None:
     environment = {
         "PATH": "/usr/bin:/bin",

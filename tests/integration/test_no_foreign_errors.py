@@ -214,7 +214,7 @@ NO_JOB = {name for name in RIGHT if not name.startswith("job.")}
 
 
 @pytest.mark.parametrize("kind", ["nobody listens", "something else listens"])
-def test_servers_that_are_none_are_spoken_of_in_our_words(kind: str, babbler: int) -> None:
+def test_servers_that_are_none_are_spoken_of_in_our_words(kind: str, babbler: int, hasty_redis: None) -> None:
     port = babbler if kind == "something else listens" else free_port()
     with Client(
         redis_url=f"redis://127.0.0.1:{port}/0",

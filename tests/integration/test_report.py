@@ -64,6 +64,7 @@ def opened(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
     tab.close()
 
 
+@pytest.mark.slow
 def test_every_plot_is_drawn_and_nothing_is_asked_of_the_network(opened: Any) -> None:
     tab, said, asked = opened
     drawn = {
@@ -78,6 +79,7 @@ def test_every_plot_is_drawn_and_nothing_is_asked_of_the_network(opened: Any) ->
     assert said == []
 
 
+@pytest.mark.slow
 def test_what_comes_from_outside_is_text_and_nothing_else(opened: Any) -> None:
     tab, _, _ = opened
     assert tab.evaluate("window.obeyed") is None
@@ -87,6 +89,7 @@ def test_what_comes_from_outside_is_text_and_nothing_else(opened: Any) -> None:
     assert "</script>" in tab.locator("#plot-1 .legend").text_content()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_page_fits_its_window(opened: Any, tmp_path: Path, width: int) -> None:
     tab, said, _ = opened
@@ -101,6 +104,7 @@ def test_the_page_fits_its_window(opened: Any, tmp_path: Path, width: int) -> No
     assert said == []
 
 
+@pytest.mark.slow
 def test_nothing_bars_those_who_cannot_see_it(opened: Any) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="the extra dev brings axe")
     tab, _, _ = opened

@@ -23,7 +23,7 @@ KEY = "sk-q9Zx73lmWkk11"
 
 
 @pytest.fixture
-def away(monkeypatch: pytest.MonkeyPatch) -> None:
+def away(monkeypatch: pytest.MonkeyPatch, hasty_redis: None) -> None:
     """Settings with secrets, of servers that are not there."""
     login = f"app:{quote(PASSWORD, safe='')}"
     values = {

@@ -195,6 +195,7 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "gristmill", "mcp", *arguments]
 
 
+@pytest.mark.slow
 def test_over_stdio_the_official_client_finds_and_nothing_else_is_on_stdout(folder: Path) -> None:
     program, *arguments = command("--collection", "faq", "--allow-writes")
     server = StdioServerParameters(command=program, args=arguments, env=environment(folder))
@@ -227,6 +228,7 @@ def serving(place: Path, *arguments: str) -> Iterator[str]:
     assert "Traceback" not in left
 
 
+@pytest.mark.slow
 def test_over_http_a_client_brings_a_key_where_there_are_keys(folder: Path, tmp_path: Path) -> None:
     import httpx2
     from mcp.client.streamable_http import streamable_http_client

@@ -1,5 +1,6 @@
 """The laws of the encoder, and equality with the two references: sentence-transformers and Qwen3's model card."""
 
+import functools
 import random
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ ALL_MODELS = sorted(BUILDERS)
 PACKABLE = [name for name in ALL_MODELS if name != "gpt2"]
 
 
+@functools.cache
 def load(folder: Path, **options: Any) -> TransformersEncoder:
     encoder = open_encoder(str(folder), **{"device": "cpu", "dtype": "float32", "budget_tokens": 256, **options})
     assert isinstance(encoder, TransformersEncoder)

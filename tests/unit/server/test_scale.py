@@ -65,7 +65,7 @@ def test_a_model_that_nobody_has_announced_is_not_found_and_the_known_ones_are_n
     assert "no worker has announced 'smal' (announced: " in error["message"]
 
 
-def test_without_redis_it_says_so_and_the_server_goes_on() -> None:
+def test_without_redis_it_says_so_and_the_server_goes_on(hasty_redis: None) -> None:
     with served([HashEncoder(8)], redis_url=f"redis://127.0.0.1:{free_port()}/0") as running:
         answer = running.http.get("/scale")
         assert answer.status_code == 503

@@ -102,7 +102,8 @@ def receiver() -> Iterator[Receiver]:
 
 
 @pytest.fixture
-def client() -> Iterator[Client]:
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    monkeypatch.setattr("gristmill_worker.process.host.WEBHOOKS_S", 0.05)
     with Client.embedded(model="hash:16", threads=2, **SENDS) as made:
         made.create_collection("c")
         yield made
