@@ -45,6 +45,17 @@ def _real() -> Iterator[str]:
         yield from (f"{text} ({again})" for text in once)
 
 
+def share_of(documents: Sequence[Document], share: int, shares: int) -> list[Document]:
+    """One of several shares, in its old order: each holds as many documents (one more or less), of the same lengths.
+
+    By length, the longest first, they are dealt out to and fro: every second one may be much more work than the rest.
+    """
+    longest = sorted(range(len(documents)), key=lambda number: (-len(documents[number].text), number))
+    turns = itertools.cycle([*range(shares), *reversed(range(shares))])
+    own = sorted(number for number, turn in zip(longest, turns, strict=False) if turn == share)
+    return [documents[number] for number in own]
+
+
 def write_documents(path: Path, documents: Sequence[Document]) -> None:
     """One JSON object per line."""
     path.write_text("".join(f"{each.model_dump_json(exclude_none=True)}\n" for each in documents), encoding="utf-8")

@@ -14,7 +14,7 @@ from pathlib import Path
 from gristmill import Client, ClientSettings
 from gristmill.settings import load_settings
 from gristmill.store.connection import open_store, store_errors
-from gristmill_worker.bench.pipeline.documents import PointsFile, read_documents
+from gristmill_worker.bench.pipeline.documents import PointsFile, read_documents, share_of
 from gristmill_worker.bench.pipeline.peers import peer
 from gristmill_worker.bench.pipeline.processes import Handler, serve
 
@@ -55,14 +55,14 @@ def raw(points: str) -> Handler:
     return load
 
 
-def encoder(documents: str, model: str, share: int, shares: int) -> Handler:
+def encoder(documents: str, model: str, share: int, shares: int, budget_tokens: int) -> Handler:
     """The encoder alone, fed as a worker feeds it. Of several side by side each encodes its share."""
     from gristmill_worker.bench.encoding import timed_encoding
     from gristmill_worker.encoder.open import open_encoder
     from gristmill_worker.settings import WorkerSettings
 
     settings = load_settings(WorkerSettings)
-    texts = [each.text for each in read_documents(Path(documents))][share::shares]
+    texts = [each.text for each in share_of(read_documents(Path(documents)), share, shares)]
     opened = open_encoder(
         model,
         revision=settings.revision,
@@ -70,14 +70,14 @@ def encoder(documents: str, model: str, share: int, shares: int) -> Handler:
         dtype=settings.dtype,
         pooling=settings.pooling,
         max_tokens=settings.max_tokens,
-        budget_tokens=settings.budget_tokens,
+        budget_tokens=budget_tokens,
         trust_remote_code=settings.trust_remote_code,
     )
     timed_encoding(opened, texts[:64])
 
     def encode() -> dict[str, float]:
         seconds, _ = timed_encoding(opened, texts)
-        return {"seconds": seconds}
+        return {"seconds": seconds, "texts": len(texts)}
 
     return encode
 

@@ -101,6 +101,10 @@ class Site:
         """Knows what the workers say of themselves."""
         return self._ledger
 
+    def budgets(self) -> list[int]:
+        """Tokens per batch of each worker."""
+        return [int(each["budget_tokens"]) for each in self._encoders()]
+
     def rss_mb(self) -> float:
         """Resident memory of the largest worker process, in 10^6 bytes."""
         return largest_rss_mb(self._pids)
