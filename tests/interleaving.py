@@ -44,6 +44,7 @@ from gristmill_worker.pipeline.pipeline import Pipeline
 from gristmill_worker.pipeline.prepare import Preparer
 from gristmill_worker.pipeline.sink import Sink
 from gristmill_worker.waiting.fuse import Fuse
+from gristmill_worker.waiting.in_hand import InHand
 from gristmill_worker.waiting.missing_collections import MissingCollections
 from gristmill_worker.waiting.notices import Notices
 from gristmill_worker.waiting.patience import Patience
@@ -229,7 +230,9 @@ class Stage:
             commons.leases.encoded,
         )
         pipeline = Pipeline(commons, preparer, sink)
-        return Handler(self.encoder.info.digest, commons, pipeline, Fuse(notices, trial_s=0.0))
+        return Handler(
+            self.encoder.info.digest, commons, pipeline, Fuse(notices, trial_s=0.0), InHand(lambda: None, lambda: 1)
+        )
 
     def deliver(self, *items: Document | Deletion) -> JobReport:
         """One job of one parcel, worked on until nothing of it is left; returns its report."""

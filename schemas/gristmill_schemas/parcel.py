@@ -6,6 +6,7 @@ the record's JSON. JSON, because a forged message must never be able to run code
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from typing import Annotated, ClassVar
 
@@ -63,15 +64,20 @@ class Parcel(Stored):
         """The item's own version, or the parcel's where it brings none."""
         return self.version if item.version is None else item.version
 
-    def split(self) -> list[Parcel]:
-        """One parcel per item, to find the item that kills its worker."""
-        singles: list[tuple[tuple[Document, ...], tuple[Deletion, ...]]] = [
-            *(((document,), ()) for document in self.documents),
-            *(((), (deletion,)) for deletion in self.deletions),
-        ]
+    def split(self, parts: int | None = None) -> list[Parcel]:
+        """So many parcels of about as many items each; one per item where that is not said, or there are not so many."""
+        size, count = len(self), min(parts or len(self), len(self))
+        cuts = [size * n // count for n in range(count + 1)] if count else [0]
+        first = len(self.documents)
         return [
-            self.model_copy(update={"id": f"{self.id}.{n}", "documents": documents, "deletions": deletions})
-            for n, (documents, deletions) in enumerate(singles)
+            self.model_copy(
+                update={
+                    "id": f"{self.id}.{n}",
+                    "documents": self.documents[start:end],
+                    "deletions": self.deletions[max(0, start - first) : max(0, end - first)],
+                }
+            )
+            for n, (start, end) in enumerate(itertools.pairwise(cuts))
         ]
 
 

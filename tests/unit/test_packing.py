@@ -143,6 +143,23 @@ def test_a_parcel_survives_its_codec(items: list[tuple[str, int | None]]) -> Non
     assert [len(part) for part in parcel.split()] == [1] * len(valid)
 
 
+@pytest.mark.parametrize(
+    ("documents", "deletions", "parts"), [(64, 0, 4), (10, 3, 3), (0, 7, 2), (3, 0, 9), (1, 0, 2), (0, 0, 2)]
+)
+def test_a_parcel_in_parts_holds_everything_once_in_order_in_parts_of_one_size(
+    documents: int, deletions: int, parts: int
+) -> None:
+    parcel = parcel_of(
+        [Document(id=f"{n}", text="t") for n in range(documents)], [Deletion(id=f"d{n}") for n in range(deletions)]
+    )
+    cut = parcel.split(parts)
+    assert [item for part in cut for item in part.items] == list(parcel.items)
+    assert len(cut) == min(parts, len(parcel))
+    sizes = {len(part) for part in cut}
+    assert max(sizes, default=0) - min(sizes, default=0) <= 1
+    assert len({part.id for part in (parcel, *cut)}) == len(cut) + 1
+
+
 #: What JSON writes with the most escapes, the widest UTF-8, and what is neither.
 CHARACTERS = st.sampled_from('\x01\x7f\u2028\ufeff\U0010ffff\\"é中 \n') | st.characters(
     exclude_categories=["Cs"], exclude_characters="\0"

@@ -9,12 +9,12 @@ from contextlib import ExitStack
 import pytest
 
 from gristmill.ingest.broker import MESSAGE_S, PARCELS_PER_MESSAGE, create_celery, messages_for, queue_name
-from gristmill.ledger import HighWater, MemoryLedger
+from gristmill.ledger import Claim, HighWater, MemoryLedger
 from gristmill.settings import ClientSettings
 from gristmill.store.collections import Collections
 from gristmill.store.connection import open_local_store
-from gristmill_schemas import CollectionSpec, Document, Parcel
-from gristmill_schemas.errors import BrokerRefused
+from gristmill_schemas import CollectionSpec, Document, JobReport, Parcel
+from gristmill_schemas.errors import BrokerRefused, BrokerUnavailable, ShuttingDown
 from gristmill_worker.batching.batcher import Batcher
 from gristmill_worker.encoder.base import TokenizedText, Vectors
 from gristmill_worker.encoder.hash_encoder import HashEncoder
@@ -23,7 +23,7 @@ from gristmill_worker.pipeline.engine import Engine
 from gristmill_worker.pipeline.handler import Handled
 from gristmill_worker.process.host import Host
 from gristmill_worker.settings import WorkerSettings
-from gristmill_worker.waiting import share
+from gristmill_worker.waiting import in_hand, share
 from waiting import eventually
 
 ROOMY = HighWater(documents=10_000, bytes=100_000_000)
@@ -49,13 +49,27 @@ class Mill:
         store = open_local_store(":memory:")
         closing.callback(store.close)
         collections = Collections(store, local=True)
-        self.host = Host(WorkerSettings(), self.ledger, store, collections, lambda model_digest, count: None)
+        #: How many messages were sent, each time.
+        self.published: list[int] = []
+        self.publish: Callable[[int], None] = self.published.append
+        self.host = Host(WorkerSettings(), self.ledger, store, collections, lambda _, count: self.publish(count))
         closing.callback(self.host.close)
         self.encoder = Interrupted(4)
         self.engine: Engine = self.host.add(self.encoder)
         collections.create(CollectionSpec(name="c", space=self.engine.encoder.info.space()))
 
-    def accept(self, parcels: int) -> None:
+    def be_two(self) -> None:
+        """Another worker serves the same model."""
+        self.ledger.heartbeat("another", {"engines": [{"model_digest": self.engine.digest}]}, ttl_s=3600)
+        self.host.start()
+        eventually(lambda: self.host.workers(self.engine.digest) == 2)
+
+    @property
+    def report(self) -> JobReport:
+        """Of the last job."""
+        return self.ledger.jobs(1)[0]
+
+    def accept(self, parcels: int, documents: int = 1) -> None:
         ticket = self.ledger.open_job("c")
         for number in range(parcels):
             parcel = Parcel(
@@ -63,7 +77,7 @@ class Mill:
                 job_id=ticket.job_id,
                 collection="c",
                 model_digest=self.engine.digest,
-                documents=(Document(id=str(number), text=f"text {number}"),),
+                documents=tuple(Document(id=f"{number}.{n}", text=f"text {number} {n}") for n in range(documents)),
                 version=ticket.version,
                 enqueued_at=ticket.opened_at,
             )
@@ -125,9 +139,7 @@ def test_a_short_job_has_a_message_for_each_parcel_and_a_long_one_for_every_sixt
 
 
 def test_a_worker_that_has_its_share_of_a_jobs_last_parcels_leaves_the_rest_to_others(mill: Mill) -> None:
-    mill.ledger.heartbeat("another", {"engines": [{"model_digest": mill.engine.digest}]}, ttl_s=3600)
-    mill.host.start()
-    eventually(lambda: mill.host.workers(mill.engine.digest) == 2)
+    mill.be_two()
     queue = queue_name(mill.engine.digest)
     seen: list[object] = []
 
@@ -143,19 +155,111 @@ def test_a_worker_that_has_its_share_of_a_jobs_last_parcels_leaves_the_rest_to_o
 
 
 @pytest.mark.parametrize(
-    ("tokens_per_s", "in_hand", "more"),
-    [(None, 12, True), (1.0, 3, True), (1.0, 4, False), (1e6, 12, True)],
-    ids=["nothing measured yet", "slow, a few", "slow, enough", "fast"],
+    ("tokens_per_s", "threads", "more"),
+    [(None, 3, True), (None, 4, False), (1.0, 0, True), (1.0, 1, False), (1e6, 12, True)],
+    ids=["nothing measured yet, a few", "nothing measured yet, enough", "slow, none", "slow, one", "fast"],
 )
 def test_a_slow_device_has_no_more_than_seconds_of_work_in_hand(
-    mill: Mill, monkeypatch: pytest.MonkeyPatch, tokens_per_s: float | None, in_hand: int, more: bool
+    mill: Mill, monkeypatch: pytest.MonkeyPatch, tokens_per_s: float | None, threads: int, more: bool
 ) -> None:
     mill.accept(2)
     mill.engine.process()
     monkeypatch.setattr(mill.engine.batcher, "tokens_done", 10**9)  # by queries, which are nobody's parcels
     monkeypatch.setattr(Batcher, "tokens_per_s", tokens_per_s)
-    monkeypatch.setattr(mill.engine, "_busy", in_hand)
+    monkeypatch.setattr(mill.engine, "_busy", threads)
     assert mill.host.accepts(queue_name(mill.engine.digest)) is more
+
+
+def test_a_thread_of_a_slow_device_takes_the_next_parcel_only_where_there_is_room(
+    mill: Mill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Batcher, "tokens_per_s", 1.0)
+    mill.accept(3)
+    monkeypatch.setattr(mill.engine, "_busy", 1)  # another thread, about to have one as long as the last
+    assert mill.engine.process() is Handled.LATER
+    assert mill.waiting == 2
+    monkeypatch.setattr(mill.engine, "_busy", 0)
+    assert mill.engine.process() is Handled.NONE
+
+
+@pytest.mark.parametrize(("tokens_per_s", "parts"), [(140.0, 3), (1e6, 1)], ids=["half a second", "milliseconds"])
+def test_of_a_jobs_last_long_parcel_every_worker_may_have_a_part(
+    mill: Mill, monkeypatch: pytest.MonkeyPatch, tokens_per_s: float, parts: int
+) -> None:
+    mill.be_two()
+    others: list[Claim | None] = []
+
+    def meanwhile() -> None:
+        others.append(mill.ledger.claim(mill.engine.digest, lease_s=3600))
+        if others[0] is not None:
+            mill.ledger.release(others[0], refund=True)
+
+    mill.encoder.meanwhile = meanwhile
+    monkeypatch.setattr(Batcher, "tokens_per_s", tokens_per_s)
+    mill.accept(1, documents=40)
+    monkeypatch.setattr(in_hand, "_JUST_COME_S", 0.0)
+    assert mill.engine.process() is Handled.NONE
+    assert mill.published[:1] == [parts - 1] * (parts > 1), "each part wants a message, and one is this one's"
+    assert [other and len(other.parcel) for other in others] == [40 // parts if parts > 1 else None]
+    assert (mill.report.stored, mill.waiting) == (40, 0)
+
+
+def test_a_message_that_has_seen_enough_parcels_when_it_cuts_one_comes_again(
+    mill: Mill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mill.be_two()
+    monkeypatch.setattr(Batcher, "tokens_per_s", 140.0)
+    monkeypatch.setattr(in_hand, "_JUST_COME_S", 0.0)
+    monkeypatch.setattr(engine_module, "PARCELS_PER_MESSAGE", 1)
+    mill.accept(1, documents=40)
+    assert mill.engine.process() is Handled.LATER
+    assert (mill.published, mill.waiting) == ([2], 3)
+
+
+def test_a_worker_that_is_told_to_end_while_it_cuts_a_parcel_gives_it_back(
+    mill: Mill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends(*_: object) -> None:
+        raise ShuttingDown("Redis is away, and this process is told to end")
+
+    mill.be_two()
+    monkeypatch.setattr(Batcher, "tokens_per_s", 140.0)
+    monkeypatch.setattr(in_hand, "_JUST_COME_S", 0.0)
+    mill.accept(1, documents=40)
+    with monkeypatch.context() as patched:
+        patched.setattr(mill.ledger, "split", ends)
+        assert mill.engine.process() is Handled.LATER
+    claim = mill.ledger.claim(mill.engine.digest, lease_s=3600)
+    assert claim is not None
+    assert (len(claim.parcel), claim.attempts) == (40, 1)
+
+
+def test_parts_that_nobody_can_be_told_of_are_worked_on_all_the_same(
+    mill: Mill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise BrokerUnavailable("no message can be sent")
+
+    mill.be_two()
+    monkeypatch.setattr(Batcher, "tokens_per_s", 140.0)
+    monkeypatch.setattr(in_hand, "_JUST_COME_S", 0.0)
+    mill.publish = away
+    mill.accept(1, documents=40)
+    assert mill.engine.process() is Handled.NONE
+    assert mill.report.stored == 40
+
+
+def test_a_parcel_that_was_tried_before_and_deletions_are_not_cut(mill: Mill, monkeypatch: pytest.MonkeyPatch) -> None:
+    mill.be_two()
+    monkeypatch.setattr(Batcher, "tokens_per_s", 1.0)
+    monkeypatch.setattr(in_hand, "_JUST_COME_S", 0.0)
+    mill.accept(1, documents=40)
+    claim = mill.ledger.claim(mill.engine.digest, lease_s=3600)
+    assert claim is not None
+    mill.ledger.begin(claim)
+    mill.ledger.release(claim, refund=False)
+    mill.engine.process()
+    assert (mill.published, mill.report.stored) == ([], 40)
 
 
 def test_threads_share_what_celery_keeps_results_with_which_costs_a_look_through_all_installed_packages() -> None:

@@ -27,7 +27,7 @@ class Attempt(StrEnum):
     FINISHED = "finished"  #: the ledger took its verdict
     RETURNED = "returned"  #: given back, and not counted against it: a server or the device was at fault, or a drain
     FAILED = "failed"  #: given back, and counted
-    SPLIT = "split"  #: its documents go on one by one
+    SPLIT = "split"  #: its documents go on in smaller ones, or one by one
     REROUTED = "rerouted"  #: it is another model's
     LOST = "lost"  #: another worker had taken it over, so this one's verdict does not count
     UNREADABLE = "unreadable"  #: it was no parcel, and is parked

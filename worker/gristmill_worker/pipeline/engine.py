@@ -5,6 +5,7 @@ What a process has once, whatever it serves, is `Commons`: the host makes it and
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Sequence
@@ -14,13 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from gristmill.ingest.broker import MESSAGE_S, PARCELS_PER_MESSAGE
-from gristmill_schemas import EncoderInfo, Outcome, QueryRequest, VectorSpace
+from gristmill.ledger import Claim
+from gristmill_schemas import EncoderInfo, QueryRequest, VectorSpace
 from gristmill_schemas.errors import EncodingFailed, SpaceMismatch
 from gristmill_worker.batching.batcher import Batcher, Lane, stacked
 from gristmill_worker.batching.idle_clock import AWAY, IdleClock, Stage
 from gristmill_worker.encoder import Encoder, cut, open_encoder
 from gristmill_worker.encoder.base import REMOTE
-from gristmill_worker.metering.meter import Attempt, ModelMeter, Source
+from gristmill_worker.metering.meter import ModelMeter, Source
 from gristmill_worker.phases import phase
 from gristmill_worker.pipeline.commons import Commons
 from gristmill_worker.pipeline.handler import Handled, Handler
@@ -29,11 +31,9 @@ from gristmill_worker.pipeline.prepare import Preparer
 from gristmill_worker.pipeline.sink import Sink
 from gristmill_worker.settings import WorkerSettings
 from gristmill_worker.waiting.fuse import Fuse
+from gristmill_worker.waiting.in_hand import InHand
 from gristmill_worker.waiting.notices import Waits
 from gristmill_worker.waiting.patience import Patience
-
-#: Seconds of work that a worker takes in hand, and parcels that it takes however long they take.
-_MOST_AHEAD_S, _LEAST_IN_HAND = 2.0, 4
 
 
 def load_encoder(settings: WorkerSettings) -> Encoder:
@@ -74,6 +74,9 @@ class Engine:
         with phase(f"warming up {encoder.info.model} on {encoder.device}"):
             self.batcher = Batcher(encoder, self.idle, self.meter)
         self._fuse = Fuse(commons.notices)
+        self._leases = commons.leases
+        workers = functools.partial(commons.workers, self.digest)
+        self._in_hand = InHand(lambda: self.batcher.tokens_per_s, workers)
         sink = Sink(commons.store, commons.patience, self.idle, commons.server_wait_s, self.meter)
         preparer = Preparer(
             encoder,
@@ -82,11 +85,12 @@ class Engine:
             self.idle,
             commons.clock,
             commons.server_wait_s,
-            commons.leases.encoded,
+            self._encoded,
             self.meter,
+            ready=self._in_hand.ready,
         )
         pipeline = Pipeline(commons, preparer, sink, self.meter)
-        self._handler = Handler(self.digest, commons, pipeline, self._fuse, self.meter)
+        self._handler = Handler(self.digest, commons, pipeline, self._fuse, self._in_hand, self.meter)
         self._draining = commons.patience.draining
         self._busy = 0
         self._lock = threading.Lock()
@@ -116,6 +120,10 @@ class Engine:
         """Whether work makes sense now: the device is well, no fuse has blown, and what it needs is not away."""
         return self.batcher.sick is None and not self._fuse.resting and not self._handler.pause.lasts
 
+    def _encoded(self, claim: Claim, tokens: int) -> None:
+        self._leases.encoded(claim, tokens)
+        self._in_hand.encoded(claim, tokens)
+
     def _away(self) -> str | None:
         """The server that is waited for. Another model's is none of this one's business."""
         waits = self._notices.waits() - (set() if self.encoder.device == REMOTE else {Waits.MODEL_SERVER})
@@ -125,15 +133,13 @@ class Engine:
     def has_room(self) -> bool:
         """Whether another parcel makes sense beside those in hand.
 
-        What is in hand is encoded before anything that comes later, however urgent. So a slow device has no more than some
-        seconds of work, and what it takes for one parcel to be read, one encoded and one written meanwhile.
+        What is in hand is encoded before anything that comes later, however urgent, and by nobody else. So a slow device
+        has no more than some seconds of work; see `InHand`.
         """
-        rate, finished = self.batcher.tokens_per_s, self.meter.attempts.all()[Attempt.FINISHED]
-        if rate is None or not finished or self._busy < _LEAST_IN_HAND:
-            return True
-        # Of documents alone: what queries and requests have read says nothing of a parcel's size.
-        per_parcel = self.meter.document_tokens.all()[Outcome.STORED] / finished
-        return self._busy * per_parcel < _MOST_AHEAD_S * rate
+        return self._has_room(self._busy)
+
+    def _has_room(self, threads: int) -> bool:
+        return self._in_hand.has_room(threads, self.encoder.limits.in_flight)
 
     @property
     def has_its_share(self) -> bool:
@@ -152,11 +158,18 @@ class Engine:
         try:
             until = time.monotonic() + MESSAGE_S
             for _ in range(PARCELS_PER_MESSAGE - 1):
-                if (handled := self._handler.process()) is not Handled.DONE:
+                handled = self._handler.process()
+                if handled is Handled.CUT:
+                    continue
+                if handled is not Handled.DONE:
                     return handled
                 if self._draining.is_set() or not self.willing or time.monotonic() >= until:
                     return Handled.LATER
-            return self._handler.process()
+                # Beside those of the other threads: this one has nothing in hand.
+                if not self._has_room(self._busy - 1):
+                    return Handled.LATER
+            handled = self._handler.process()
+            return Handled.LATER if handled is Handled.CUT else handled
         finally:
             with self._lock:
                 self._busy -= 1

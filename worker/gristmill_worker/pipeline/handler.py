@@ -20,10 +20,12 @@ Whose fault is it, and what does it cost?
                                                    others get through
     anything else                                  ours                back, the attempt is spent
     the attempts are spent                         the document's      split; a single document is dead
+    it is too long a piece of what is left         nobody's            back in parts, for whoever has room first
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import threading
@@ -32,7 +34,7 @@ from collections import Counter
 from enum import StrEnum
 
 from gristmill.ingest.broker import messages_for
-from gristmill.ledger import Begun, Claim, EnoughHeld, Holding, UnreadableParcel, Verdict
+from gristmill.ledger import Begun, Claim, EnoughHeld, Holding, UnreadableParcel, Verdict, Waiting
 from gristmill_schemas import Outcome
 from gristmill_schemas.errors import (
     BrokerRefused,
@@ -52,6 +54,7 @@ from gristmill_worker.pipeline.commons import Commons
 from gristmill_worker.pipeline.pipeline import AnotherModel, Pipeline, TakenOver
 from gristmill_worker.pipeline.tally import all_dead
 from gristmill_worker.waiting.fuse import Fuse
+from gristmill_worker.waiting.in_hand import InHand
 from gristmill_worker.waiting.notices import Notices, Waits
 from gristmill_worker.waiting.pause import Pause
 from gristmill_worker.waiting.share import Share
@@ -73,6 +76,7 @@ class Handled(StrEnum):
 
     DONE = "done"  #: it is answered for
     NONE = "none"  #: none waits: a message too many
+    CUT = "cut"  #: it waits in parts now, one of which is this message's
     LATER = "later"  #: it still waits, and wants a message; or others do that are for other workers
 
 
@@ -80,11 +84,18 @@ class Handler:
     """Handles the parcels of one model. Shared by all task threads."""
 
     def __init__(
-        self, model_digest: str, commons: Commons, pipeline: Pipeline, fuse: Fuse, meter: ModelMeter | None = None
+        self,
+        model_digest: str,
+        commons: Commons,
+        pipeline: Pipeline,
+        fuse: Fuse,
+        in_hand: InHand,
+        meter: ModelMeter | None = None,
     ) -> None:
         self._model_digest = model_digest
         self._pipeline = pipeline
         self._fuse = fuse
+        self._in_hand = in_hand
         self._meter = meter or ModelMeter()
         self._ledger = commons.patient_ledger
         self._impatient = commons.ledger
@@ -132,6 +143,27 @@ class Handler:
         with self._leases.holding(claim), about:
             return self._hold(claim)
 
+    def _cut(self, claim: Claim, count: int) -> Handled:
+        parts = claim.parcel.split(count)
+        if self._ledger.split(claim, parts, claim.attempts - 1):
+            self._meter.attempts.add(Attempt.SPLIT)
+            with contextlib.suppress(Unavailable):  # the reconciler sees that they wait
+                self._publish(self._model_digest, messages_for(len(parts) - 1))
+        return Handled.CUT
+
+    def _parts(self, claim: Claim) -> int:
+        """How many parcels this should rather be: when little is left, everybody is to have some of it."""
+        parcel = claim.parcel
+        # What somebody has begun stays as it is: it may have written a part.
+        if claim.attempts > 1 or parcel.deletions or not self._in_hand.may_be_long(claim):
+            return 1
+        try:
+            there = self._impatient.waiting().get(self._model_digest, Waiting())
+        except GristmillError:
+            return 1
+        waiting = there.wanted_tokens * (there.parcels - there.held_parcels) / max(1, there.parcels)
+        return self._in_hand.parts(parcel, waiting)
+
     def _hold(self, claim: Claim) -> Handled:
         try:
             return self._try(claim)
@@ -161,7 +193,9 @@ class Handler:
     def _try(self, claim: Claim) -> Handled:
         if claim.attempts > self._max_attempts:
             return self._give_up(claim)
-        with self._gate.alone() if claim.attempts > 1 else self._gate.shared():
+        if (parts := self._parts(claim)) > 1:
+            return self._cut(claim, parts)
+        with self._in_hand.holding(claim), self._gate.alone() if claim.attempts > 1 else self._gate.shared():
             if self._draining.is_set():
                 raise ShuttingDown("draining before work on this parcel began")
             # Counted here and not when claimed: if the process dies, those that waited at the gate are innocent.

@@ -56,6 +56,8 @@ class Preparer:
         wait_s: float,
         encoded: Callable[[Claim, int], None],
         meter: ModelMeter | None = None,
+        *,
+        ready: Callable[[Claim], None] = lambda _: None,
     ) -> None:
         """Keep what all parcels share.
 
@@ -68,7 +70,9 @@ class Preparer:
             wait_s: longest wait of a task thread for a model server; what takes longer frees the thread, and comes back.
             encoded: told for each document of a claim, and with its tokens, that it has all its vectors.
             meter: of this model.
+            ready: told of a claim whose documents go to the model now.
         """
+        self._ready = ready
         self._meter = meter or ModelMeter()
         self._encoded = encoded
         self._wait_s = wait_s
@@ -85,6 +89,7 @@ class Preparer:
         """Encode documents; returns those that have their vectors, and those that failed, with the reason."""
         if not tasks:
             return [], []
+        self._ready(claim)
         steps = self._meter.steps
         with self._idle.stage(Stage.TOKENS), steps[Step.TOKENIZE].timing():
             cuts, failed = self._cutter.cut(spec, tasks)

@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 #: Characters of a refused message and of a reason that are kept.
 _KEPT_CHARS, _REASON_CHARS = 2000, 500
+#: How soon a worker that takes nothing now looks again whether it would: between two, its device must not run dry.
+_LOOK_S = 0.1
 #: How long a queue that cannot be read is left alone.
 _REST_S = 5.0
 
@@ -138,6 +140,10 @@ class Guard:
         self._parking.flush()
 
 
+def _nothing() -> None:
+    return
+
+
 def guarded_transport(guard: Guard, transport: type[Transport] = Transport) -> type[Transport]:
     """Kombu's Redis transport, or what is made of it, with the guard before it: for the setting `broker_transport`."""
     channel: Any = transport.Channel
@@ -203,8 +209,17 @@ def guarded_transport(guard: Guard, transport: type[Transport] = Transport) -> t
 
     class GuardedTransport(behind):  # type: ignore[misc]  # a class that is an argument
         Channel = GuardedChannel
+        #: Wakes the loop; one for all connections, one after the other.
+        looks: Any = None
         #: A message has passed the guard: what is raised from here on is not about reading it.
         handing_over = False
+
+        def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+            super().register_with_event_loop(connection, loop)
+            # It would sleep for up to a second: nothing else tells it that there is room again.
+            if GuardedTransport.looks is not None:
+                GuardedTransport.looks.cancel()
+            GuardedTransport.looks = loop.call_repeatedly(_LOOK_S, _nothing)
 
         def _deliver(self, message: Any, queue: str) -> None:
             if (fresh := guard.admit(message, queue)) is None:
