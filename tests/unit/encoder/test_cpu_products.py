@@ -1,14 +1,16 @@
 """Products on a CPU: every way gives what the plain modules give, and the choice among them is one of speed only."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 import pytest
 import torch
 from torch import nn
 
 from gristmill_worker.encoder.local import cpu_products
-from gristmill_worker.encoder.local.cpu_fusing import fusable, fuse
-from gristmill_worker.encoder.local.cpu_products import BlasProduct, Product, ThenProduct, product
+from gristmill_worker.encoder.local.cpu_fusing import JointParts, fusable, fuse
+from gristmill_worker.encoder.local.cpu_products import BlasProduct, Joint, Product, ThenProduct, product
 
 WAYS = (Product, ThenProduct, BlasProduct)
 AFTER: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
@@ -95,3 +97,24 @@ def test_projections_of_one_row_are_one_product_and_of_others_their_own() -> Non
             torch.testing.assert_close(twins["k_proj"](other), expected["k_proj"][1])
     undo()
     assert dict(attention.items()) == plain
+
+
+def test_a_pass_on_another_thread_takes_nothing_of_this_ones_products() -> None:
+    computed: list[torch.Tensor] = []
+
+    def joint(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        computed.append(x)
+        return x, x + 1, x + 2
+
+    parts = JointParts(cast("Joint", joint))
+
+    def whole(x: torch.Tensor) -> list[float]:
+        return [float(parts.part(index, x)) for index in range(3)]
+
+    here = torch.tensor(10.0)
+    found = [float(parts.part(0, here))]
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(whole, torch.tensor(20.0)).result(60) == [20, 21, 22]
+    found += [float(parts.part(index, here)) for index in (1, 2)]
+    assert found == [10, 11, 12]
+    assert len(computed) == 2, "each pass once"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gristmill_worker.batching.planner import cost, padding_fraction, plan, spread
+from gristmill_worker.batching.planner import cost, padding_fraction, plan, shares, spread
 
 lengths_of = st.lists(st.integers(0, 2_000), max_size=200)
 budgets = st.integers(1, 4_096)
@@ -94,3 +94,25 @@ def test_a_budget_of_nothing_is_refused() -> None:
 def test_batches_of_no_texts_are_refused() -> None:
     with pytest.raises(ValueError, match="texts: expected at least 1"):
         plan([1], 1, texts=0)
+
+
+@given(lengths_of, budgets, st.integers(1, 8))
+def test_shares_hold_every_text_once_and_none_exceeds_the_budget(lengths: list[int], budget: int, at_once: int) -> None:
+    groups = shares(lengths, budget, at_once)
+    if groups is None:
+        assert at_once == 1 or sum(lengths) > 4 * at_once * budget or not sum(lengths)
+        return
+    assert sorted(index for group in groups for index in group) == list(range(len(lengths)))
+    assert all(groups)
+    assert all(len(group) == 1 or sum(lengths[index] for index in group) <= budget for group in groups)
+
+
+@given(st.lists(st.integers(1, 200), min_size=8, max_size=200), st.integers(200, 4_096), st.integers(2, 8))
+def test_shares_end_about_together(lengths: list[int], budget: int, at_once: int) -> None:
+    groups = shares(lengths, budget, at_once)
+    if groups is None or len(groups) == 1:
+        assert groups is None or sum(lengths) < 64 * at_once
+        return
+    assert len(groups) % at_once == 0 or len(groups) == len(lengths)
+    tokens = [sum(lengths[index] for index in group) for group in groups]
+    assert max(tokens) - min(tokens) <= max(lengths)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gristmill_schemas.errors import AcceleratorOutOfMemory, EncodingFailed, ShuttingDown
 from gristmill_worker.batching.batcher import QUERY_TOKENS, Batcher, Lane, Row
 from gristmill_worker.batching.canary import CANARY_TEXTS
-from gristmill_worker.encoder.base import TokenizedText, Vectors
+from gristmill_worker.encoder.base import BatchLimits, TokenizedText, Vectors
 from gristmill_worker.encoder.hash_encoder import HashEncoder
 from waiting import eventually
 
@@ -30,8 +30,9 @@ class Panic(BaseException):
 class Fragile(HashEncoder):
     """The hash encoder with every way of failing, and a door that holds the model back until a test opens it."""
 
-    def __init__(self, budget_tokens: int = 8, fits_tokens: int = 10**9) -> None:
+    def __init__(self, budget_tokens: int = 8, fits_tokens: int = 10**9, threads: int = 1) -> None:
         super().__init__(8, budget_tokens=budget_tokens)
+        self.limits = BatchLimits(budget_tokens, in_flight=threads, on_threads=threads > 1)
         self.fits_tokens = fits_tokens
         self.batches: list[list[str]] = []
         self.canaries = 0
@@ -42,7 +43,7 @@ class Fragile(HashEncoder):
     def launch(self, batch: Sequence[TokenizedText]) -> Callable[[], Vectors]:
         if tuple(item.text for item in batch) == CANARY_TEXTS:
             self.canaries += 1
-            return super().launch(batch)
+            return self._computed(batch)
         self.at_door.set()
         assert self.door.wait(30)
         self.batches.append([item.text for item in batch])
@@ -54,13 +55,16 @@ class Fragile(HashEncoder):
             raise Panic("a native library has panicked")
         if any("late" in item.text for item in batch):
             return self._fail_late
-        return super().launch(batch)
+        return self._computed(batch)
 
     @staticmethod
     def _fail_late() -> Vectors:
         raise EncodingFailed("it failed on the device")
 
     def encode(self, batch: Sequence[TokenizedText]) -> Vectors:
+        return self.launch(batch)()
+
+    def _computed(self, batch: Sequence[TokenizedText]) -> Callable[[], Vectors]:
         vectors = super().encode(batch)
         for row, item in enumerate(batch):
             if "nan" in item.text:
@@ -71,7 +75,7 @@ class Fragile(HashEncoder):
                 vectors[row] = 0.25
         if any("alike" in item.text for item in batch):
             vectors[:] = vectors[0]
-        return vectors[:-1] if any("short" in item.text for item in batch) else vectors
+        return lambda: vectors[:-1] if any("short" in item.text for item in batch) else vectors
 
 
 @pytest.fixture
@@ -111,15 +115,17 @@ def correct(encoder: Fragile, texts: Sequence[str], rows: Sequence[Row]) -> bool
 
 
 WORDS = st.sampled_from(["rye", "oats and rye", "a b c d e f", "all alike", *(f"so {word}" for word in POISON)])
+#: Of the encoder: one is called by the model's own thread.
+THREADS = st.sampled_from([1, 2, 3])
 SUBMISSIONS = st.lists(st.tuples(st.lists(WORDS, max_size=12), st.sampled_from(list(Lane))), min_size=1, max_size=6)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(SUBMISSIONS, st.integers(1, 20), st.sampled_from([1, 3, 10**9]))
+@given(SUBMISSIONS, st.integers(1, 20), st.sampled_from([1, 3, 10**9]), THREADS)
 def test_every_text_gets_its_own_row_and_culprits_fail_alone(
-    submissions: list[tuple[list[str], Lane]], budget: int, fits: int
+    submissions: list[tuple[list[str], Lane]], budget: int, fits: int, threads: int
 ) -> None:
-    encoder = Fragile(budget_tokens=budget, fits_tokens=fits if fits > 6 else 6)
+    encoder = Fragile(budget_tokens=budget, fits_tokens=fits if fits > 6 else 6, threads=threads)
     batcher = Batcher(encoder)
     try:
         waiting = [(texts, batcher.submit(encoder.tokenize(texts), lane)) for texts, lane in submissions]
@@ -265,9 +271,9 @@ def test_closing_tells_everybody_who_waits(open_batcher: MakeBatcher) -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(0, 9), min_size=1, max_size=20), st.integers(1, 4))
-def test_closing_at_any_moment_leaves_nobody_waiting(sizes: list[int], budget: int) -> None:
-    encoder = Fragile(budget_tokens=budget)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=20), st.integers(1, 4), THREADS)
+def test_closing_at_any_moment_leaves_nobody_waiting(sizes: list[int], budget: int, threads: int) -> None:
+    encoder = Fragile(budget_tokens=budget, threads=threads)
     batcher = Batcher(encoder)
     futures = [batcher.submit(encoder.tokenize(["word"] * size), list(Lane)[size % 2]) for size in sizes]
     batcher.close()

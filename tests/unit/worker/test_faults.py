@@ -40,9 +40,11 @@ SICKNESSES: dict[str, Callable[[Vectors], Vectors]] = {
 class Device(HashEncoder):
     """A device that can be made sick, a text that makes it so, and a door before every launch but the canary's."""
 
-    def __init__(self, *, budget_tokens: int = 8, in_flight: int = 1, device: str = "cpu") -> None:
+    def __init__(
+        self, *, budget_tokens: int = 8, in_flight: int = 1, on_threads: bool = False, device: str = "cpu"
+    ) -> None:
         super().__init__(SIZE, budget_tokens=budget_tokens)
-        self.limits = BatchLimits(budget_tokens, in_flight=in_flight)
+        self.limits = BatchLimits(budget_tokens, in_flight=in_flight, on_threads=on_threads)
         self.device = device
         self.sickness: Callable[[Vectors], Vectors] | None = None
         self.away: Unavailable | None = None
@@ -64,7 +66,13 @@ class Device(HashEncoder):
             raise AcceleratorOutOfMemory("it did not fit")
         if any("BREAK" in text for text in texts):
             self.sickness = assert_fails
-        return lambda: self.sickness(self.encode(batch)) if self.sickness else self.encode(batch)
+        return lambda: self.sickness(self.computed(batch)) if self.sickness else self.computed(batch)
+
+    def encode(self, batch: Sequence[TokenizedText]) -> Vectors:
+        return self.launch(batch)()
+
+    def computed(self, batch: Sequence[TokenizedText]) -> Vectors:
+        return super().encode(batch)
 
 
 MakeBatcher = Callable[..., tuple[Device, Batcher]]
@@ -145,6 +153,21 @@ def test_a_text_that_breaks_the_device_is_the_only_suspect(open_batcher: MakeBat
     guilty_batch = next(set(batch) for batch in device.batches if "BREAK" in batch)
     assert {text for text, error in failed.items() if isinstance(error, DeviceFailed) and error.suspect} == guilty_batch
     assert all(isinstance(error, DeviceFailed) for error in failed.values())
+
+
+@pytest.mark.parametrize("sickness", SICKNESSES)
+def test_a_processor_that_falls_sick_while_threads_compute_buries_nobody(
+    open_batcher: MakeBatcher, sickness: str
+) -> None:
+    device, batcher = open_batcher(in_flight=2, on_threads=True)
+    submit(device, batcher, "well so far").result(timeout=30)
+    device.sickness = SICKNESSES[sickness]
+    device.door.clear()
+    futures = [submit(device, batcher, *(f"t{n} {k} c d" for k in range(8)), lane=list(Lane)[n % 2]) for n in range(9)]
+    device.door.set()
+    failures = [failure(each) for each in futures]
+    assert any(each.suspect for each in failures)
+    assert batcher.sick is not None
 
 
 def test_what_was_under_way_on_an_accelerator_is_as_suspect_as_what_failed(open_batcher: MakeBatcher) -> None:
@@ -245,15 +268,17 @@ def test_a_server_that_answers_nonsense_is_waited_for(open_batcher: MakeBatcher,
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(1, 64), st.integers(1, 4))
-def test_with_a_sound_canary_exactly_the_poisoned_texts_fail(poisoned: list[bool], budget: int, in_flight: int) -> None:
+@given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(1, 64), st.integers(1, 4), st.booleans())
+def test_with_a_sound_canary_exactly_the_poisoned_texts_fail(
+    poisoned: list[bool], budget: int, in_flight: int, on_threads: bool
+) -> None:
     class Poisonable(Device):
-        def encode(self, batch: Sequence[TokenizedText]) -> Vectors:
+        def computed(self, batch: Sequence[TokenizedText]) -> Vectors:
             if any("poison" in item.text for item in batch):
                 raise RuntimeError("CUDA error: device-side assert triggered")
-            return super().encode(batch)
+            return super().computed(batch)
 
-    device = Poisonable(budget_tokens=budget, in_flight=in_flight)
+    device = Poisonable(budget_tokens=budget, in_flight=in_flight, on_threads=on_threads)
     batcher = Batcher(device)
     try:
         texts = [f"{'poison' if bad else 'bread'} {n}" for n, bad in enumerate(poisoned)]

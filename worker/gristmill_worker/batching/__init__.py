@@ -1,1 +1,1 @@
-"""Texts of many parcels become batches for the one thread that owns the model: the only planner."""
+"""Texts of many parcels become batches for the threads that own the model: the only planner."""

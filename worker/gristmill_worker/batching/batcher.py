@@ -1,10 +1,10 @@
-"""The batcher: tokenized texts of all running tasks become batches for the one thread that owns the model.
+"""The batcher: tokenized texts of all running tasks become batches for the model, by the one thread that plans them.
 
 In: lists of tokenized texts, each in one of two lanes. Out: per list a future with one vector or one error per text.
 
 Each turn, queries (interactive) go first; then a window of everything that waits is planned into batches under the
-encoder's limits, sorted by length so that little is padded or ragged. A window is finished before the next is planned, so
-nothing starves. As many launches are outstanding as the encoder says: the next is prepared while one runs.
+encoder's limits, sorted by length so that little is padded or ragged. A window is launched before the next is planned, so
+nothing starves. As many launches are outstanding as the encoder says (see `launches`): the next is prepared while one runs.
 
 Whose fault is it, when a batch fails?
 
@@ -42,7 +42,8 @@ from gristmill_schemas.errors import (
 from gristmill_worker.batching.budget import Budget
 from gristmill_worker.batching.canary import Canary, nonsense, same_input
 from gristmill_worker.batching.idle_clock import IdleClock
-from gristmill_worker.batching.planner import cost, plan, spread
+from gristmill_worker.batching.launches import Launches
+from gristmill_worker.batching.planner import cost, plan, shares, spread
 from gristmill_worker.batching.rate_meter import RateMeter
 from gristmill_worker.encoder.base import REMOTE, Encoder, TokenizedText, Vectors
 from gristmill_worker.metering.meter import ModelMeter
@@ -119,7 +120,6 @@ class _Entry:
 
 
 _Batch = list[_Entry]
-_Launched = tuple[_Batch, Callable[[], Vectors]]
 
 
 class Batcher:
@@ -141,8 +141,8 @@ class Batcher:
         self._lanes: dict[Lane, deque[_Entry]] = {lane: deque() for lane in Lane}
         self._news = threading.Condition()
         self._closed = False
-        #: Since when the model thread waits for the model (monotonic seconds), or None: what the watchdog looks at.
-        self.busy_since: float | None = None
+        #: Since when the model thread waits for the model, monotonic seconds.
+        self._waits_since: float | None = None
         #: Why nothing is encoded any more, or None while the device is well. It never gets well again in this process.
         self.sick: str | None = None
         self.tokens_done = 0
@@ -156,7 +156,7 @@ class Batcher:
         # What follows belongs to the model thread alone.
         self._urgent: deque[_Batch] = deque()
         self._planned: deque[_Batch] = deque()
-        self._running: deque[_Launched] = deque()
+        self._launches: Launches[_Batch] = Launches(encoder, self._hear)
         #: What would be forgotten if this thread died here.
         self._in_hand: _Batch = []
         self._thread = threading.Thread(target=self._run, name="gristmill-model", daemon=True)
@@ -208,8 +208,13 @@ class Batcher:
         return self._rate.tokens_per_s
 
     @property
+    def busy_since(self) -> float | None:
+        """Since when the model has been at its oldest batch (monotonic seconds), or None: what the watchdog looks at."""
+        return min((each for each in (self._waits_since, self._launches.since()) if each is not None), default=None)
+
+    @property
     def batch_s(self) -> float:
-        """How long the model thread has been waiting for the batch that is on the model, seconds; 0 where none is."""
+        """How long the model has been at its oldest batch, seconds; 0 where there is none."""
         since = self.busy_since
         return 0.0 if since is None else round(time.monotonic() - since, 1)
 
@@ -252,31 +257,47 @@ class Batcher:
             self._serve_queries()
             if batch := self._next_bulk():
                 self._launch(batch)
-            self._collect_finished()
-        while self._running:
-            self._collect(*self._running.popleft())
-        _fail([entry for batch in self._planned for entry in batch], ShuttingDown("the batcher was closed meanwhile"))
+            while self._launches.due(more=self._more_to_launch()):
+                self._collect(*self._launches.take())
+        while self._launches:
+            with self._news:
+                self._news.wait_for(lambda: self._launches.due(more=False))
+            self._collect(*self._launches.take())
+        self._launches.close()
+        left = [*self._urgent, *self._planned]
+        _fail([entry for batch in left for entry in batch], ShuttingDown("the batcher was closed meanwhile"))
+
+    def _hear(self) -> None:
+        """A launch has ended on a thread of its own."""
+        with self._news:
+            self._news.notify()
 
     def _await_work(self) -> bool:
         """Sleep until there is something to do; False means that nothing more is to be done."""
         with self._news:
             while not self._has_work() and not self._closed:
-                self._idle.set_idle(True)
+                self._idle.set_idle(not self._launches)
                 self._news.wait()
             self._idle.set_idle(False)
             return not self._closed
 
     def _has_work(self) -> bool:
-        return bool(self._planned or self._running or any(self._lanes.values()))
+        more = self._more_to_launch()
+        return self._launches.due(more=more) or (more and self._launches.room)
+
+    def _more_to_launch(self) -> bool:
+        return bool(self._urgent or self._planned or any(self._lanes.values()))
 
     def _serve_queries(self) -> None:
         # At every turn: a query waits for what is launched already, never for a window.
         self._urgent.extend(self._plan(self._take(Lane.INTERACTIVE), QUERY_TOKENS))
-        while self._urgent:
-            if (batch := _wanted(self._urgent.popleft())) and self._launch(batch):
-                self._collect(*self._running.pop())
+        while self._urgent and self._launches.takes_query:
+            if (batch := _wanted(self._urgent.popleft())) and self._launch(batch) and self._launches.in_order:
+                self._collect(*self._launches.take(newest=True))
 
     def _next_bulk(self) -> _Batch | None:
+        if not self._launches.room:
+            return None
         if not self._planned:
             self._planned.extend(self._plan(self._take(Lane.BULK)))
         if not self._planned:
@@ -293,8 +314,10 @@ class Batcher:
         self._budget.measured_anew(self._encoder.limits.tokens)
         lengths = [entry.text.n_tokens for entry in entries]
         budget = min(self._budget.tokens, most_tokens or self._budget.tokens)
-        groups = plan(lengths, budget, texts=self._limits.texts, padded=self._limits.padded)
-        return [[entries[index] for index in group] for group in spread(groups)]
+        groups = shares(lengths, budget, self._launches.at_once) if most_tokens is None else None
+        if groups is None:
+            groups = spread(plan(lengths, budget, texts=self._limits.texts, padded=self._limits.padded))
+        return [[entries[index] for index in group] for group in groups]
 
     def _launch(self, batch: _Batch) -> bool:
         """Start a batch; False if it failed at once, and what becomes of it has been decided."""
@@ -303,20 +326,13 @@ class Batcher:
             entry.submission.launch()
         try:
             with self._busy():
-                self._running.append((batch, self._encoder.launch([entry.text for entry in batch])))
+                alone = not self._more_to_launch()
+                self._launches.start(batch, [entry.text for entry in batch], alone=alone)
                 return True
         except BaseException as error:  # noqa: BLE001 - whatever a model raises, panics of native code included, is judged
             failure = _bare(error)
         self._judge(batch, failure)
         return False
-
-    def _collect_finished(self) -> None:
-        """Wait for launches until another one may start, or for all where there is nothing to start."""
-        while self._running and (len(self._running) >= self._limits.in_flight or not self._more_to_launch()):
-            self._collect(*self._running.popleft())
-
-    def _more_to_launch(self) -> bool:
-        return bool(self._planned or any(self._lanes.values()))
 
     def _collect(self, batch: _Batch, result: Callable[[], Vectors]) -> None:
         self._in_hand = batch
@@ -403,7 +419,7 @@ class Batcher:
         else:
             # An accelerator reports an error late, maybe at a launch after the guilty one: what else is under way on it
             # is as suspect as what failed.
-            suspects = [*batch, *(entry for other, _ in self._running for entry in other)]
+            suspects = [*batch, *(entry for other in self._launches.batches() for entry in other)]
             self._fall_sick(f"{model} on {self._encoder.device} is sick: {reason}", suspects)
 
     def _fall_sick(self, reason: str, suspects: Sequence[_Entry] = ()) -> None:
@@ -412,9 +428,9 @@ class Batcher:
             self.sick = reason
             waiting = self._take_all()
         _fail(suspects, DeviceFailed(reason, suspect=True))
-        batches = [*self._urgent, *self._planned, *(batch for batch, _ in self._running)]
+        batches = [*self._urgent, *self._planned, *self._launches.batches()]
         _fail([*waiting, *(entry for batch in batches for entry in batch)], DeviceFailed(reason))
-        for each in (self._urgent, self._planned, self._running):
+        for each in (self._urgent, self._planned, self._launches):
             each.clear()
 
     def _shrink(self, batch: _Batch) -> None:
@@ -429,11 +445,11 @@ class Batcher:
 
     @contextlib.contextmanager
     def _busy(self) -> Iterator[None]:
-        self.busy_since = time.monotonic()
+        self._waits_since = time.monotonic()
         try:
             yield
         finally:
-            self.busy_since = None
+            self._waits_since = None
 
 
 def encode_all(encoder: Encoder, texts: Sequence[TokenizedText]) -> Vectors:

@@ -7,10 +7,15 @@ than the budget goes alone. Cost: O(n log window).
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 T = TypeVar("T")
+
+#: Rounds of batches of which the last matters, and tokens below which a share is not worth a batch.
+_FEW: Final = 4
+_LEAST_SHARE: Final = 64
 
 
 def plan(
@@ -45,6 +50,44 @@ def plan(
         ordered = sorted(inside, key=lambda index: (-lengths[index], index))
         groups.extend(_cut(ordered, lengths, budget, texts or len(ordered), padded=padded))
     return groups
+
+
+def shares(lengths: Sequence[int], budget: int, at_once: int) -> list[list[int]] | None:
+    """Cut a few texts so that as many batches as are computed at once end about together.
+
+    Three batches on two cores take as long as four, and one of a text more than another leaves a core idle. So the longest
+    text that is left goes to the batch that holds least, in as many batches as make full rounds.
+
+    Args:
+        lengths: tokens of each text.
+        budget: most tokens per batch; a longer text goes alone.
+        at_once: batches that are computed side by side.
+
+    Returns:
+        Index groups, each with its longest texts first; every index exactly once. None where it pays off no more: of many
+        batches the last ones make little difference, and `plan` keeps texts of equal length together.
+    """
+    batches = -(-sum(lengths) // budget)
+    if at_once < 2 or not 0 < batches <= _FEW * at_once:
+        return None
+    if batches == 1 and sum(lengths) < at_once * _LEAST_SHARE:
+        return [sorted(range(len(lengths)), key=lambda index: -lengths[index])]
+    while True:
+        batches = min(len(lengths), -(-batches // at_once) * at_once)
+        groups = _dealt(lengths, batches)
+        if all(len(group) == 1 or sum(lengths[index] for index in group) <= budget for group in groups):
+            return groups
+        batches += 1
+
+
+def _dealt(lengths: Sequence[int], count: int) -> list[list[int]]:
+    groups: list[list[int]] = [[] for _ in range(count)]
+    tokens = [(0, number) for number in range(count)]
+    for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
+        held, number = heapq.heappop(tokens)
+        groups[number].append(index)
+        heapq.heappush(tokens, (held + lengths[index], number))
+    return [group for group in groups if group]
 
 
 def spread(groups: Sequence[T]) -> list[T]:

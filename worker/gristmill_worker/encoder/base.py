@@ -1,7 +1,7 @@
 """The model behind a narrow interface: texts become token lists, token lists become vectors.
 
 Two steps and not one, because they belong to different threads: tokenization runs ahead in the task threads, encoding
-on the one thread that owns the model. The batcher in between needs only the lengths.
+on the model's own. The batcher in between needs only the lengths.
 """
 
 from __future__ import annotations
@@ -53,8 +53,11 @@ class BatchLimits:
     #: Whether a launch computes rows x longest row, so that padding counts as tokens.
     padded: bool = False
     #: Launches kept outstanding: 1 where `launch` itself computes, 2 where the next is prepared while one runs on an
-    #: accelerator, more where a server takes several at once.
+    #: accelerator, more where a server takes several at once, or where as many threads launch.
     in_flight: int = 1
+    #: Whether `launch` computes on a share of the processor, and so many threads may call it at once. `encode` then has the
+    #: whole processor for one batch.
+    on_threads: bool = False
 
 
 class TextReader(Protocol):
@@ -84,7 +87,7 @@ class TextReader(Protocol):
 
 
 class Encoder(TextReader, Protocol):
-    """A loaded model. `tokenize` and `chunk` may be called from many threads; `launch` and `encode` from one."""
+    """A loaded model. Many threads may call `tokenize` and `chunk`; one `launch` and `encode`, or as `limits` says."""
 
     @property
     def device(self) -> str:

@@ -91,9 +91,9 @@ def test_a_batch_that_does_not_end_shows_as_a_device_that_is_waited_for(host: Ho
         return scrape(str(port.address))
 
     batcher = next(iter(host.engines.values())).batcher
-    batcher.busy_since = time.monotonic()
+    batcher._waits_since = time.monotonic()
     assert total(page(), "gristmill_waiting", cause="device") == 0
-    batcher.busy_since -= HUNG_S + 1
+    batcher._waits_since -= HUNG_S + 1
     assert total(page(), "gristmill_waiting", cause="device") == 1
     assert total(page(), "gristmill_encode_timeout_seconds") == 600
 

@@ -15,6 +15,7 @@ packs bfloat16 weights only where the processor has AVX512 or AVX-NE-CONVERT. Wh
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
@@ -69,21 +70,28 @@ class GeluLinear(nn.Module):
         return self.dense.activated(hidden_states, "gelu")
 
 
+class _Parts(threading.local):
+    """Products of one row, for the pass that runs in this thread: others run beside it."""
+
+    row: torch.Tensor | None = None
+    products: tuple[torch.Tensor, ...] = ()
+
+
 class JointParts:
     """A joint product whose parts are asked for one by one, by modules of their own."""
 
     def __init__(self, joint: Joint) -> None:
         self._joint = joint
-        self._row: torch.Tensor | None = None
-        self._parts: tuple[torch.Tensor, ...] = ()
+        self._parts = _Parts()
 
     def part(self, index: int, x: torch.Tensor) -> torch.Tensor:
         """One of the products; the first that is asked for computes all, the last lets them go."""
-        if self._row is not x:
-            self._row, self._parts = x, self._joint(x)
-        out = self._parts[index]
-        if index == len(self._parts) - 1:
-            self._row, self._parts = None, ()
+        parts = self._parts
+        if parts.row is not x:
+            parts.row, parts.products = x, self._joint(x)
+        out = parts.products[index]
+        if index == len(parts.products) - 1:
+            parts.row, parts.products = None, ()
         return out
 
 

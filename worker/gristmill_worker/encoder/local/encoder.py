@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +21,7 @@ from gristmill_schemas.errors import AcceleratorOutOfMemory, EncodingFailed, Gri
 from gristmill_worker.encoder.base import BatchLimits, TokenizedText, Vectors
 from gristmill_worker.encoder.chunking import Spans
 from gristmill_worker.encoder.local.budget.tuning import Tuning
+from gristmill_worker.encoder.local.cores import Cores, launches_at_once
 from gristmill_worker.encoder.local.load import Loaded
 from gristmill_worker.encoder.local.packed import varlen_kernel
 from gristmill_worker.encoder.local.parity import choose_forward
@@ -36,7 +38,7 @@ _NO_MEMORY: Final = (
 
 
 class TransformersEncoder:
-    """See `Encoder`. One thread calls `launch` and `encode`; any thread may call `tokenize` and `chunk`."""
+    """See `Encoder`. Threads call `launch` and `encode` as `limits` says; any thread may call `tokenize` and `chunk`."""
 
     def __init__(self, loaded: Loaded, budget_tokens: int, *, packed: bool | None = None) -> None:
         """Choose the pass and keep the model.
@@ -58,9 +60,12 @@ class TransformersEncoder:
         self.vocabulary = _rows(loaded.model)
         with torch.inference_mode():
             self._forward = choose_forward(loaded, packed)
+        padded = self._forward.padded
+        self._cores = Cores(launches_at_once(loaded.model, loaded.device, packed=not padded))
         #: On CUDA a launch returns before its kernels ran, so the next can be prepared meanwhile; elsewhere it computes.
-        in_flight = 2 if loaded.device.type == "cuda" else 1
-        self._limits = BatchLimits(budget_tokens, padded=self._forward.padded, in_flight=in_flight)
+        in_flight = 2 if loaded.device.type == "cuda" else self._cores.launches
+        on_threads = self._cores.launches > 1
+        self._limits = BatchLimits(budget_tokens, padded=padded, in_flight=in_flight, on_threads=on_threads)
         #: Watches over a measured budget; None where the budget was given.
         self.tuning: Tuning | None = None
         self._ran_out = False
@@ -111,10 +116,16 @@ class TransformersEncoder:
 
     def encode(self, batch: Sequence[TokenizedText]) -> Vectors:
         """See `Encoder.encode`."""
-        return self.launch(batch)()
+        with self._cores.alone():
+            return self._launch(batch, 1)()
 
     def launch(self, batch: Sequence[TokenizedText]) -> Callable[[], Vectors]:
         """See `Encoder.launch`."""
+        with self._cores.share():
+            return self._launch(batch, self._cores.launches)
+
+    def _launch(self, batch: Sequence[TokenizedText], at_once: int) -> Callable[[], Vectors]:
+        """One pass, so many of which share the device's time."""
         if not batch:
             empty = np.empty((0, self.info.dimensions), dtype=np.float32)
             return lambda: empty
@@ -126,10 +137,16 @@ class TransformersEncoder:
         with self._translated_errors(), torch.inference_mode():
             pooled = self._forward([item.ids for item in batch], [item.prompt for item in batch])
             result = self._collect(self._head(pooled))
-        return result if self.tuning is None else self._watched(batch, started, result)
+        if self.tuning is None:
+            return result
+        if not self.limits.on_threads:
+            return self._watched(self.tuning, batch, started, result)
+        # One that ran alone says nothing of launches that share the cores.
+        tokens, seconds = sum(item.n_tokens for item in batch), (time.perf_counter() - started) / at_once
+        return result if at_once == 1 else partial(self._told, self.tuning, tokens, seconds, result)
 
     def _watched(
-        self, batch: Sequence[TokenizedText], started: float, result: Callable[[], Vectors]
+        self, tuning: Tuning, batch: Sequence[TokenizedText], started: float, result: Callable[[], Vectors]
     ) -> Callable[[], Vectors]:
         """The same result, whose time the tuning hears of."""
 
@@ -138,11 +155,16 @@ class TransformersEncoder:
             finished = time.perf_counter()
             # Launches overlap on an accelerator: what one takes is what it adds.
             seconds, self._finished_at = finished - max(started, self._finished_at), finished
-            if self.tuning is not None:
-                self.tuning.launched(sum(item.n_tokens for item in batch), seconds)
+            tuning.launched(sum(item.n_tokens for item in batch), seconds)
             return vectors
 
         return finish
+
+    @staticmethod
+    def _told(tuning: Tuning, tokens: int, seconds: float, result: Callable[[], Vectors]) -> Vectors:
+        # By whoever takes the result, who is one thread; those that launch are several.
+        tuning.launched(tokens, seconds)
+        return result()
 
     def _collect(self, vectors: torch.Tensor) -> Callable[[], Vectors]:
         """Start the copy back; the returned call waits for it."""

@@ -42,6 +42,7 @@ def tuned(encoder: TransformersEncoder) -> Tuning:
         "device": encoder.device,
         "dtype": encoder.dtype,
         "packed": encoder.packed,
+        "launches": encoder.limits.in_flight,
         "max_tokens": encoder.info.max_tokens,
         **machine(encoder.device),
     }

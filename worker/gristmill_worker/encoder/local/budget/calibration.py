@@ -10,7 +10,8 @@ batches also answer sooner.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
 from typing import Final
 
@@ -22,7 +23,7 @@ from gristmill_worker.encoder.local.budget.kept import Calibration
 from gristmill_worker.encoder.local.parity import PINNED_TEXTS
 
 #: Smallest and largest budget tried, by kind of device.
-RANGES: Final = {"cpu": (512, 8_192), "mps": (2_048, 32_768), "cuda": (4_096, 131_072)}
+RANGES: Final = {"cpu": (256, 8_192), "mps": (2_048, 32_768), "cuda": (4_096, 131_072)}
 #: Seconds that a measurement may take; one batch beyond it is the overrun.
 TIME_LIMIT_S: Final = 4.0
 #: Timings per budget when it is first tried, and looks at all of them afterwards. The fastest counts: noise only adds time.
@@ -59,13 +60,17 @@ def measuring(
     Returns:
         What was measured, when the steps end. Time spent elsewhere between the steps does not count.
     """
-    smallest, largest = RANGES.get(device_type, RANGES["cpu"])
-    rates: dict[int, float] = {}
+    with _Timing(encoder, clock) as timing:
+        return (yield from _measured(timing, *RANGES.get(device_type, RANGES["cpu"])))
+
+
+def _measured(timing: _Timing, smallest: int, largest: int) -> Generator[None, None, Calibration]:
+    rates = timing.rates
     spent_s, stopped = 0.0, "the largest that is tried"
     for budget in _doublings(smallest, largest):
         try:
             for _ in range(_FIRST_LOOKS):  # the first also warms caches and kernels up
-                spent_s += _time(encoder, budget, rates, clock)
+                spent_s += timing.take(budget)
                 yield
         except AcceleratorOutOfMemory:
             rates.pop(budget, None)
@@ -80,7 +85,7 @@ def measuring(
     for budget in list(rates) * _ROUNDS:
         if spent_s > TIME_LIMIT_S:
             break
-        spent_s += _time(encoder, budget, rates, clock)
+        spent_s += timing.take(budget)
         yield
     # No room even for the smallest: from there on the batcher finds out what fits.
     return Calibration(tuple((budget, round(rate, 1)) for budget, rate in rates.items()), stopped, smallest // 2)
@@ -96,18 +101,42 @@ def _levelled_off(rates: list[float]) -> bool:
     return len(rates) > 2 and max(rates[-2:]) < max(rates[:-2])
 
 
-def _time(encoder: Encoder, budget: int, rates: dict[int, float], clock: Clock) -> float:
-    """Note the throughput of as many launches as a worker keeps outstanding; gives the seconds that they took."""
-    batch = _batch(encoder, budget)
-    launches = encoder.limits.in_flight
-    if launches > 1:
-        encoder.encode(batch[:1])  # waits for real work that is still under way
-    started = clock()
-    for result in [encoder.launch(batch) for _ in range(launches)]:
-        result()
-    seconds = max(clock() - started, 1e-9)
-    rates[budget] = max(rates.get(budget, 0.0), launches * sum(item.n_tokens for item in batch) / seconds)
-    return seconds
+class _Timing:
+    """Times as many launches as a worker keeps outstanding, on threads that stay, as a worker's do: a new one begins with
+    memory that nobody has touched."""
+
+    def __init__(self, encoder: Encoder, clock: Clock) -> None:
+        self._encoder, self._clock = encoder, clock
+        self._launches = encoder.limits.in_flight
+        self._threads = ThreadPoolExecutor(self._launches) if encoder.limits.on_threads else None
+        #: The best tokens/s of each budget.
+        self.rates: dict[int, float] = {}
+
+    def __enter__(self) -> _Timing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._threads is not None:
+            self._threads.shutdown()
+
+    def take(self, budget: int) -> float:
+        """Note the throughput at a budget; gives the seconds that it took."""
+        batch = _batch(self._encoder, budget)
+        if self._launches > 1:
+            self._encoder.encode(batch[:1])  # waits for real work that is still under way
+        started = self._clock()
+        self._launch(batch)
+        seconds = max(self._clock() - started, 1e-9)
+        rate = self._launches * sum(item.n_tokens for item in batch) / seconds
+        self.rates[budget] = max(self.rates.get(budget, 0.0), rate)
+        return seconds
+
+    def _launch(self, batch: Sequence[TokenizedText]) -> None:
+        if self._threads is None:
+            for result in [self._encoder.launch(batch) for _ in range(self._launches)]:
+                result()
+        else:
+            list(self._threads.map(lambda _: self._encoder.launch(batch)(), range(self._launches)))
 
 
 def _batch(encoder: Encoder, budget: int) -> list[TokenizedText]:

@@ -1,0 +1,134 @@
+"""Launches that share a processor's cores: the same vectors side by side as alone, and torch's threads as they were."""
+
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gristmill_worker.encoder import open_encoder
+from gristmill_worker.encoder.local.cores import Cores, launches_at_once
+
+from .conftest import BUILDERS, TEXTS
+
+
+@pytest.fixture(autouse=True)
+def four_threads(one_thread: None) -> None:
+    """Whatever this machine has."""
+    torch.set_num_threads(4)
+
+
+@pytest.fixture
+def at_each_others_heels() -> Iterator[None]:
+    """Threads take turns all the time, so that what one leaves for later is met by the other."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.mark.usefixtures("at_each_others_heels")
+@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_launches_side_by_side_give_what_each_gives_alone(model_root: Path, name: str, dtype: str) -> None:
+    encoder = open_encoder(str(model_root / name), device="cpu", dtype=dtype, budget_tokens=64)
+    if not encoder.limits.on_threads:
+        pytest.skip("its texts are padded")
+    texts = encoder.tokenize(TEXTS)
+    batches = [texts[start : start + size] for size in (1, 2, 3) for start in range(len(texts) - size)]
+    alone = [encoder.encode(batch) for batch in batches]
+    with ThreadPoolExecutor(encoder.limits.in_flight) as threads:
+        for _ in range(5):
+            beside = threads.map(lambda batch: encoder.launch(batch)(), batches)
+            for vectors, expected in zip(beside, alone, strict=True):
+                # Products are cut otherwise for fewer threads, so they round otherwise.
+                np.testing.assert_allclose(vectors, expected, atol=2e-6 if dtype == "float32" else 2e-2)
+    encoder.close()
+
+
+def test_a_core_each_and_all_for_one(model_root: Path) -> None:
+    encoder = open_encoder(str(model_root / "bert"), device="cpu", budget_tokens=64)
+    assert (encoder.limits.in_flight, encoder.limits.on_threads) == (4, True)
+    torch.set_num_threads(1)
+    encoder = open_encoder(str(model_root / "bert"), device="cpu", budget_tokens=64)
+    assert (encoder.limits.in_flight, encoder.limits.on_threads) == (1, False)
+
+
+def test_torch_has_a_share_of_the_threads_or_all_and_gets_them_back() -> None:
+    cores = Cores(2)
+    with cores.share():
+        assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == 4
+    with cores.alone():
+        assert torch.get_num_threads() == 4
+    with Cores(1).share():
+        assert torch.get_num_threads() == 4
+
+
+def test_who_wants_all_waits_for_those_who_share_and_they_for_it() -> None:
+    cores, order, has_all, may_end = Cores(2), list[str](), threading.Event(), threading.Event()
+
+    def alone() -> None:
+        with cores.alone():
+            order.append("alone")
+            has_all.set()
+            assert may_end.wait(60)
+
+    def late() -> None:
+        with cores.share():
+            order.append("late")
+
+    with ThreadPoolExecutor(2) as threads:
+        with cores.share():
+            waiting = threads.submit(alone)
+            order.append("first")
+        assert has_all.wait(60)
+        behind = threads.submit(late)
+        may_end.set()
+        waiting.result(60)
+        behind.result(60)
+    assert order == ["first", "alone", "late"]
+
+
+def test_one_that_failed_gives_its_share_back() -> None:
+    cores = Cores(2)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="broken"), cores.share():
+            raise ValueError("broken")
+    with cores.alone():
+        pass
+
+
+class _Rotating(torch.nn.Module):
+    def __init__(self, kind: object) -> None:
+        super().__init__()
+        self.rotary = torch.nn.Module()
+        self.rotary.rope_type = kind  # type: ignore[assignment]  # as transformers' own modules have it
+
+
+@pytest.mark.parametrize(
+    ("kind", "launches"),
+    [
+        ("default", 4),
+        ("yarn", 4),
+        ("dynamic", 1),
+        ("longrope", 1),
+        ({"full_attention": "default", "sliding_attention": "longrope"}, 1),
+        ({"full_attention": "default"}, 4),
+        (None, 4),
+    ],
+)
+def test_a_model_that_writes_into_itself_while_it_runs_is_not_shared(kind: object, launches: int) -> None:
+    assert launches_at_once(_Rotating(kind), torch.device("cpu"), packed=True) == launches
+
+
+def test_accelerators_and_padded_passes_launch_one_by_one() -> None:
+    model = torch.nn.Module()
+    assert launches_at_once(model, torch.device("mps"), packed=True) == 1
+    assert launches_at_once(model, torch.device("cpu"), packed=False) == 1
+    torch.set_num_threads(64)
+    assert launches_at_once(model, torch.device("cpu"), packed=True) == 8

@@ -1,0 +1,168 @@
+"""Launches on threads: side by side, collected as they end, queries first, all cores for one that is alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
+
+import pytest
+
+from gristmill_worker.batching.batcher import Batcher, Lane, Row
+from gristmill_worker.batching.canary import CANARY_TEXTS
+from gristmill_worker.encoder.base import BatchLimits, TokenizedText, Vectors
+from gristmill_worker.encoder.hash_encoder import HashEncoder
+from waiting import eventually
+
+
+class Shared(HashEncoder):
+    """A processor of some cores: each text that is named here waits, on its thread, until a test opens its door."""
+
+    def __init__(self, threads: int = 2, budget_tokens: int = 100) -> None:
+        super().__init__(8, budget_tokens=budget_tokens)
+        self.limits = BatchLimits(budget_tokens, in_flight=threads, on_threads=True)
+        self.doors: dict[str, threading.Event] = {}
+        #: Every launch in the order of their starts: its texts, and whether it has all cores.
+        self.launches: list[tuple[set[str], bool]] = []
+
+    def launch(self, batch: Sequence[TokenizedText]) -> Callable[[], Vectors]:
+        vectors = self._computed(batch, alone=False)
+        return lambda: vectors
+
+    def encode(self, batch: Sequence[TokenizedText]) -> Vectors:
+        return self._computed(batch, alone=True)
+
+    def _computed(self, batch: Sequence[TokenizedText], *, alone: bool) -> Vectors:
+        texts = [item.text for item in batch]
+        if tuple(texts) != CANARY_TEXTS:
+            self.launches.append((set(texts), alone))
+        for text in texts:
+            if text in self.doors:
+                assert self.doors[text].wait(60)
+        return super().encode(batch)
+
+    def close_doors(self, *texts: str) -> None:
+        """From now on these wait."""
+        self.doors.update({text: threading.Event() for text in texts})
+
+    def open_doors(self) -> None:
+        """Nobody waits any more."""
+        for door in self.doors.values():
+            door.set()
+
+    def started(self) -> set[str]:
+        """Texts that are, or were, computed."""
+        return {text for texts, _ in self.launches for text in texts}
+
+
+Make = Callable[..., tuple[Shared, Batcher]]
+
+
+@pytest.fixture
+def open_batcher() -> Iterator[Make]:
+    with ExitStack() as closing:
+
+        def make(**options: int) -> tuple[Shared, Batcher]:
+            encoder = Shared(**options)
+            batcher = Batcher(encoder)
+            closing.callback(batcher.close)
+            closing.callback(encoder.open_doors)
+            return encoder, batcher
+
+        yield make
+
+
+def submit(encoder: Shared, batcher: Batcher, *texts: str, lane: Lane = Lane.BULK) -> Future[list[Row]]:
+    return batcher.submit(encoder.tokenize(texts), lane)
+
+
+def occupy(encoder: Shared, batcher: Batcher, *texts: str) -> list[Future[list[Row]]]:
+    """Have each of these texts computed by a thread of its own, which does not end; there is a launch before them."""
+    encoder.close_doors("before", *texts)
+    first = submit(encoder, batcher, "before")
+    eventually(lambda: "before" in encoder.started())
+    futures = [submit(encoder, batcher, text) for text in texts]
+    encoder.doors["before"].set()
+    first.result(60)
+    eventually(lambda: set(texts) <= encoder.started())
+    return futures
+
+
+def test_as_many_run_at_once_as_the_encoder_says(open_batcher: Make) -> None:
+    encoder, batcher = open_batcher(threads=3, budget_tokens=1)
+    futures = occupy(encoder, batcher, "a", "b", "c")
+    later = submit(encoder, batcher, "later")
+    assert "later" not in encoder.started()
+    encoder.doors["b"].set()
+    later.result(60)
+    assert not futures[0].done()
+    assert not futures[2].done()
+
+
+def test_what_ends_first_is_delivered_first(open_batcher: Make) -> None:
+    encoder, batcher = open_batcher(budget_tokens=1)
+    slow, fast = occupy(encoder, batcher, "slow", "fast")
+    encoder.doors["fast"].set()
+    assert len(fast.result(60)) == 1
+    assert not slow.done()
+    for number in range(20):
+        submit(encoder, batcher, f"next {number}").result(60)
+    assert not slow.done()
+
+
+def test_a_query_takes_the_next_free_thread_before_all_bulk_work(open_batcher: Make) -> None:
+    encoder, batcher = open_batcher(budget_tokens=1)
+    occupy(encoder, batcher, "a", "b")
+    encoder.close_doors("query")
+    bulk = [submit(encoder, batcher, f"bulk {number}") for number in range(5)]
+    query = submit(encoder, batcher, "query", lane=Lane.INTERACTIVE)
+    encoder.doors["a"].set()
+    eventually(lambda: "query" in encoder.started())
+    assert not any(future.done() for future in bulk)
+    encoder.doors["b"].set()
+    for future in bulk:
+        future.result(60)
+    assert not query.done(), "the other thread goes on meanwhile"
+
+
+def test_a_batch_that_nothing_waits_beside_has_all_cores(open_batcher: Make) -> None:
+    encoder, batcher = open_batcher()
+    submit(encoder, batcher, "lonely").result(60)
+    submit(encoder, batcher, "question", lane=Lane.INTERACTIVE).result(60)
+    assert encoder.launches == [({"lonely"}, True), ({"question"}, True)]
+
+
+def test_batches_that_wait_share_the_cores(open_batcher: Make) -> None:
+    encoder, batcher = open_batcher(budget_tokens=100)
+    submit(encoder, batcher, *(f"{number} " + "word " * 40 for number in range(4))).result(60)
+    assert [len(texts) for texts, _ in encoder.launches] == [2, 2]
+    assert not any(alone for _, alone in encoder.launches)
+
+
+def test_a_launch_that_hangs_is_seen_while_others_go_on(open_batcher: Make) -> None:
+    encoder, batcher = open_batcher(budget_tokens=1)
+    occupy(encoder, batcher, "hangs", "b")
+    since = batcher.busy_since
+    encoder.doors["b"].set()
+    for number in range(10):
+        submit(encoder, batcher, f"next {number}").result(60)
+        assert batcher.busy_since == since
+    assert since is not None
+    encoder.doors["hangs"].set()
+    eventually(lambda: batcher.busy_since is None)
+
+
+def test_closing_waits_for_threads(open_batcher: Make) -> None:
+    encoder, batcher = open_batcher(budget_tokens=1)
+    futures = occupy(encoder, batcher, "a", "b")
+    closer = threading.Thread(target=batcher.close)
+    closer.start()
+    encoder.doors["b"].set()
+    assert len(futures[1].result(60)) == 1
+    assert closer.is_alive()
+    encoder.doors["a"].set()
+    assert len(futures[0].result(60)) == 1
+    closer.join(60)
+    assert not closer.is_alive()
+    eventually(lambda: not [each for each in threading.enumerate() if each.name.startswith("gristmill-model-")])

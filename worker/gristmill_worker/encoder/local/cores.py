@@ -1,0 +1,92 @@
+"""CPU: who computes on how many cores.
+
+A launch spread over all cores waits at the end of each of its hundreds of operations until the slowest core is there; so
+does it for a core that a neighbour uses for a moment. Launches on a core each wait for nobody, and do more together as
+soon as there are several. Tokens/s on two cores (AMD EPYC), medians of five interleaved passes over 200 mixed texts at the
+better budget of each:
+
+                                    one core    all cores, one launch    a core each, two launches
+    e5-small, bfloat16                 3,400                    6,320                        6,670
+    e5-small, float32, AVX2            1,800                    3,060                        3,460
+    Qwen3's shape, 6 layers, bfloat16    990                    1,890                        1,820
+
+One text alone is answered sooner by all cores: a query of 18 tokens in 7.8 ms instead of 10.5 by e5-small.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import torch
+
+#: Each needs Python's lock for some hundredths of its time; beyond this they would wait for it.
+_MOST_LAUNCHES: Final = 8
+#: Rotations that adapt to a batch: they write into the model while it runs.
+_ADAPTING: Final = frozenset({"dynamic", "longrope"})
+
+
+class Cores:
+    """The cores that torch uses, shared by launches or taken by one. Any thread may take some."""
+
+    def __init__(self, launches: int = 1) -> None:
+        """Share them.
+
+        Args:
+            launches: that run at once, each on as many cores as the others; with 1, torch's threads are left as they are.
+        """
+        self.launches = launches
+        self._all = torch.get_num_threads()
+        self._running = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def share(self) -> Iterator[None]:
+        """Compute on a launch's share of the cores, when one is free."""
+        with self._taken(1, self._all // self.launches):
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Compute on all of them, when all are free."""
+        with self._taken(self.launches, self._all):
+            yield
+
+    @contextmanager
+    def _taken(self, shares: int, threads: int) -> Iterator[None]:
+        if self.launches == 1:
+            yield
+            return
+        with self._changed:
+            self._changed.wait_for(lambda: self._running + shares <= self.launches)
+            self._running += shares
+        try:
+            torch.set_num_threads(threads)
+            yield
+        finally:
+            with self._changed:
+                self._running -= shares
+                if not self._running:
+                    # Parts of torch know one number for the whole process, which may be an application's.
+                    torch.set_num_threads(self._all)
+                self._changed.notify_all()
+
+
+def launches_at_once(model: Any, device: torch.device, *, packed: bool) -> int:
+    """How many launches pay off at once: one per core where a model can be shared, one where it cannot.
+
+    Args:
+        model: transformers'.
+        device: where it is.
+        packed: the pass. Padding is for models that are ours in nothing, so nobody knows whether they write into themselves.
+    """
+    if device.type != "cpu" or not packed or any(map(_adapts, model.modules())):
+        return 1
+    return min(torch.get_num_threads(), _MOST_LAUNCHES)
+
+
+def _adapts(module: torch.nn.Module) -> bool:
+    kind = getattr(module, "rope_type", None)
+    return not _ADAPTING.isdisjoint(kind.values() if isinstance(kind, dict) else (kind,))
