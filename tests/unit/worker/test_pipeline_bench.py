@@ -7,12 +7,14 @@ import sys
 import pytest
 
 from gristmill.cli.root import main
+from gristmill_schemas import Document, Templates
 from gristmill_schemas.errors import InvalidInput
-from gristmill_worker.bench.pipeline.documents import make_documents, share_of
+from gristmill_worker.bench.pipeline.documents import make_documents, model_inputs, share_of
 from gristmill_worker.bench.pipeline.inspection import Inspection
 from gristmill_worker.bench.pipeline.peers import require
 from gristmill_worker.bench.pipeline.records import Pass, Passes, Plan, Rounds
 from gristmill_worker.bench.pipeline.report import report
+from gristmill_worker.encoder.hash_encoder import HashEncoder
 
 
 @pytest.mark.parametrize(
@@ -61,6 +63,11 @@ def test_encoders_side_by_side_have_the_same_work_each(shares: int) -> None:
     assert all(share == sorted(share, key=lambda each: int(each.id)) for share in dealt)
     characters = [sum(len(each.text) for each in share) for share in dealt]
     assert max(characters) < 1.01 * min(characters)
+
+
+def test_an_encoder_alone_encodes_what_a_worker_has_it_encode() -> None:
+    info = HashEncoder(8).info.model_copy(update={"templates": Templates(document="passage: {text}")})
+    assert model_inputs([Document(id="1", text="flour")], info) == ["passage: flour"]
 
 
 @pytest.mark.parametrize("encoder", ["hash:8", "demo"])

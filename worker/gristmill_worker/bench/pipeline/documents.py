@@ -13,7 +13,7 @@ import numpy.typing as npt
 from qdrant_client import QdrantClient
 
 from gristmill.store.connection import store_errors
-from gristmill_schemas import Document
+from gristmill_schemas import Document, EncoderInfo
 
 #: Longer paragraphs would be cut into several points.
 _LONGEST = 1_200
@@ -54,6 +54,11 @@ def share_of(documents: Sequence[Document], share: int, shares: int) -> list[Doc
     turns = itertools.cycle([*range(shares), *reversed(range(shares))])
     own = sorted(number for number, turn in zip(longest, turns, strict=False) if turn == share)
     return [documents[number] for number in own]
+
+
+def model_inputs(documents: Sequence[Document], info: EncoderInfo) -> list[str]:
+    """What a worker has a model encode: of e5, two or three tokens more than the text in each."""
+    return [info.templates.for_document(each.text) for each in documents]
 
 
 def write_documents(path: Path, documents: Sequence[Document]) -> None:

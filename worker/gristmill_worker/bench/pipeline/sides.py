@@ -14,7 +14,7 @@ from pathlib import Path
 from gristmill import Client, ClientSettings
 from gristmill.settings import load_settings
 from gristmill.store.connection import open_store, store_errors
-from gristmill_worker.bench.pipeline.documents import PointsFile, read_documents, share_of
+from gristmill_worker.bench.pipeline.documents import PointsFile, model_inputs, read_documents, share_of
 from gristmill_worker.bench.pipeline.peers import peer
 from gristmill_worker.bench.pipeline.processes import Handler, serve
 
@@ -62,7 +62,6 @@ def encoder(documents: str, model: str, share: int, shares: int, budget_tokens: 
     from gristmill_worker.settings import WorkerSettings
 
     settings = load_settings(WorkerSettings)
-    texts = [each.text for each in share_of(read_documents(Path(documents)), share, shares)]
     opened = open_encoder(
         model,
         revision=settings.revision,
@@ -73,6 +72,7 @@ def encoder(documents: str, model: str, share: int, shares: int, budget_tokens: 
         budget_tokens=budget_tokens,
         trust_remote_code=settings.trust_remote_code,
     )
+    texts = model_inputs(share_of(read_documents(Path(documents)), share, shares), opened.info)
     timed_encoding(opened, texts[:64])
 
     def encode() -> dict[str, float]:
