@@ -11,7 +11,7 @@ import torch
 from gristmill_schemas.errors import AcceleratorOutOfMemory, EncodingFailed, InvalidInput
 from gristmill_worker.batching.batcher import Batcher, encode_all, stacked
 from gristmill_worker.encoder import open_encoder
-from gristmill_worker.encoder.local.budget.calibration import calibrate
+from gristmill_worker.encoder.local.budget.calibration import RANGES, calibrate
 from gristmill_worker.encoder.local.encoder import TransformersEncoder
 from gristmill_worker.encoder.local.forward import Forward, Ids
 from gristmill_worker.encoder.model.known_checks import KNOWN_MODELS, check_known_model, run_check
@@ -143,7 +143,7 @@ def test_calibration_stops_where_memory_ends(encoder: TransformersEncoder) -> No
 
 def test_where_nothing_fits_the_budget_starts_below_the_smallest(encoder: TransformersEncoder) -> None:
     encoder._forward = Cramped(encoder._forward, 10, torch.OutOfMemoryError)
-    assert calibrate(encoder, "cpu").budget_tokens == 256
+    assert calibrate(encoder, "cpu").budget_tokens == RANGES["cpu"][0] // 2
 
 
 def test_padded_batches_are_measured_within_the_budget_too(model_root: Path) -> None:

@@ -146,16 +146,16 @@ def test_a_short_request_does_not_wait_for_anothers_hundred_documents(
     reranker: LocalReranker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started, go_on = threading.Event(), threading.Event()
-    launch = reranker._encoder.launch
+    launch = reranker._encoder._launch
     launched: list[int] = []
 
-    def held(batch: Sequence[TokenizedText]) -> Callable[[], Vectors]:
+    def held(batch: Sequence[TokenizedText], at_once: int) -> Callable[[], Vectors]:
         launched.append(len(batch))
         started.set()
         assert go_on.wait(60)
-        return launch(batch)
+        return launch(batch, at_once)
 
-    monkeypatch.setattr(reranker._encoder, "launch", held)
+    monkeypatch.setattr(reranker._encoder, "_launch", held)
     ended: list[str] = []
 
     def ask(name: str, documents: list[str]) -> None:
