@@ -154,6 +154,7 @@ def test_a_launch_that_hangs_is_seen_while_others_go_on(open_batcher: Make) -> N
 
 
 def test_closing_waits_for_threads(open_batcher: Make) -> None:
+    before = set(threading.enumerate())
     encoder, batcher = open_batcher(budget_tokens=1)
     futures = occupy(encoder, batcher, "a", "b")
     closer = threading.Thread(target=batcher.close)
@@ -165,4 +166,4 @@ def test_closing_waits_for_threads(open_batcher: Make) -> None:
     assert len(futures[0].result(60)) == 1
     closer.join(60)
     assert not closer.is_alive()
-    eventually(lambda: not [each for each in threading.enumerate() if each.name.startswith("gristmill-model-")])
+    eventually(lambda: not set(threading.enumerate()) - before)

@@ -38,6 +38,8 @@ from gristmill_worker.process.supervisor import supervised_worker
 #: Longest wait for workers to load their model, and for Qdrant to build its indexes.
 _READY_S, _GREEN_S = 600.0, 3_600.0
 _LOOK_S = 0.02
+#: Green that lasts so long, though fewer vectors are in the index than were written, is the end.
+_SETTLED_S = 10.0
 #: Keys that are forgotten at once.
 _KEYS = 1_000
 #: Without the threshold Qdrant would finish segments of 10 MB all the same, and copy what is in them at each change.
@@ -237,7 +239,7 @@ class Site:
         if self._plan.index:
             with store_errors(collection):
                 self.store.update_collection(collection, optimizers_config=_INDEX_ALL)
-        indexed = self._await_green(collection)
+        indexed = self._await_green(collection, documents if self._plan.index else 0)
         green_s = time.perf_counter() - began
         spent = self.cpu_s(before)
         return Pass(documents, seconds, green_s, indexed, {"side": side_s, **spent})
@@ -250,16 +252,24 @@ class Site:
             )
         self._await_green(collection)
 
-    def _await_green(self, collection: str) -> int:
-        """Returns the vectors that are in the index then."""
+    def _await_green(self, collection: str, expected: int = 0) -> int:
+        """Returns the vectors that are in the index then.
+
+        With less than is expected in it, green is believed once it lasts: just after a change of its settings Qdrant is
+        green, too, since it has not begun yet.
+        """
         until = time.monotonic() + _GREEN_S
-        while (status := index_status(self.store, collection, collection)[0]).state is not IndexState.READY:
+        green_since: float | None = None
+        while True:
+            status, now = index_status(self.store, collection, collection)[0], time.monotonic()
             if status.state is IndexState.FAILED:
                 raise GristmillError(f"Qdrant could not build the index: {status.problem}")
-            if time.monotonic() > until:
+            green_since = (green_since or now) if status.state is IndexState.READY else None
+            if green_since is not None and (status.indexed >= expected or now - green_since > _SETTLED_S):
+                return status.indexed
+            if now > until:
                 raise GristmillError(f"Qdrant was not green within {_GREEN_S:.0f} s")
             time.sleep(_LOOK_S)
-        return status.indexed
 
     def finish(self, job_id: str) -> JobReport:
         """Wait for a job while the workers live."""
