@@ -80,7 +80,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(self.server.too_many_status, {"error": self.server.too_many})
             return
         if self.server.together is not None:
-            self.server.together.wait(30)
+            self.server.together.wait(60)
         truth = self.server.truth
         vectors = truth.encode(truth.tokenize(body["input"]))[:, : self.server.size] * 3
         data = [{"index": index, "embedding": self._shape(vector)} for index, vector in enumerate(vectors)]

@@ -62,7 +62,7 @@ class Held(HashEncoder):
         texts = [each.text for each in batch]
         if tuple(texts) != CANARY_TEXTS:
             self.at_door.set()
-            assert self.door.wait(30)
+            assert self.door.wait(60)
             self.batches.append(texts)
         if "poison" in texts:
             raise RuntimeError("a kernel failed")
@@ -90,11 +90,11 @@ def served(
     thread = threading.Thread(target=server.run, name="test-server", daemon=True)
     thread.start()
     try:
-        with httpx.Client(base_url=server.address, timeout=30) as http:
+        with httpx.Client(base_url=server.address, timeout=60) as http:
             yield Serving(server, http, thread)
     finally:
         server.stop()
-        thread.join(30)
+        thread.join(60)
         for each in service.all:
             (each.batcher if isinstance(each, ServedEncoder) else each.reranker).close()
         assert not thread.is_alive()

@@ -78,8 +78,8 @@ class World:
             for id, text in (("chunks", IN_CHUNKS), ("long", long))
         ]
         job = self.client.enqueue(collection, [*documents, *more])
-        job.wait(30)
-        self.client.delete(collection, "4", tenant=tenant, version=9).wait(30)
+        job.wait(60)
+        self.client.delete(collection, "4", tenant=tenant, version=9).wait(60)
         self.jobs[tenant] = job.id
 
     def others(self) -> Any:
@@ -94,7 +94,7 @@ class World:
         """An answer as far as two worlds may be compared by it."""
         match answer:
             case TenantJob():
-                return self.plain([answer.wait(30), answer.report(), answer.rejections])
+                return self.plain([answer.wait(60), answer.report(), answer.rejections])
             case BaseModel():
                 return {
                     name: self.plain(value)
@@ -148,7 +148,7 @@ def told(world: World, name: str, /, **how: Any) -> Any:
     try:
         answer = call_of(world.mine, name)(**how)
         if isinstance(answer, AuditReport | Clustering) and answer.job_id is not None:
-            world.mine.jobs.get(answer.job_id).wait(30)
+            world.mine.jobs.get(answer.job_id).wait(60)
         return world.plain(answer)
     except GristmillError as error:
         notes = list(getattr(error, "__notes__", []))

@@ -105,14 +105,14 @@ def test_help_shows_what_a_search_takes_and_gives() -> None:
 def test_documents_go_in_and_hits_come_out() -> None:
     async def use(client: AsyncClient) -> None:
         job = await client.enqueue("c", [Document(id="a", text="a text to find")])
-        report = await job.wait(30)
+        report = await job.wait(60)
         assert (report.state, report.stored) == (JobState.DONE, 1)
         assert (await (await client.jobs.get(job.id)).report()).stored == 1
         hits = await client.search("c", "a text to find", limit=1)
         assert [hit.id for hit in hits] == ["a"]
         assert (await client.receipt("c", "a")).state == "stored"
         assert [spec.name for spec in await client.collections.list()] == ["c"]
-        assert (await (await client.delete("c", "a")).wait(30)).deleted == 1
+        assert (await (await client.delete("c", "a")).wait(60)).deleted == 1
         assert await client.dead.list() == []
 
     run(use)
@@ -121,7 +121,7 @@ def test_documents_go_in_and_hits_come_out() -> None:
 def test_async_iterables_are_taken_by_enqueue_and_audit() -> None:
     async def use(client: AsyncClient) -> None:
         job = await client.enqueue("c", stream(500))
-        assert (await job.wait(30)).stored == 500
+        assert (await job.wait(60)).stored == 500
         report = await client.audit("c", stream(501))
         assert (report.expected, report.missing) == (501, 1)
         assert (await client.audit("c")).gaps == 0
@@ -133,7 +133,7 @@ def test_rejected_documents_are_on_the_job_and_raise_where_asked() -> None:
     async def use(client: AsyncClient) -> None:
         job = await client.enqueue("c", [{"id": "a", "text": "fine"}, {"id": "b", "text": ""}])
         assert [each.id for each in job.rejections] == ["b"]
-        report = await job.wait(30)
+        report = await job.wait(60)
         assert report.stored == 1
         with pytest.raises(DocumentsFailed, match="1 rejected"):
             report.raise_for_failures()
@@ -147,14 +147,14 @@ def test_one_document_and_one_id_are_taken_as_one_and_async_iterables_of_ids_as_
             yield f"d{number}"
 
     async def use(client: AsyncClient) -> None:
-        assert (await (await client.enqueue("c", {"id": "42", "text": "one"})).wait(30)).stored == 1
-        assert (await (await client.enqueue("c", stream(3))).wait(30)).stored == 3
+        assert (await (await client.enqueue("c", {"id": "42", "text": "one"})).wait(60)).stored == 1
+        assert (await (await client.enqueue("c", stream(3))).wait(60)).stored == 3
         found = await client.get("c", "42")
         assert found is not None
         assert (found.text, await client.get("c", "4")) == ("one", None)
-        assert (await (await client.update_metadata("c", ids(), {"seen": True})).wait(30)).stored == 3
+        assert (await (await client.update_metadata("c", ids(), {"seen": True})).wait(60)).stored == 3
         assert await client.count("c", {"seen": True}) == 3
-        assert (await (await client.delete("c", ids())).wait(30)).deleted == 3
+        assert (await (await client.delete("c", ids())).wait(60)).deleted == 3
         assert (await client.embed(["a", "b"], collection="c")).shape == (2, 16)
 
     run(use)
@@ -164,7 +164,7 @@ def test_forty_enqueues_that_wait_at_a_full_queue_do_not_hold_up_a_search(monkey
     async def main() -> None:
         async with AsyncClient.embedded(model="hash:16", threads=2, queue_max_documents=1) as client:
             await client.create_collection("c")
-            await (await client.enqueue("c", Document(id="a", text="a text to find"))).wait(30)
+            await (await client.enqueue("c", Document(id="a", text="a text to find"))).wait(60)
             monkeypatch.setattr(client._wrapped._parts.dispatcher, "publish", lambda *_: None, raising=False)
             await client.enqueue("c", Document(id="stuck", text="nobody will work on this"))
             waiting = threading.Semaphore(0)
@@ -177,7 +177,7 @@ def test_forty_enqueues_that_wait_at_a_full_queue_do_not_hold_up_a_search(monkey
             # As many as there are threads for them wait at the queue by now; the rest waits for a thread.
             for _ in range(32):
                 await asyncio.to_thread(waiting.acquire)
-            hits = await asyncio.wait_for(client.search("c", "a text to find", limit=1), 30)
+            hits = await asyncio.wait_for(client.search("c", "a text to find", limit=1), 60)
             assert [hit.id for hit in hits] == ["a"]
             assert not any(task.done() for task in waits)
             for task in waits:
@@ -204,7 +204,7 @@ def test_a_closed_client_says_so() -> None:
 def test_many_calls_at_once_do_not_wait_for_each_other() -> None:
     async def use(client: AsyncClient) -> None:
         jobs = await asyncio.gather(*(client.enqueue("c", [Document(id=f"d{n}", text=f"t {n}")]) for n in range(50)))
-        reports = await asyncio.gather(*(job.wait(30) for job in jobs))
+        reports = await asyncio.gather(*(job.wait(60) for job in jobs))
         assert sum(report.stored for report in reports) == 50
 
     run(use)
@@ -247,6 +247,6 @@ def test_a_cancelled_enqueue_stops_taking_documents() -> None:
         # Only a closed job comes to its end: the producer has let go of it.
         (report,) = await client.jobs.list()
         job = await client.jobs.get(report.job_id)
-        return (await job.wait(30)).accepted
+        return (await job.wait(60)).accepted
 
     assert run(use) > 0

@@ -200,7 +200,7 @@ def test_the_async_client_looks_through_a_collection_too() -> None:
         async with AsyncClient.embedded(model="hash:16") as client:
             await client.create_collection("made")
             job = await client.enqueue("made", [Document(id=str(n), text="t", metadata={"k": n}) for n in range(3)])
-            await job.wait(30)
+            await job.wait(60)
             return len((await client.scroll("made", order_by="k")).documents), await client.facets("made", "k", limit=1)
 
     assert asyncio.run(asked()) == (3, [Facet(value=0, count=1)])

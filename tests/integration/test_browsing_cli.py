@@ -23,7 +23,7 @@ def place(embedded: Path) -> None:
     with Client() as client:
         client.create_collection("made")
         documents = [Document(id=f"d{n}", text=f"text {n}", metadata={"n": n, "lang": "zh"}) for n in range(10)]
-        client.enqueue("made", documents).wait(30).raise_for_failures()
+        client.enqueue("made", documents).wait(60).raise_for_failures()
 
 
 @pytest.mark.usefixtures("place")
@@ -116,7 +116,7 @@ def test_pages_of_documents_are_shown(run: Run) -> None:
 def test_a_lens_is_named_beside_its_hits(run: Run, embedded: Path) -> None:
     with Client() as client:
         client.create_collection("viewed", lenses={"legal": "Given a contract, find what it obliges somebody to"})
-        client.enqueue("viewed", [Document(id="a", text="rent"), Document(id="b", text="keys")]).wait(30)
+        client.enqueue("viewed", [Document(id="a", text="rent"), Document(id="b", text="keys")]).wait(60)
     for command in (["search", "viewed", "rent"], ["similar", "viewed", "a"]):
         assert "lens" not in run(*command)[1]
         assert "lens legal" in run(*command, "--lens", "legal")[1]

@@ -109,7 +109,7 @@ def test_hnsw_is_off_within_the_block_and_everything_is_as_before_after_it(
     before = set_by_hand(store, collection_name)
     with mill.bulk(collection_name):
         assert is_off(store, collection_name)
-        assert mill.enqueue(collection_name, documents(200)).wait(30).stored == 200
+        assert mill.enqueue(collection_name, documents(200)).wait(60).stored == 200
         status = mill.collections.index_status(collection_name)
         assert (status.state, status.points, status.indexed) == (IndexState.DEFERRED, 200, 0)
         assert mill.collections.get(collection_name).bulk_since
@@ -273,7 +273,7 @@ def test_a_new_collection_is_in_bulk_until_its_client_is_closed(
         spec = client.create_collection(collection_name, bulk=True)
         assert spec.bulk_since
         assert is_off(store, collection_name)
-        assert client.enqueue(collection_name, documents(20)).wait(30).stored == 20
+        assert client.enqueue(collection_name, documents(20)).wait(60).stored == 20
     threshold, hnsw, _ = switches(store, collection_name)
     assert threshold > 0
     assert hnsw["m"] == 16
@@ -284,7 +284,7 @@ def test_finish_bulk_ends_what_create_collection_began(
 ) -> None:
     with open_mill(qdrant_server) as client:
         client.create_collection(collection_name, bulk=True)
-        assert client.finish_bulk(collection_name, timeout_s=30).state is IndexState.READY
+        assert client.finish_bulk(collection_name, timeout_s=60).state is IndexState.READY
         assert not is_off(store, collection_name)
         assert client.finish_bulk(collection_name, wait=False).state is IndexState.READY, "again is harmless"
 
@@ -353,7 +353,7 @@ def test_a_search_meanwhile_is_right_and_says_once_that_it_is_slow(
     mill: Client, collection_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with mill.bulk(collection_name):
-        mill.enqueue(collection_name, documents(20)).wait(30)
+        mill.enqueue(collection_name, documents(20)).wait(60)
         for _ in range(3):
             assert mill.search(collection_name, "text number 7", limit=1)[0].id == "7"
     assert caplog.text.count("is in a bulk load: searches are right, and slow") == 1
@@ -367,7 +367,7 @@ def test_a_promise_is_kept_without_a_process_until_it_is_finished(
         assert other.begin_bulk(collection_name, for_s=600).bulk_since
     assert is_off(store, collection_name)
     assert not mill.audit(collection_name).index_restored
-    mill.finish_bulk(collection_name, timeout_s=30)
+    mill.finish_bulk(collection_name, timeout_s=60)
     assert switches(store, collection_name) == before
 
 
@@ -389,7 +389,7 @@ def test_an_ingest_in_bulk_that_is_stopped_leaves_nothing_off(
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         eventually(lambda: is_off(store, collection_name), 60)
         process.send_signal(sent)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=60)
     if sent is signal.SIGKILL:
         assert mill.audit(collection_name).index_restored
     else:
@@ -456,9 +456,9 @@ def test_async_clients_load_in_bulk_too(qdrant_server: QdrantServer, store: Qdra
             await client.create_collection(collection_name)
             async with client.bulk(collection_name):
                 assert is_off(store, collection_name)
-                assert (await (await client.enqueue(collection_name, documents(5))).wait(30)).stored == 5
-            await client.finish_bulk(collection_name, timeout_s=30)
-            return (await client.collections.wait_for_index(collection_name, timeout_s=30)).state
+                assert (await (await client.enqueue(collection_name, documents(5))).wait(60)).stored == 5
+            await client.finish_bulk(collection_name, timeout_s=60)
+            return (await client.collections.wait_for_index(collection_name, timeout_s=60)).state
 
     assert asyncio.run(load()) is IndexState.READY
     assert not is_off(store, collection_name)
@@ -468,7 +468,7 @@ def test_local_mode_says_that_it_has_no_index_to_put_off(caplog: pytest.LogCaptu
     with Client.embedded(model="hash:16") as client, caplog.at_level(logging.WARNING):
         client.create_collection("c", bulk=True)
         with client.bulk("c"):
-            client.enqueue("c", documents(3)).wait(30)
+            client.enqueue("c", documents(3)).wait(60)
         status = client.finish_bulk("c")
         assert (status.state, status.points) == (IndexState.READY, 3)
         assert not client.audit("c").index_restored

@@ -109,7 +109,7 @@ def test_a_document_counts_once_by_the_mean_of_its_chunks() -> None:
     with Client.embedded(model="hash:16", threads=2) as client:
         client.create_collection("c", chunking=Chunking(size=16, overlap=4))
         fill(client, "c")
-        client.enqueue("c", Document(id="long", text=" ".join(f"w{n}" for n in range(24)))).wait(30)
+        client.enqueue("c", Document(id="long", text=" ".join(f"w{n}" for n in range(24)))).wait(60)
         turn(client, "c", {point_id("long", None, 0): 60, point_id("long", None, 1): -40})
         found = client.cluster("c", threshold=0.9)
         assert (found.documents, groups(found)[0]) == (7, {"p0", "p1", "p2", "long"})
@@ -138,14 +138,14 @@ def test_groups_are_written_once_and_taken_from_those_that_leave(mill: Client) -
     found = mill.cluster("tickets", threshold=0.9, apply="group", progress=lambda stage, done: stages.add(stage))
     assert found.changes == 5
     assert found.job_id is not None
-    assert mill.jobs.get(found.job_id).wait(30).stored == 5
+    assert mill.jobs.get(found.job_id).wait(60).stored == 5
     assert stages == {"reading", "comparing", "writing"}
     assert [mill.count("tickets", {"group": n}) for n in (0, 1, None)] == [3, 2, 1]
     again = mill.cluster("tickets", threshold=0.9, apply="group")
     assert (again.changes, again.job_id) == (0, None)
     fewer = mill.cluster("tickets", threshold=0.9, min_size=3, apply="group")
     assert (fewer.changes, fewer.ungrouped) == (2, 3)
-    mill.jobs.get(fewer.job_id or "").wait(30)
+    mill.jobs.get(fewer.job_id or "").wait(60)
     assert [mill.count("tickets", {"group": n}) for n in (0, 1, None)] == [3, 0, 3]
     held = mill.get("tickets", "p0")
     assert held is not None
@@ -160,7 +160,7 @@ def test_a_tenant_groups_and_marks_its_own_documents_alone() -> None:
             mine = client.tenant("acme")
             found = await mine.cluster("c", threshold=0.9, apply="group")
             assert {member.tenant for each in found.clusters for member in each.members} == {"acme"}
-            assert (await (await mine.jobs.get(found.job_id or "")).wait(30)).stored == 5
+            assert (await (await mine.jobs.get(found.job_id or "")).wait(60)).stored == 5
             assert await client.tenant("evil").count("c", {"group": [0, 1]}) == 0
             with pytest.raises(InvalidInput, match="tenant: expected one"):
                 await client.cluster("c", 1)
@@ -174,7 +174,7 @@ def test_documents_of_several_tenants_are_told_apart_where_they_live_together() 
         fill(client, "c", "acme", "evil")
         found = client.cluster("c", threshold=0.9, apply="group")
         assert [each.size for each in found.clusters] == [6, 4, 2]
-        assert client.jobs.get(found.job_id or "").wait(30).stored == 12
+        assert client.jobs.get(found.job_id or "").wait(60).stored == 12
         assert client.count("c", {"group": 2}, tenant="evil") == 1
 
 

@@ -129,13 +129,13 @@ def test_every_operation_passes_a_server_in_strict_mode(qdrant_server: QdrantSer
             ),
         )
         documents = [{"id": str(n), "text": f"document {n} " * (1 + 9 * (n % 3)), "tenant": "t"} for n in range(20)]
-        assert mill.enqueue(collection_name, documents).wait(30).stored == 20
-        assert mill.enqueue(collection_name, documents).wait(30).skipped == 20
+        assert mill.enqueue(collection_name, documents).wait(60).stored == 20
+        assert mill.enqueue(collection_name, documents).wait(60).skipped == 20
         changed = [{**each, "metadata": {"new": True}} for each in documents]
-        assert mill.enqueue(collection_name, changed).wait(30).stored == 20
+        assert mill.enqueue(collection_name, changed).wait(60).stored == 20
         shorter = [{**each, "text": "short now"} for each in documents]
         job = mill.enqueue(collection_name, shorter)
-        assert job.wait(30).stored == 20
+        assert job.wait(60).stored == 20
         assert mill.collections.count(collection_name) == 20
         theirs = models.PointStruct(id=1, vector=[1.0] * 64, payload={"theirs": True})
         mill._parts.store.upsert(collection_name, [theirs], wait=True)
@@ -144,8 +144,8 @@ def test_every_operation_passes_a_server_in_strict_mode(qdrant_server: QdrantSer
             assert len(found) == 20, "another tool's point is left out of the answer, and not in place of a hit"
             assert len(mill.search(collection_name, "short now", tenant="t", limit=5)) == 5
         mill._parts.store.delete(collection_name, [1], wait=True)
-        assert mill.delete(collection_name, ["0", "1"], tenant="t").wait(30).deleted == 2
-        assert mill.delete_where(collection_name, job=job.id).wait(30).deleted == 18
+        assert mill.delete(collection_name, ["0", "1"], tenant="t").wait(60).deleted == 2
+        assert mill.delete_where(collection_name, job=job.id).wait(60).deleted == 18
         assert mill.collections.count(collection_name) == 0
 
 
@@ -158,7 +158,7 @@ def test_search_speaks_of_instructions_by_name_and_version() -> None:
                 Instruction(name="faq", version=2, text="new wording"),
             ],
         )
-        client.enqueue("faq", [Document(id="a", text="new wording\nquestion")]).wait(30)
+        client.enqueue("faq", [Document(id="a", text="new wording\nquestion")]).wait(60)
         by_name = client.search("faq", "question", instruction="faq")[0]
         assert by_name.instruction == "faq@2"
         # The stand-in encoder finds exact texts only, so a score of 1 shows what text was encoded.
@@ -182,7 +182,7 @@ def test_long_documents_are_found_once_when_grouped() -> None:
     with Client.embedded(model="hash:64") as client:
         client.create_collection("long", chunking=Chunking(size=16, overlap=4))
         text = " ".join(f"word{n}" for n in range(100))
-        report = client.enqueue("long", [Document(id="a", text=text), Document(id="b", text="short")]).wait(30)
+        report = client.enqueue("long", [Document(id="a", text=text), Document(id="b", text="short")]).wait(60)
         assert report.chunks > 5
         hits = client.search("long", "word3", limit=10)
         assert len({hit.id for hit in hits}) == 2

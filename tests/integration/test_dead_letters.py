@@ -324,11 +324,11 @@ def test_both_of_two_versions_that_died_are_replayed_and_the_newer_one_is_stored
         client.create_collection("faq", chunking=Chunking(long_texts=LongTexts.REFUSE))
         for version in (3, 2):
             text = f"{version} " * 9000
-            client.enqueue("faq", Document(id="a", text=text, version=version)).wait(30)
+            client.enqueue("faq", Document(id="a", text=text, version=version)).wait(60)
         client.collections.delete("faq")
         client.create_collection("faq", chunking=Chunking(size=64, overlap=0))
         (job,) = client.dead.replay([letter.id for letter in client.dead.list("faq")])
-        report = job.wait(30)
+        report = job.wait(60)
         assert (report.accepted, report.dead, report.stored + report.superseded) == (2, 0, 2)
         found = client.get("faq", "a")
         assert found is not None

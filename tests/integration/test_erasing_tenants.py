@@ -29,9 +29,9 @@ def filled(client: Client, name: str) -> None:
     client.create_collection(refusing, tenants=True, chunking=Chunking(long_texts=LongTexts.REFUSE))
     for tenant in ("acme", "evil"):
         documents = [Document(id=id, tenant=tenant, text=f"{id} " * 40, version=7) for id in ("1", "2", "3")]
-        client.enqueue(name, documents, tenant=tenant).wait(30).raise_for_failures()
-        client.delete(name, "3", tenant=tenant, version=9).wait(30)
-        assert client.enqueue(refusing, {"id": "long", "text": LONG, "tenant": tenant}).wait(30).dead == 1
+        client.enqueue(name, documents, tenant=tenant).wait(60).raise_for_failures()
+        client.delete(name, "3", tenant=tenant, version=9).wait(60)
+        assert client.enqueue(refusing, {"id": "long", "text": LONG, "tenant": tenant}).wait(60).dead == 1
 
 
 def left_of(proof: Erasure) -> dict[str, int]:
@@ -59,7 +59,7 @@ def test_what_is_enqueued_after_an_erasure_is_stored_whatever_its_version(client
     filled(client, name := f"{collection_name}-shared")
     client.erase_tenant(name, "acme")
     again = [Document(id=id, tenant="acme", text="again", version=1) for id in ("1", "3")]
-    assert client.enqueue(name, again).wait(30).stored == 2
+    assert client.enqueue(name, again).wait(60).stored == 2
     assert client.audit(name, again, tenant="acme").gaps == 0
     assert client.tenant("acme").count(name) == 2
 
@@ -68,7 +68,7 @@ def test_a_tenant_is_erased_from_collections_that_do_not_keep_tenants_apart(
     client: Client, collection_name: str
 ) -> None:
     pair = [Document(id="1", tenant=tenant, text="t") for tenant in ("acme", None)]
-    client.enqueue(collection_name, pair).wait(30).raise_for_failures()
+    client.enqueue(collection_name, pair).wait(60).raise_for_failures()
     assert client.erase_tenant(collection_name, "acme").points.erased == 1
     assert [each.tenant for each in client.get(collection_name, ["1"])] == [None]
 
@@ -89,7 +89,7 @@ def test_the_async_client_erases_and_confirms() -> None:
         async with AsyncClient.embedded(model="hash:16") as client:
             await client.create_collection("c", tenants=True)
             job = await client.enqueue("c", {"id": "1", "text": "t"}, tenant="acme")
-            await job.wait(30)
+            await job.wait(60)
             return await client.erase_tenant("c", "acme"), await client.confirm_erased("c", "acme")
 
     proof, confirmed = asyncio.run(erase())

@@ -213,7 +213,7 @@ def test_the_async_client_takes_examples_too() -> None:
     async def asked() -> tuple[list[str], list[str]]:
         async with AsyncClient.embedded(model="hash:16") as client:
             await client.create_collection("made")
-            await (await client.enqueue("made", [{"id": str(n), "text": f"t {n}"} for n in range(3)])).wait(30)
+            await (await client.enqueue("made", [{"id": str(n), "text": f"t {n}"} for n in range(3)])).wait(60)
             return ids(await client.similar("made", "0")), ids(await client.recommend("made", "0", "1"))
 
     like, recommended = asyncio.run(asked())

@@ -69,7 +69,7 @@ def tagged(id: int, value: Any) -> Document | None:
 @given(st.lists(values, min_size=20, max_size=40))
 def test_every_value_is_found_by_itself(client: Client, collection_name: str, drawn: list[Any]) -> None:
     held = [(value, document) for id, value in enumerate(drawn) if (document := tagged(id, value))]
-    client.enqueue(collection_name, [document for _, document in held]).wait(30).raise_for_failures()
+    client.enqueue(collection_name, [document for _, document in held]).wait(60).raise_for_failures()
     for value, document in held:
         own = {"n": document.metadata["n"]}
         assert client.count(collection_name, {"a v": value} | own) == 1, repr(value)
@@ -108,15 +108,15 @@ def test_every_value_is_found_by_itself(client: Client, collection_name: str, dr
 def test_values_match_by_what_they_say_and_not_by_how_they_are_written(
     client: Client, collection_name: str, stored: Any, where: Any, matches: bool
 ) -> None:
-    client.enqueue(collection_name, Document(id="a", text="t", metadata={"v": stored})).wait(30).raise_for_failures()
+    client.enqueue(collection_name, Document(id="a", text="t", metadata={"v": stored})).wait(60).raise_for_failures()
     assert client.count(collection_name, {"v": where}) == int(matches)
 
 
 def test_changed_metadata_takes_the_same_types(client: Client, collection_name: str) -> None:
-    client.enqueue(collection_name, Document(id="a", text="t", metadata={"v": 1})).wait(30).raise_for_failures()
+    client.enqueue(collection_name, Document(id="a", text="t", metadata={"v": 1})).wait(60).raise_for_failures()
     changes = {"at": pandas.Timestamp(MOMENT), "price": decimal.Decimal("1.5"), "v": pandas.NA, "by": uuid.UUID(int=7)}
-    client.update_metadata(collection_name, uuid.UUID(int=7), changes).wait(30)  # type: ignore[arg-type]  # an id as ORMs have it
-    client.update_metadata(collection_name, "a", changes).wait(30).raise_for_failures()
+    client.update_metadata(collection_name, uuid.UUID(int=7), changes).wait(60)  # type: ignore[arg-type]  # an id as ORMs have it
+    client.update_metadata(collection_name, "a", changes).wait(60).raise_for_failures()
     (held,) = client.get(collection_name, ["a"])
     assert held.metadata == {"at": MOMENT.isoformat(), "price": 1.5, "by": str(uuid.UUID(int=7))}
     where = {"at": MOMENT, "price": decimal.Decimal("1.5"), "by": uuid.UUID(int=7)}
@@ -126,7 +126,7 @@ def test_changed_metadata_takes_the_same_types(client: Client, collection_name: 
 @pytest.mark.parametrize("key", ["my key", "产品", "a/b", "No.", "$x", "x y.z", "é", "prix (€)", "a:b"])
 def test_keys_as_tables_have_them_can_be_filtered_by(client: Client, collection_name: str, key: str) -> None:
     metadata = {"x y": {"z": 1}} if key == "x y.z" else {key: 1}
-    client.enqueue(collection_name, Document(id="a", text="t", metadata=metadata)).wait(30).raise_for_failures()
+    client.enqueue(collection_name, Document(id="a", text="t", metadata=metadata)).wait(60).raise_for_failures()
     assert client.count(collection_name, {key: 1}) == 1
     assert client.count(collection_name, {key: 2}) == 0
     assert client.count(collection_name, {key: None}) == 0

@@ -77,7 +77,7 @@ def any_value(rng: random.Random) -> Any:
 @pytest.mark.timeout(1200)
 def test_a_filter_finds_or_is_refused_by_a_sentence(client: Client, collection_name: str) -> None:
     metadata = {"lang": "zh", "year": 2024, "n": 1, "nested": {"k": 1}, "at": "2024-03-01"}
-    client.enqueue(collection_name, Document(id="a", text="t", metadata=metadata)).wait(30).raise_for_failures()
+    client.enqueue(collection_name, Document(id="a", text="t", metadata=metadata)).wait(60).raise_for_failures()
     refused, problems = 0, list[str]()
     for number, where in enumerate(filters(fuzzing.COUNT, fuzzing.SEED)):
         try:

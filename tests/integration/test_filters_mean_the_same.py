@@ -156,7 +156,7 @@ def test_a_filter_finds_what_the_reference_finds(
 ) -> None:
     run = next(_runs)
     documents = [Document(id=f"{run}-{n}", text="t", metadata={**each, "run": run}) for n, each in enumerate(metadata)]
-    client.enqueue(indexed, documents).wait(30).raise_for_failures()
+    client.enqueue(indexed, documents).wait(60).raise_for_failures()
     for where in asked:
         expected = {each.id for each in documents if matches(where, each.metadata)}
         found = client.search(indexed, "t", where={"all": [{"run": run}, written(where)]}, limit=100)

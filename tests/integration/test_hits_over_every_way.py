@@ -119,7 +119,7 @@ def test_records_of_others_and_of_a_newer_gristmill_are_no_hits_and_unknown_fiel
     for place in ("server", "rest"):
         with Client.embedded(path=qdrant_server.url, model="hash:16", **ways_to(qdrant_server, place)) as client:
             client.create_collection(collection_name)
-            client.enqueue(collection_name, [Document(id=f"d{n}", text=f"text {n}") for n in range(6)]).wait(30)
+            client.enqueue(collection_name, [Document(id=f"d{n}", text=f"text {n}") for n in range(6)]).wait(60)
             store = client._parts.store
             fields: list[dict[str, Any]] = [
                 {"unknown": {"field": [None]}},

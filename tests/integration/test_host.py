@@ -87,7 +87,7 @@ def test_a_query_in_another_models_lane_is_refused_and_says_why(
     )
     with closing(redis.Redis.from_url(settings["redis_url"])) as broker:
         broker.lpush(query_queue(settings["key_prefix"], HashEncoder(32).info.digest), request.model_dump_json())
-        answer = QueryChannel(settings["key_prefix"], broker).fetch(request.token, 30)
+        answer = QueryChannel(settings["key_prefix"], broker).fetch(request.token, 60)
     assert answer is not None
     with pytest.raises(GristmillError, match="came to the lane of hash:32"):
         unpack_answer(answer)

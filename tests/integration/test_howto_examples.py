@@ -46,7 +46,7 @@ def service(app: Any) -> Iterator[httpx.Client]:
             yield http
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(60)
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def local() -> Iterator[Client]:
 
 @pytest.fixture
 def name(client: Client, collection_name: str) -> str:
-    client.enqueue(collection_name, Document(id="a", text="text number 1")).wait(30).raise_for_failures()
+    client.enqueue(collection_name, Document(id="a", text="text number 1")).wait(60).raise_for_failures()
     return collection_name
 
 
@@ -74,7 +74,7 @@ def test_what_is_searched_with_is_the_registered_text_in_the_models_template(cli
     client.instructions.register(name, "faq", "Find the answer")
     templates = client.collections.get(name).space.templates
     by_hand = templates.query_instructed.replace("{instruction}", "Find the answer").replace("{text}", "question")
-    client.enqueue(name, Document(id="b", text=by_hand)).wait(30).raise_for_failures()
+    client.enqueue(name, Document(id="b", text=by_hand)).wait(60).raise_for_failures()
     # The stand-in encoder finds exact texts only.
     for asked in ("faq", "faq@1", "Find the answer"):
         best = client.search(name, "question", instruction=asked)[0]
@@ -343,7 +343,7 @@ def test_it_is_the_same_for_asyncio() -> None:
     async def use() -> list[str]:
         async with AsyncClient.embedded(model="hash:16") as client:
             await client.create_collection("c")
-            await (await client.enqueue("c", Document(id="a", text="t"))).wait(30)
+            await (await client.enqueue("c", Document(id="a", text="t"))).wait(60)
             return await _use(client, "c")
 
     assert asyncio.run(use()) == ["faq@1", "faq@1"]

@@ -63,7 +63,7 @@ def test_vectors_are_quantized_as_asked(mill: Client, collection_name: str, kind
     config = mill._parts.store.get_collection(collection_name).config.quantization_config
     assert config is not None
     assert config.model_dump(mode="json", exclude_none=True) == kept
-    mill.enqueue(collection_name, {"id": "1", "text": "t"}).wait(30).raise_for_failures()
+    mill.enqueue(collection_name, {"id": "1", "text": "t"}).wait(60).raise_for_failures()
     assert [hit.id for hit in mill.search(collection_name, "t")] == ["1"]
 
 
@@ -105,7 +105,7 @@ def test_what_is_no_option_is_refused_by_name_before_anything_is_made(wrong: dic
 def test_local_mode_says_what_says_nothing_there(caplog: pytest.LogCaptureFixture) -> None:
     with Client.embedded(model="hash:16") as client, caplog.at_level(logging.WARNING):
         client.create_collection("c", quantization="int8", shards=2, hnsw={"m": 4}, on_disk=True)
-        assert client.enqueue("c", {"id": "1", "text": "t"}).wait(30).stored == 1
+        assert client.enqueue("c", {"id": "1", "text": "t"}).wait(60).stored == 1
     assert "quantization, hnsw, on_disk, shards say nothing there" in caplog.text
 
 

@@ -87,7 +87,7 @@ def test_whatever_goes_away_is_a_few_lines_and_no_traceback(
 ) -> None:
     redis, qdrant = servers
     for name in ("a", "b", "c"):
-        client.create_collection(name, "hash:16", wait_s=30)
+        client.create_collection(name, "hash:16", wait_s=60)
 
     before = written(worker)
     with burdened(worker, client, "a") as job:
@@ -104,7 +104,7 @@ def test_whatever_goes_away_is_a_few_lines_and_no_traceback(
     with burdened(worker, client, "b") as job:
         qdrant.kill()
     eventually(
-        lambda: any("no work is pulled" in line or "Qdrant" in line for line in said(worker, before)), within_s=30
+        lambda: any("no work is pulled" in line or "Qdrant" in line for line in said(worker, before)), within_s=60
     )
     qdrant.start()
     eventually(lambda: done(client, job), within_s=120)

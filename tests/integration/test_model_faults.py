@@ -117,10 +117,10 @@ def test_parcels_wait_for_a_model_server_that_is_away_and_say_so(stage: Stage, e
     encoder.away = Unavailable("the model server answers 503", retry_after_s=0.01)
     with ThreadPoolExecutor(1) as thread:
         handled = thread.submit(worker.process)
-        assert encoder.asked.wait(30)
+        assert encoder.asked.wait(60)
         eventually(lambda: any("503" in notice for notice in stage.notices(worker)))
         encoder.away = None
-        assert handled.result(timeout=30) is Handled.DONE
+        assert handled.result(timeout=60) is Handled.DONE
     assert dead(stage) == 0
     assert {system.attempts for system, _ in stage.points().values()} == {1}
     assert stage.notices(worker) == []

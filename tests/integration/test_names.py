@@ -71,9 +71,9 @@ def counts(client: Client, name: str) -> tuple[int, int]:
 
 
 def test_an_alias_works_in_every_call(client: Client, collection_name: str) -> None:
-    assert client.enqueue(collection_name, documents(5)).wait(30).stored == 5
+    assert client.enqueue(collection_name, documents(5)).wait(60).stored == 5
     assert counts(client, collection_name) == (5, 0)
-    assert client.delete(collection_name, ["0"]).wait(30).deleted == 1
+    assert client.delete(collection_name, ["0"]).wait(60).deleted == 1
     assert len(client.search(collection_name, "text number 1", limit=10)) == 4
     assert client.collections.count(collection_name) == 4
     spec = client.collections.get(collection_name)
@@ -84,7 +84,7 @@ def test_an_alias_works_in_every_call(client: Client, collection_name: str) -> N
         report = client.audit(name, documents(5))
         assert (report.documents, report.deleted, report.gaps) == (4, 1, 0)
     with_its_id = models.Filter(must=[models.FieldCondition(key=ID_PATH, match=models.MatchValue(value="1"))])
-    assert client.delete_where(collection_name, with_its_id).wait(30).deleted == 1
+    assert client.delete_where(collection_name, with_its_id).wait(60).deleted == 1
     assert counts(client, collection_name) == (3, 0)
 
 
@@ -102,11 +102,11 @@ def test_a_write_goes_to_what_the_alias_means_when_it_is_claimed_and_the_roster_
     encoder.at_door.clear()
     encoder.door.clear()
     first = client.enqueue(collection_name, [Document(id="first", text="is being encoded")])
-    assert encoder.at_door.wait(30)
+    assert encoder.at_door.wait(60)
     second = client.enqueue(collection_name, documents(5))
     point_alias(client, collection_name, f"{collection_name}-two")
     encoder.door.set()
-    assert (first.wait(30).stored, second.wait(30).stored) == (1, 5)
+    assert (first.wait(60).stored, second.wait(60).stored) == (1, 5)
     assert counts(client, collection_name) == (1, 5)
     for name, expected in (("one", 1), ("two", 5)):
         report = client.audit(f"{collection_name}-{name}")
@@ -117,12 +117,12 @@ def test_a_collection_that_was_deleted_and_made_anew_takes_what_was_deleted_in_t
     client: Client, collection_name: str
 ) -> None:
     name = f"{collection_name}-two"
-    client.enqueue(name, documents(20, version=1)).wait(30)
-    client.delete(name, [str(n) for n in range(20)]).wait(30)
+    client.enqueue(name, documents(20, version=1)).wait(60)
+    client.delete(name, [str(n) for n in range(20)]).wait(60)
     client.collections.delete(name)
     client.create_collection(name)
     assert client.audit(name).expected == 0
-    report = client.enqueue(name, documents(20, version=1)).wait(30)
+    report = client.enqueue(name, documents(20, version=1)).wait(60)
     assert (report.stored, report.superseded) == (20, 0)
 
 
@@ -131,7 +131,7 @@ def test_a_collection_of_another_store_that_was_made_anew_behind_our_back_as_wel
 ) -> None:
     """Deleted by another tool, so that nobody told the ledger."""
     name = f"{collection_name}-two"
-    client.enqueue(name, documents(5, version=1)).wait(30)
+    client.enqueue(name, documents(5, version=1)).wait(60)
     client._parts.store.delete_collection(name)
     client.create_collection(name)
     report = client.audit(name)
@@ -143,7 +143,7 @@ def test_a_dead_letter_explains_a_gap_whatever_name_its_document_was_enqueued_un
 ) -> None:
     place = client.collections.get(f"{collection_name}-one")
     squat(client, place.physical, "a")
-    assert client.enqueue(collection_name, [Document(id="a", text="t")]).wait(30).dead == 1
+    assert client.enqueue(collection_name, [Document(id="a", text="t")]).wait(60).dead == 1
     report = client.audit(place.physical)
     assert (report.dead, report.missing) == (1, 0)
     assert client.receipt(place.physical, "a").state == "dead"
@@ -162,24 +162,24 @@ def test_a_restored_copy_is_a_collection_of_its_own(qdrant_server: QdrantServer,
     original, copy = f"{collection_name}-one", f"{collection_name}-copy"
     with Client.embedded(qdrant_server.url, qdrant_grpc_port=qdrant_server.grpc_port, model="hash:16") as client:
         client.create_collection(original)
-        client.enqueue(original, documents(5)).wait(30)
+        client.enqueue(original, documents(5)).wait(60)
         store = client._parts.store
         snapshot = store.create_snapshot(original, wait=True)
         assert snapshot is not None
         path = Path(qdrant_server.data_dir) / "snapshots" / original / snapshot.name
         store.recover_snapshot(copy, location=path.as_uri(), wait=True)
         assert client.collections.get(copy).name == copy
-        assert client.enqueue(copy, [Document(id="new", text="only in the copy")]).wait(30).stored == 1
-        assert client.delete(copy, ["0", "1"]).wait(30).deleted == 2
+        assert client.enqueue(copy, [Document(id="new", text="only in the copy")]).wait(60).stored == 1
+        assert client.delete(copy, ["0", "1"]).wait(60).deleted == 2
         assert (client.collections.count(original), client.collections.count(copy)) == (5, 4)
         assert {hit.id for hit in client.search(copy, "text", limit=10)} == {"2", "3", "4", "new"}
         assert client.audit(original, documents(5)).gaps == 0
         # Deleted in the original only: its tombstone is not the copy's.
-        client.delete(original, ["2"]).wait(30)
+        client.delete(original, ["2"]).wait(60)
         touched = client.enqueue(
             copy, [Document(id="2", text="changed", version=client_version(client, copy, "2") + 1)]
         )
-        assert touched.wait(30).stored == 1
+        assert touched.wait(60).stored == 1
 
 
 def client_version(client: Client, collection: str, document_id: str) -> int:
@@ -204,7 +204,7 @@ def test_a_collection_of_a_newer_gristmill_is_passed_over_in_lists_and_named_whe
         with pytest.raises(NewerFormat, match="description of a collection: format 2"):
             call(newer)
     store.update_collection(newer, metadata={"gristmill": {**described, "of_tomorrow": {"lens": 1}}})
-    assert client.enqueue(newer, documents(1)).wait(30).stored == 1
+    assert client.enqueue(newer, documents(1)).wait(60).stored == 1
 
 
 def test_a_parcel_whose_collection_has_become_a_newer_gristmills_is_given_back_and_not_buried(
@@ -214,13 +214,13 @@ def test_a_parcel_whose_collection_has_become_a_newer_gristmills_is_given_back_a
     encoder.at_door.clear()
     encoder.door.clear()
     first = client.enqueue(collection_name, [Document(id="first", text="is being encoded")])
-    assert encoder.at_door.wait(30)
+    assert encoder.at_door.wait(60)
     job = client.enqueue(newer, documents(1))
     described = client.collections.get(newer).described()
     client._parts.store.update_collection(newer, metadata={"gristmill": {**described, "format": 2}})
     encoder.door.set()
-    first.wait(30)
-    assert client.enqueue(collection_name, documents(1)).wait(30).stored == 1, "neighbours go on"
+    first.wait(60)
+    assert client.enqueue(collection_name, documents(1)).wait(60).stored == 1, "neighbours go on"
     assert (job.report().dead, job.report().pending) == (0, 1)
 
 

@@ -73,7 +73,7 @@ def write(client: Client, collection_name: str) -> Callable[..., JobReport]:
         text: str = "text", version: int | None = None, *, tenant: str | None = None, **metadata: Any
     ) -> JobReport:
         document = Document(id="a", text=text, version=version, tenant=tenant, metadata=metadata)
-        return client.enqueue(collection_name, [document]).wait(30)
+        return client.enqueue(collection_name, [document]).wait(60)
 
     return call
 
@@ -101,10 +101,10 @@ def test_a_delete_by_filter_leaves_a_document_that_has_ceased_to_match(
     encoder.door.clear()
     encoder.at_door.clear()
     update = client.enqueue(collection_name, [Document(id="a", text="new", metadata={"n": 2})])
-    assert encoder.at_door.wait(30)
+    assert encoder.at_door.wait(60)
     deletion = client.delete_where(collection_name, {"n": 1})
     encoder.door.set()
-    assert (update.wait(30).stored, deletion.wait(30).superseded) == (1, 1)
+    assert (update.wait(60).stored, deletion.wait(60).superseded) == (1, 1)
     assert texts(client, collection_name) == ["new"]
 
 
@@ -150,7 +150,7 @@ def test_deleting_one_document_twice_in_one_call_counts_both(
     client: Client, collection_name: str, write: Write
 ) -> None:
     write("one", 1)
-    report = client.delete(collection_name, ["a", "a"]).wait(30)
+    report = client.delete(collection_name, ["a", "a"]).wait(60)
     assert (report.accepted, report.deleted, report.pending) == (2, 2, 0)
     assert texts(client, collection_name) == []
 
@@ -160,13 +160,13 @@ def test_a_deletion_by_filter_spares_what_was_changed_before_it(
 ) -> None:
     write("one", kind="old")
     write("one", kind="new")
-    assert client.delete_where(collection_name, {"kind": "old"}).wait(30).accepted == 0
+    assert client.delete_where(collection_name, {"kind": "old"}).wait(60).accepted == 0
     assert texts(client, collection_name) == ["one"]
 
 
 def test_a_deleted_job_can_be_enqueued_again(client: Client, collection_name: str, write: Write) -> None:
     job = write("one").job_id
-    assert client.delete_where(collection_name, job=job).wait(30).deleted == 1
+    assert client.delete_where(collection_name, job=job).wait(60).deleted == 1
     assert write("one").stored == 1
     assert texts(client, collection_name) == ["one"]
 
@@ -186,9 +186,9 @@ def test_documents_of_one_id_in_two_tenants_are_two_documents(
 
 def test_two_tenants_may_have_the_same_id_in_one_parcel(client: Client, collection_name: str) -> None:
     documents = [Document(id="a", text=f"{LONG} {tenant}", tenant=tenant) for tenant in ("x", "y")]
-    assert client.enqueue(collection_name, documents).wait(30).stored == 2
+    assert client.enqueue(collection_name, documents).wait(60).stored == 2
     shorter = [Document(id="a", text="short", tenant="x")]
-    assert client.enqueue(collection_name, shorter).wait(30).stored == 1
+    assert client.enqueue(collection_name, shorter).wait(60).stored == 1
     of_y = [each["text"] for each in payloads(client, collection_name) if each["_gristmill"]["tenant"] == "y"]
     assert "".join(of_y) == f"{LONG} y"
 
@@ -217,11 +217,11 @@ def test_replay_stores_what_was_dead_once_the_cause_is_gone(
     write("arsenic", 3)
     (letter,) = client.dead.list(collection=collection_name)
     (again,) = client.dead.replay([letter.id])
-    assert again.wait(30).dead == 1, "the cause is still there"
+    assert again.wait(60).dead == 1, "the cause is still there"
     encoder.poison = set()
     (letter,) = client.dead.list(collection=collection_name)
     (job,) = client.dead.replay([letter.id])
-    assert job.wait(30).stored == 1
+    assert job.wait(60).stored == 1
     assert client.dead.list(collection=collection_name) == []
     assert payloads(client, collection_name)[0]["_gristmill"]["version"] == 3
 
@@ -231,12 +231,12 @@ def test_replay_does_not_bring_back_what_was_replaced_or_deleted_since(
 ) -> None:
     encoder.poison = {"arsenic"}
     write("arsenic", 3)
-    client.enqueue(collection_name, [Document(id="b", text="arsenic", version=3)]).wait(30)
+    client.enqueue(collection_name, [Document(id="b", text="arsenic", version=3)]).wait(60)
     encoder.poison = set()
     write("replaced", 4)
-    client.delete(collection_name, ["b"], version=4).wait(30)
+    client.delete(collection_name, ["b"], version=4).wait(60)
     (job,) = client.dead.replay([letter.id for letter in client.dead.list(collection=collection_name)])
-    assert job.wait(30).superseded == 2
+    assert job.wait(60).superseded == 2
     assert texts(client, collection_name) == ["replaced"]
 
 
@@ -245,7 +245,7 @@ def queued_behind_a_running_parcel(client: Client, name: str, encoder: Poisonabl
     encoder.at_door.clear()
     encoder.door.clear()
     jobs = [client.enqueue(name, [Document(id="running", text="running")])]
-    assert encoder.at_door.wait(30)
+    assert encoder.at_door.wait(60)
     return [*jobs, client.enqueue(name, [Document(id="queued", text="queued")])]
 
 
@@ -255,7 +255,7 @@ def test_work_for_a_collection_that_is_deleted_meanwhile_is_gone_with_it(
     jobs = queued_behind_a_running_parcel(client, collection_name, encoder)
     client.collections.delete(collection_name)
     encoder.door.set()
-    assert [(report.gone, report.dead) for report in (job.wait(30) for job in jobs)] == [(1, 0), (1, 0)]
+    assert [(report.gone, report.dead) for report in (job.wait(60) for job in jobs)] == [(1, 0), (1, 0)]
     assert client.dead.list(collection_name) == []
     assert collection_name not in [spec.name for spec in client.collections.list()]
 

@@ -46,7 +46,7 @@ def told(client: Client, name: str) -> dict[str, tuple[str, int]]:
 def test_every_type_is_made_with_the_collection_and_indexes_what_is_stored(mill: Client, collection_name: str) -> None:
     mill.create_collection(collection_name, indexes={f"a_{kind}": kind for kind in EVERY})
     document = {"id": "1", "text": "t", "metadata": {f"a_{kind}": value for kind, value in EVERY.items()}}
-    mill.enqueue(collection_name, document).wait(30).raise_for_failures()
+    mill.enqueue(collection_name, document).wait(60).raise_for_failures()
     assert told(mill, collection_name) == {f"a_{kind}": (kind, 1) for kind in sorted(EVERY)}
     info = mill._parts.store.get_collection(collection_name)
     assert {path: index.data_type.value for path, index in info.payload_schema.items() if path[0] == "a"} == {
@@ -57,7 +57,7 @@ def test_every_type_is_made_with_the_collection_and_indexes_what_is_stored(mill:
 def test_filters_use_them_which_a_server_in_strict_mode_requires(mill: Client, collection_name: str) -> None:
     mill.create_collection(collection_name, indexes={"lang": "keyword"})
     metadata = {"lang": "zh", "author": {"name": "Li"}, "No.": 1, "published on": "2024-02-29"}
-    mill.enqueue(collection_name, {"id": "1", "text": "t", "metadata": metadata}).wait(30)
+    mill.enqueue(collection_name, {"id": "1", "text": "t", "metadata": metadata}).wait(60)
     strict = models.StrictModeConfig(enabled=True, unindexed_filtering_retrieve=False)
     mill._parts.store.update_collection(collection_name, strict_mode_config=strict)
     assert mill.count(collection_name, {"lang": "zh"}) == 1

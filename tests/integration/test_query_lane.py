@@ -54,7 +54,7 @@ def query_queue(prefix: str, digest: str) -> str:
     return f"{prefix}:queries:{digest[:16]}"
 
 
-def answer_to(broker: redis.Redis, prefix: str, token: str, within_s: float = 30) -> bytes | None:
+def answer_to(broker: redis.Redis, prefix: str, token: str, within_s: float = 60) -> bytes | None:
     popped: Any = broker.blpop([f"{prefix}:reply:{token}"], timeout=within_s)
     return None if popped is None else bytes(popped[1])
 

@@ -202,7 +202,7 @@ def test_a_query_that_a_lost_answer_of_redis_left_behind_is_found(
     start()
     channel, request = QueryChannel(settings.key_prefix, broker), a_request()
     body = request.model_dump_json(exclude={"deadline_us"})
-    deadline_us = int((RedisLedger(settings, broker).now() + 30) * 1e6)
+    deadline_us = int((RedisLedger(settings, broker).now() + 60) * 1e6)
     held = f'{{"deadline_us":{deadline_us},{body[1:]}'
     broker.rpush(f"{queue_of(settings)}:held:{lanes_of(settings, broker)[0]}", held)
     assert unpack_answer(eventually(lambda: channel.fetch(request.token, 1)) or b"").texts == 1

@@ -179,8 +179,8 @@ def test_a_worker_without_grpc_says_so_once_and_works(
 ) -> None:
     worker = start_worker(**ways_to(qdrant_server, "rest")).start()
     with Client(redis_url=redis_url, qdrant_url=qdrant_server.url, **ways_to(qdrant_server, "rest")) as client:
-        client.create_collection(collection_name, "hash:16", wait_s=30)
-        report: JobReport = client.enqueue(collection_name, [Document(id="a", text="t")]).wait(30)
+        client.create_collection(collection_name, "hash:16", wait_s=60)
+        report: JobReport = client.enqueue(collection_name, [Document(id="a", text="t")]).wait(60)
         assert report.stored == 1
         assert [hit.id for hit in client.search(collection_name, "t")] == ["a"]
     said = [line for line in worker.log_path.read_text().splitlines() if "GRISTMILL_QDRANT_PREFER_GRPC=false" in line]

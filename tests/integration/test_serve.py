@@ -118,7 +118,7 @@ class Attack:
 
     def _broken(self, path: str, body: bytes) -> None:
         """Half a request: cut off, left open, or none at all."""
-        connection = socket.create_connection(("127.0.0.1", self._server.port), timeout=30)
+        connection = socket.create_connection(("127.0.0.1", self._server.port), timeout=60)
         head = f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n"
         half = f"{head}content-length: {len(body) + 10}\r\n\r\n".encode() + body[:1000]
         with contextlib.suppress(OSError):

@@ -26,7 +26,7 @@ LONG = "\n\n".join(" ".join(f"word{n}\tof {part}" for n in range(9)) + "  \n" fo
 
 
 def stored(client: Client, name: str, *documents: Any) -> None:
-    client.enqueue(name, documents).wait(30).raise_for_failures()
+    client.enqueue(name, documents).wait(60).raise_for_failures()
 
 
 # one or many
@@ -34,10 +34,10 @@ def stored(client: Client, name: str, *documents: Any) -> None:
 
 def test_a_string_where_ids_are_meant_is_one_id(client: Client, collection_name: str) -> None:
     stored(client, collection_name, *({"id": each, "text": f"text {each}"} for each in ("4", "2", "42", "7")))
-    assert client.delete(collection_name, "42").wait(30).accepted == 1
-    assert client.delete(collection_name, 7).wait(30).accepted == 1  # type: ignore[arg-type]  # ids may be integers
+    assert client.delete(collection_name, "42").wait(60).accepted == 1
+    assert client.delete(collection_name, 7).wait(60).accepted == 1  # type: ignore[arg-type]  # ids may be integers
     assert [each.id for each in client.get(collection_name, ["4", "2", "42", "7"])] == ["4", "2"]
-    assert client.update_metadata(collection_name, "4", {"seen": True}).wait(30).stored == 1
+    assert client.update_metadata(collection_name, "4", {"seen": True}).wait(60).stored == 1
 
 
 @pytest.mark.parametrize("ids", [b"42", {"42": 1}, None, 4.2, True, Document(id="42", text="t")])
@@ -55,7 +55,7 @@ def test_of_many_ids_the_wrong_one_is_named(client: Client, collection_name: str
 
 @pytest.mark.parametrize("one", [Document(id="a", text="t"), {"id": "a", "text": "t"}])
 def test_one_document_is_enqueued_and_audited_as_one(client: Client, collection_name: str, one: Any) -> None:
-    assert client.enqueue(collection_name, one).wait(30).stored == 1
+    assert client.enqueue(collection_name, one).wait(60).stored == 1
     report = client.audit(collection_name, one)
     assert (report.expected, report.gaps) == (1, 0)
 
@@ -76,12 +76,12 @@ def test_letters_are_replayed_and_dropped_by_one_id_or_many(client: Client, coll
     client.create_collection(name, chunking=Chunking(long_texts=LongTexts.REFUSE))
     texts = [{"id": each, "text": "word " * 9000} for each in ("a", "b", "c")]
     job = client.enqueue(name, texts)
-    assert job.wait(30).dead == 3
+    assert job.wait(60).dead == 3
     letters = client.dead.list(job=job.id)
     assert len(letters) == 3
     assert client.dead.list(job="another") == []
     (again,) = client.dead.replay(letters[0].id)
-    assert (again.wait(30).accepted, len(client.dead.list(name))) == (1, 3)
+    assert (again.wait(60).accepted, len(client.dead.list(name))) == (1, 3)
     assert client.dead.drop(letters[1].id) == 1
     assert client.dead.drop([letters[2].id, "unknown"]) == 1
     assert [letter.job_id for letter in client.dead.list(name)] == [again.id]
@@ -90,12 +90,12 @@ def test_letters_are_replayed_and_dropped_by_one_id_or_many(client: Client, coll
 def test_all_letters_are_counted_replayed_and_dropped_as_streams(client: Client, collection_name: str) -> None:
     name = f"{collection_name}-refusing"
     client.create_collection(name, chunking=Chunking(long_texts=LongTexts.REFUSE))
-    client.enqueue(name, [{"id": str(each), "text": "word " * 9000} for each in range(70)]).wait(30)
+    client.enqueue(name, [{"id": str(each), "text": "word " * 9000} for each in range(70)]).wait(60)
     (group,) = client.dead.summary(name).groups
     assert (group.error, group.collection, group.letters) == ("TextTooLong", name, 70)
     assert client.dead.summary("another").groups == ()
     (again,) = client.dead.replay(collection=name)
-    assert again.wait(30).dead == 70
+    assert again.wait(60).dead == 70
     assert {letter.job_id for letter in client.dead.list(name, limit=200)} == {again.id}
     assert client.dead.replay(collection="another") == []
     assert client.dead.drop(collection=name) == 70
@@ -105,7 +105,7 @@ def test_all_letters_are_counted_replayed_and_dropped_as_streams(client: Client,
 
 def test_a_job_that_was_forgotten_says_what_was_known_of_it(client: Client, collection_name: str) -> None:
     job = client.enqueue(collection_name, Document(id="a", text="t"))
-    assert job.wait(30).stored == 1
+    assert job.wait(60).stored == 1
     client._parts.ledger._forget(job.id)  # type: ignore[attr-defined]  # as time does
     with pytest.raises(InvalidInput, match="when last looked at: done: 1 accepted, 1 stored"):
         job.wait(1)
@@ -120,7 +120,7 @@ def test_rejections_are_on_the_job_and_in_its_report_and_raise_where_asked(
     job = client.enqueue(collection_name, [{"id": "a", "text": "fine"}, {"id": "b", "text": ""}, {"id": "c"}])
     assert [(each.position, each.id) for each in job.rejections] == [(1, "b"), (2, "c")]
     assert "2 rejected" in repr(job)
-    report = job.wait(30)
+    report = job.wait(60)
     assert (report.stored, report.rejected) == (1, 2)
     with pytest.raises(DocumentsFailed, match=r"'b'.*expected text to embed") as failed:
         report.raise_for_failures()
@@ -134,7 +134,7 @@ def test_a_wait_says_how_many_died_and_why_and_how_to_see_them(
     name = f"{collection_name}-refusing"
     client.create_collection(name, chunking=Chunking(long_texts=LongTexts.REFUSE))
     job = client.enqueue(name, [Document(id="long", text="word " * 9000), Document(id="ok", text="short")])
-    report = job.wait(30)
+    report = job.wait(60)
     assert (report.stored, report.dead) == (1, 1)
     line = f"client.dead.list(job='{job.id}')"
     for told in (repr(report), repr(job), caplog.text):
@@ -147,7 +147,7 @@ def test_a_wait_says_how_many_died_and_why_and_how_to_see_them(
 
 
 def test_a_report_without_failures_gives_itself_back(client: Client, collection_name: str) -> None:
-    report = client.enqueue(collection_name, Document(id="a", text="t")).wait(30)
+    report = client.enqueue(collection_name, Document(id="a", text="t")).wait(60)
     assert report.raise_for_failures() is report
 
 
@@ -159,7 +159,7 @@ def test_metadata_under_the_key_of_the_text_is_refused_by_name(client: Client, c
     job = client.enqueue(collection_name, documents)
     assert [each.id for each in job.rejections] == ["a"]
     assert "metadata.text" in job.rejections[0].reason
-    assert job.wait(30).stored == 1
+    assert job.wait(60).stored == 1
     name = f"{collection_name}-body"
     client.create_collection(name, text_key="body")
     stored(client, name, documents[0])
@@ -221,7 +221,7 @@ def test_metadata_is_changed_without_the_text_and_without_the_model(client: Clie
     stored(
         client, collection_name, Document(id="long", text=LONG, metadata={"keep": 1, "change": 1, "go": 1}, version=5)
     )
-    report = client.update_metadata(collection_name, "long", {"change": {"deep": 2}, "go": None, "new": [3]}).wait(30)
+    report = client.update_metadata(collection_name, "long", {"change": {"deep": 2}, "go": None, "new": [3]}).wait(60)
     assert (report.stored, report.tokens) == (1, 0)
     found = client.get(collection_name, "long")
     assert found is not None
@@ -231,9 +231,9 @@ def test_metadata_is_changed_without_the_text_and_without_the_model(client: Clie
 
 def test_a_newer_text_wins_over_changed_metadata_and_older_work_loses(client: Client, collection_name: str) -> None:
     stored(client, collection_name, Document(id="a", text="five", version=5))
-    client.update_metadata(collection_name, "a", {"k": 1}).wait(30).raise_for_failures()
-    assert client.enqueue(collection_name, Document(id="a", text="late", version=5)).wait(30).superseded == 1
-    assert client.enqueue(collection_name, Document(id="a", text="newer", version=9)).wait(30).stored == 1
+    client.update_metadata(collection_name, "a", {"k": 1}).wait(60).raise_for_failures()
+    assert client.enqueue(collection_name, Document(id="a", text="late", version=5)).wait(60).superseded == 1
+    assert client.enqueue(collection_name, Document(id="a", text="newer", version=9)).wait(60).stored == 1
     assert client.get(collection_name, "a").metadata == {}  # type: ignore[union-attr]
 
 
@@ -241,7 +241,7 @@ def test_changes_for_what_is_not_there_are_rejections(client: Client, collection
     stored(client, collection_name, Document(id="a", text="t", tenant="x"))
     job = client.update_metadata(collection_name, ["a", "b"], {"k": 1})
     assert [(each.position, each.id) for each in job.rejections] == [(0, "a"), (1, "b")]
-    assert client.update_metadata(collection_name, ["a"], {"k": 1}, tenant="x").wait(30).stored == 1
+    assert client.update_metadata(collection_name, ["a"], {"k": 1}, tenant="x").wait(60).stored == 1
 
 
 @pytest.mark.parametrize("changes", [{"text": "no"}, {"_gristmill": {}}, {}, [("k", 1)], {"k": object()}, {1: 2}])
@@ -257,9 +257,9 @@ def test_a_deletion_by_filter_leaves_versions_newer_than_the_one_that_matched(
     client: Client, collection_name: str
 ) -> None:
     stored(client, collection_name, Document(id="a", text="t", metadata={"kind": "old"}, version=5))
-    assert client.delete_where(collection_name, {"kind": "old"}).wait(30).deleted == 1
-    assert client.enqueue(collection_name, Document(id="a", text="t", version=5)).wait(30).superseded == 1
-    assert client.enqueue(collection_name, Document(id="a", text="t", version=6)).wait(30).stored == 1
+    assert client.delete_where(collection_name, {"kind": "old"}).wait(60).deleted == 1
+    assert client.enqueue(collection_name, Document(id="a", text="t", version=5)).wait(60).superseded == 1
+    assert client.enqueue(collection_name, Document(id="a", text="t", version=6)).wait(60).stored == 1
 
 
 # collections
@@ -401,6 +401,6 @@ def test_reprs_say_something_and_stay_short(client: Client, collection_name: str
     assert "id='a'" in repr(huge)
     job = client.enqueue(collection_name, Document(id="a", text="t"))
     assert job.id in repr(job)
-    job.wait(30)
+    job.wait(60)
     assert "1 stored" in repr(job)
     assert "hash:16" in repr(client)

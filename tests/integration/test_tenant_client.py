@@ -132,13 +132,13 @@ def test_the_async_client_of_a_tenant_has_the_same_calls() -> None:
             mine = client.tenant("acme")
             assert isinstance(mine, AsyncTenantClient)
             job = await mine.enqueue(SHARED, {"id": "1", "text": "t"})
-            assert (await job.wait(30)).stored == 1
+            assert (await job.wait(60)).stored == 1
             (hit,) = await mine.search(SHARED, "t")
             assert hit.tenant == mine.name == "acme"
             assert await (await mine.jobs.get(job.id)).report() == await job.report()
             assert [each async for each in mine.dead.scroll()] == []
             assert await mine.dead.replay() == []
-            assert (await (await mine.delete_where(SHARED, {"k": 1})).wait(30)).accepted == 0
+            assert (await (await mine.delete_where(SHARED, {"k": 1})).wait(60)).accepted == 0
             with pytest.raises(InvalidInput, match="this client is of 'acme' alone, got 'evil'"):
                 await mine.get(SHARED, "1", tenant="evil")
             return names_of(mine), jobs_calls(job)
@@ -207,12 +207,12 @@ def test_documents_are_given_to_the_tenant_and_those_of_another_refused(world: W
         {"id": "e", "text": "t", "tenant": "evil"},
     ]
     job = world.mine.enqueue(SHARED, items)
-    assert job.wait(30).stored == 1
+    assert job.wait(60).stored == 1
     assert ["got this one a second time" in each.reason or "got 'evil'" in each.reason for each in job.rejections] == [
         True
     ] * 2
     assert [each.tenant for each in world.mine.get(SHARED, ["n"])] == ["acme"]
-    world.mine.delete(SHARED, "n").wait(30)
+    world.mine.delete(SHARED, "n").wait(60)
 
 
 def test_a_job_is_seen_by_the_tenant_of_all_that_is_in_it(world: World) -> None:
@@ -254,14 +254,14 @@ def test_an_audit_of_a_tenant_sees_and_mends_missing_vectors_of_its_own_alone(wo
     assert everybody.audit(SHARED).vectorless == 2
     report = world.mine.audit(SHARED, repair=True)
     assert (report.vectorless, report.repaired, [each.tenant for each in report.findings]) == (1, 1, ["acme"])
-    world.mine.jobs.get(report.job_id or "").wait(30).raise_for_failures()
+    world.mine.jobs.get(report.job_id or "").wait(60).raise_for_failures()
     assert (world.mine.audit(SHARED).gaps, everybody.audit(SHARED, tenant="evil").vectorless) == (0, 1)
 
 
 def test_pages_in_order_go_by_a_tenants_own_values(world: World) -> None:
     """Another has dates where it has numbers."""
     more = [Document(id=f"at-{n}", text="t", metadata={"at": n}) for n in range(7)]
-    world.mine.enqueue(SHARED, more).wait(30).raise_for_failures()
+    world.mine.enqueue(SHARED, more).wait(60).raise_for_failures()
     page = world.mine.scroll(SHARED, {"at": {"missing": False}}, order_by="-at", limit=2)
     found = [*page.documents]
     while page.cursor:

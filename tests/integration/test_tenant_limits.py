@@ -60,7 +60,7 @@ def test_a_tenant_at_its_limit_waits_for_its_own_work_and_nobody_waits_for_it(
 
     blocked = threading.Thread(target=hand_over)
     blocked.start()
-    assert waiting.wait(30)
+    assert waiting.wait(60)
     first.cancel()
     blocked.join(60)
     assert ended == [50]

@@ -19,7 +19,7 @@ def shared(client: Client, collection_name: str) -> str:
     name = f"{collection_name}-shared"
     client.create_collection(name, tenants=True)
     documents = [Document(id="1", text=f"the plans of {each}", tenant=each) for each in ("acme", "evil")]
-    client.enqueue(name, documents).wait(30).raise_for_failures()
+    client.enqueue(name, documents).wait(60).raise_for_failures()
     return name
 
 
@@ -51,7 +51,7 @@ def test_whoever_reads_or_changes_documents_says_whose(client: Client, shared: s
 
 def test_documents_without_a_tenant_are_refused_one_by_one(client: Client, shared: str) -> None:
     job = client.enqueue(shared, [{"id": "2", "text": "whose"}, {"id": "3", "text": "mine", "tenant": "acme"}])
-    assert (report := job.wait(30)).stored == 1
+    assert (report := job.wait(60)).stored == 1
     assert report.rejected == 1
     (rejection,) = job.rejections
     assert rejection.id == "2"

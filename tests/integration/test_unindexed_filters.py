@@ -35,7 +35,7 @@ def small(mill: Client, collection_name: str) -> str:
         "l": [{"k": 1}],
         "p": {"lat": 1, "lon": 2},
     }
-    mill.enqueue(collection_name, {"id": "1", "text": "t", "metadata": metadata}).wait(30).raise_for_failures()
+    mill.enqueue(collection_name, {"id": "1", "text": "t", "metadata": metadata}).wait(60).raise_for_failures()
     return collection_name
 
 

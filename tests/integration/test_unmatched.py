@@ -26,7 +26,7 @@ def filled(client: Client, collection_name: str) -> Client:
         Document(id="a", text="ta", metadata=METADATA),
         Document(id="b", text="tb", metadata={"lang": "en", "only_b": 1}, tenant="acme"),
     ]
-    client.enqueue(collection_name, documents).wait(30).raise_for_failures()
+    client.enqueue(collection_name, documents).wait(60).raise_for_failures()
     return client
 
 
@@ -69,7 +69,7 @@ def test_a_mistake_in_a_filter_is_named_once(
 def test_deleting_what_no_filter_finds_says_why(
     filled: Client, collection_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert filled.delete_where(collection_name, {"metadata.lang": "zh"}).wait(30).accepted == 0
+    assert filled.delete_where(collection_name, {"metadata.lang": "zh"}).wait(60).accepted == 0
     assert "did you mean 'lang'?" in said(caplog)[0]
 
 

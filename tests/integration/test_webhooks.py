@@ -58,7 +58,7 @@ def test_a_worker_killed_before_it_has_told_is_followed_by_one_that_tells(
         # Somebody has the turn of sending, so that the worker that finishes the job does not send.
         assert ledger.take_turn("webhooks", STRANGER, lease_s=600)
         first = stack.enter_context(WorkerProcess(tmp_path / "first", environment))
-        client.create_collection(collection_name, wait_s=30)
+        client.create_collection(collection_name, wait_s=60)
         job = client.enqueue(
             collection_name, {"id": "1", "text": "a text that nobody is told"}, notify=f"{receiver.url}?token=Z9-secret"
         )
@@ -102,7 +102,7 @@ def test_the_receiver_of_the_page_verifies_and_takes_copies_for_what_they_are(tm
         assert httpcore.request("POST", url, headers=headers, content=b'{"forged": 1}').status == 401
     finally:
         process.terminate()
-        said, _ = process.communicate(timeout=30)
+        said, _ = process.communicate(timeout=60)
     assert said == "job j in c: 1 stored, 0 dead\n"
 
 

@@ -208,7 +208,7 @@ def watched(place: Path) -> None:
         assert [rule["name"] for rule in rules if rule["state"] == "firing"] == []
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 def filled(asked: str) -> str:
@@ -222,7 +222,7 @@ def query(asked: str) -> list[Any]:
 
 
 def told(path: str, **parameters: str) -> Any:
-    answer = httpx.get(f"http://127.0.0.1:9090{path}", params=parameters, timeout=30).json()
+    answer = httpx.get(f"http://127.0.0.1:9090{path}", params=parameters, timeout=60).json()
     assert answer["status"] == "success", f"{parameters}: {answer}"
     return answer["data"]
 
@@ -255,7 +255,7 @@ def running(container: Container, service: Mapping[str, Any], *, first: bool = F
         yield Running(container, process)
     finally:
         process.kill()
-        process.wait(30)
+        process.wait(60)
 
 
 def redis_of(services: dict[str, Any], place: Path) -> Container:

@@ -39,7 +39,7 @@ class Proxy:
 
     @functools.cached_property
     def _http(self) -> httpx.Client:
-        return httpx.Client(timeout=30)
+        return httpx.Client(timeout=60)
 
     @property
     def port(self) -> int:

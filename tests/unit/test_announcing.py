@@ -41,7 +41,7 @@ class Workers:
 
     def hear_of(self, parcels: int) -> None:
         with self._heard:
-            assert self._heard.wait_for(lambda: self.found[-1:] == [parcels], 30)
+            assert self._heard.wait_for(lambda: self.found[-1:] == [parcels], 60)
 
 
 class Mill:

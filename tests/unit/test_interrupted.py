@@ -34,5 +34,5 @@ def test_what_was_accepted_before_an_interruption_is_stored_and_the_job_ends() -
         client.create_collection("c")
         with pytest.raises(KeyboardInterrupt):
             client.enqueue("c", documents())
-        report = client.jobs.get(client.jobs.list()[0].job_id).wait(30)
+        report = client.jobs.get(client.jobs.list()[0].job_id).wait(60)
         assert (report.state, report.stored) == (JobState.DONE, 64), "whole parcels only: the rest was never accepted"

@@ -31,7 +31,7 @@ class Worker:
 
     def encode(self, space: VectorSpace, texts: Sequence[str], *, bulk: bool = False) -> npt.NDArray[np.float32]:
         self.asked.append(list(texts))
-        assert self.gate.wait(30)
+        assert self.gate.wait(60)
         if "bad" in texts:
             raise EncodingFailed("bad")
         return self._encoder.encode(self._encoder.tokenize(list(texts)))[:, : space.dimensions]

@@ -38,7 +38,7 @@ def page(status: int, content: bytes = PAGE, headers: Mapping[str, str] | None =
 
 
 def store_at(proxy: Proxy, **settings: Any) -> QdrantClient:
-    return open_store(load_settings(ClientSettings, qdrant_url=proxy.url, qdrant_timeout_s=2, **settings))
+    return open_store(load_settings(ClientSettings, qdrant_url=proxy.url, qdrant_timeout_s=60, **settings))
 
 
 @pytest.fixture(scope="module")

@@ -92,11 +92,11 @@ def test_each_replica_takes_a_gpu_of_its_own_one_too_many_says_so_and_one_that_e
         with replicas.start() as second:
             assert taken(second) == "GPU-bbbb"
             third = replicas.start()
-            _, told = third.communicate(timeout=30)
+            _, told = third.communicate(timeout=60)
             assert third.returncode == 1
             assert "every GPU of this machine has its worker already: 2 of them" in told
             first.kill()
-            first.wait(30)
+            first.wait(60)
             with replicas.start() as fourth:
                 assert taken(fourth) == "GPU-aaaa"
 
@@ -105,7 +105,7 @@ def test_a_replica_that_is_shown_no_gpu_ends_with_what_the_driver_says(tmp_path:
     replicas = Replicas(tmp_path)
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'No devices were found' >&2\nexit 6\n")
     alone = replicas.start()
-    _, told = alone.communicate(timeout=30)
+    _, told = alone.communicate(timeout=60)
     assert alone.returncode == 6
     assert "No devices were found" in told
 

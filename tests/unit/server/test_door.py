@@ -50,7 +50,7 @@ def raw_request(serving: Serving, body: Any, *, size: int | None = None) -> sock
     """A connection on which a request was sent, or only its beginning, where `size` says that more is to come."""
     content = json.dumps(body).encode()
     host, port = serving.server.address.removeprefix("http://").split(":")
-    connection = socket.create_connection((host, int(port)), timeout=30)
+    connection = socket.create_connection((host, int(port)), timeout=60)
     head = f"content-type: application/json\r\ncontent-length: {size or len(content)}\r\n\r\n"
     connection.sendall(f"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\n{head}".encode() + content)
     return connection
@@ -137,7 +137,7 @@ def test_a_head_that_does_not_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(protocol, "HEAD_S", 0.05)
     with served([Held(closed=False)]) as serving:
         host, port = serving.server.address.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=30) as slow:
+        with socket.create_connection((host, int(port)), timeout=60) as slow:
             slow.sendall(b"POST /v1/embeddings HTTP/1.1\r\nhost: x\r\nx-slow: ")
             assert slow.recv(100) == b""
 
@@ -147,63 +147,63 @@ def test_what_waits_is_bounded_and_who_comes_too_many_hears_when_to_come_again(
 ) -> None:
     with served([held], serve_queue_texts=4) as serving:
         first = pool.submit(serving.embed, model="hash:8", input=["a", "b", "c"])
-        assert held.at_door.wait(30)
+        assert held.at_door.wait(60)
         refused = serving.embed(model="hash:8", input=["d", "e"])
         assert (refused.status_code, refused.json()["error"]["type"]) == (429, "rate_limit_error")
         assert int(refused.headers["retry-after"]) >= 1
         held.door.set()
-        assert first.result(30).status_code == 200
+        assert first.result(60).status_code == 200
         assert serving.embed(model="hash:8", input=["a"] * 10).status_code == 200  # nothing waits any more
 
 
 def test_requests_at_once_are_bounded(held: Held, pool: ThreadPoolExecutor) -> None:
     with served([held], serve_max_requests=1) as serving:
         first = pool.submit(serving.embed, **ONE)
-        assert held.at_door.wait(30)
+        assert held.at_door.wait(60)
         refused = serving.embed(**ONE)
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
         held.door.set()
-        assert first.result(30).status_code == 200
+        assert first.result(60).status_code == 200
 
 
 def test_many_small_requests_share_their_launches(held: Held, pool: ThreadPoolExecutor) -> None:
     with served([held]) as serving:
         requests = [pool.submit(serving.embed, **ONE)]
-        assert held.at_door.wait(30)
+        assert held.at_door.wait(60)
         requests += [pool.submit(serving.embed, model="hash:8", input=f"text {n}") for n in range(30)]
         eventually(lambda: serving.service.texts == 31)
         batcher = serving.service.encoder("hash:8").batcher
         eventually(lambda: batcher.queued_texts == 30)
         held.door.set()
-        assert {each.result(30).status_code for each in requests} == {200}
+        assert {each.result(60).status_code for each in requests} == {200}
     assert [len(batch) for batch in held.batches] == [1, 30]
 
 
 def test_a_text_that_cannot_be_encoded_fails_its_own_request_only(held: Held, pool: ThreadPoolExecutor) -> None:
     with served([held]) as serving:
         first = pool.submit(serving.embed, **ONE)
-        assert held.at_door.wait(30)
+        assert held.at_door.wait(60)
         bad = pool.submit(serving.embed, model="hash:8", input=["fine", "poison"])
         good = pool.submit(serving.embed, model="hash:8", input=["good", "better"])
         batcher = serving.service.encoder("hash:8").batcher
         eventually(lambda: batcher.queued_texts == 4)
         held.door.set()
-        assert (first.result(30).status_code, good.result(30).status_code) == (200, 200)
-        error = bad.result(30).json()["error"]
+        assert (first.result(60).status_code, good.result(60).status_code) == (200, 200)
+        error = bad.result(60).json()["error"]
     assert (error["param"], error["type"]) == ("input[1]", "invalid_request_error")
 
 
 def test_what_waits_for_a_client_that_hung_up_is_dropped(held: Held, pool: ThreadPoolExecutor) -> None:
     with served([held]) as serving:
         first = pool.submit(serving.embed, **ONE)
-        assert held.at_door.wait(30)
+        assert held.at_door.wait(60)
         batcher = serving.service.encoder("hash:8").batcher
         for place, text in enumerate(("short", "long " * 400)):  # of either lane
             with raw_request(serving, {"model": "hash:8", "input": [text, f"{text}!"]}):
                 eventually(lambda so_far=place: batcher.queued_texts == 2 * so_far + 2)  # type: ignore[misc]
         eventually(lambda: serving.service.requests == 1)
         held.door.set()
-        assert first.result(30).status_code == 200
+        assert first.result(60).status_code == 200
         assert serving.embed(model="hash:8", input="last").status_code == 200
     assert held.batches == [["a"], ["last"]]
 
@@ -211,7 +211,7 @@ def test_what_waits_for_a_client_that_hung_up_is_dropped(held: Held, pool: Threa
 def test_a_stop_finishes_what_runs_and_refuses_what_is_new(held: Held, pool: ThreadPoolExecutor) -> None:
     with served([held]) as serving:
         running = pool.submit(serving.embed, **ONE)
-        assert held.at_door.wait(30)
+        assert held.at_door.wait(60)
         serving.server.stop()
         eventually(lambda: serving.service.phase is Phase.STOPPING)
         late = serving.embed(**ONE)
@@ -220,7 +220,7 @@ def test_a_stop_finishes_what_runs_and_refuses_what_is_new(held: Held, pool: Thr
         assert serving.http.get("/readyz").status_code == 503
         assert serving.http.get("/healthz").status_code == 200
         held.door.set()
-        assert running.result(30).status_code == 200
+        assert running.result(60).status_code == 200
         eventually(lambda: not serving.alive)
 
 
@@ -228,9 +228,9 @@ def test_a_stop_does_not_wait_longer_than_it_may(held: Held, pool: ThreadPoolExe
     with served([held], drain_timeout_s=0.1) as serving:
         serving.server._server.config.timeout_graceful_shutdown = 60
         running = pool.submit(serving.embed, **ONE)
-        assert held.at_door.wait(30)
+        assert held.at_door.wait(60)
         serving.server.stop()
-        assert running.result(30).status_code == 503
+        assert running.result(60).status_code == 503
         eventually(lambda: not serving.alive)
         held.door.set()
 
@@ -239,11 +239,11 @@ def test_who_asks_twice_waits_for_nothing(held: Held, pool: ThreadPoolExecutor) 
     with served([held], drain_timeout_s=300) as serving:
         serving.server._server.config.timeout_graceful_shutdown = 60
         running = pool.submit(serving.embed, **ONE)
-        assert held.at_door.wait(30)
+        assert held.at_door.wait(60)
         serving.server.stop()
         eventually(lambda: serving.service.phase is Phase.STOPPING)
         serving.server.hurry()
-        assert running.result(30).status_code == 503
+        assert running.result(60).status_code == 503
         eventually(lambda: not serving.alive)
         held.door.set()
 

@@ -24,11 +24,11 @@ class Visitor:
     def _run(self, way: AbstractContextManager[None]) -> None:
         with way:
             self.inside.set()
-            self.leave.wait(30)
+            self.leave.wait(60)
 
     def out(self) -> None:
         self.leave.set()
-        self._thread.join(30)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
 
@@ -36,24 +36,24 @@ def test_many_share_the_worker() -> None:
     gate = Gate()
     visitors = [Visitor(gate.shared()) for _ in range(3)]
     for visitor in visitors:
-        assert visitor.inside.wait(30)
+        assert visitor.inside.wait(60)
         visitor.out()
 
 
 def test_a_suspect_waits_until_everybody_is_out_and_keeps_newcomers_out() -> None:
     gate = Gate()
     neighbour = Visitor(gate.shared())
-    assert neighbour.inside.wait(30)
+    assert neighbour.inside.wait(60)
     suspect = Visitor(gate.alone())
     eventually(lambda: gate._suspects == 1)
     newcomer = Visitor(gate.shared())
     assert not newcomer.inside.is_set()
     assert not suspect.inside.is_set()
     neighbour.out()
-    assert suspect.inside.wait(30)
+    assert suspect.inside.wait(60)
     assert not newcomer.inside.is_set()
     suspect.out()
-    assert newcomer.inside.wait(30)
+    assert newcomer.inside.wait(60)
     newcomer.out()
 
 
@@ -84,7 +84,7 @@ def test_nobody_is_ever_beside_a_suspect_and_everybody_gets_through(suspects: li
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
         assert not thread.is_alive()
     assert len(seen) == len(suspects)
     assert all(alone == 0 or (alone, shared) == (1, 0) for shared, alone in seen)

@@ -63,7 +63,7 @@ def test_it_says_what_it_waits_for_and_draining_ends_the_wait() -> None:
     thread.start()
     eventually(lambda: patience.waiting_for == "Qdrant is away")
     draining.set()
-    thread.join(30)
+    thread.join(60)
     assert caught == ["draining while waiting: Qdrant is away"]
     assert patience.waiting_for is None
 
