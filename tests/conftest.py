@@ -13,7 +13,6 @@ from typing import Any, NoReturn, TypeVar
 
 import hypothesis
 import pytest
-from qdrant_client.embed import schema_parser, type_inspector
 from redis.backoff import NoBackoff
 
 from gristmill_schemas.redaction import texts
@@ -36,9 +35,6 @@ hypothesis.settings.register_profile(
 # `make check` draws fewer where a test asks for no number of its own; `make test` draws them all.
 hypothesis.settings.register_profile("quick", hypothesis.settings.get_profile("any machine"), max_examples=25)
 hypothesis.settings.load_profile("any machine")
-
-# Each Qdrant client copies the schema of every request, ten milliseconds of the few that most tests take; one copy does.
-vars(type_inspector)["ModelSchemaParser"] = functools.cache(schema_parser.ModelSchemaParser)
 
 SERVER_FIXTURES = {"redis_server", "qdrant_server", "make_redis", "make_qdrant", "make_sentinel"}
 S = TypeVar("S", bound=Server)
@@ -82,7 +78,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """What was collected and imported stays to the end: nobody need look through it for garbage again and again."""
+    """Where tests run, less of what each of them would pay for anew."""
+    from qdrant_client.embed import schema_parser, type_inspector  # not where xdist only hands them out
+
+    # Each client copies the schema of every request, ten milliseconds of the few that most tests take: one copy does.
+    vars(type_inspector)["ModelSchemaParser"] = functools.cache(schema_parser.ModelSchemaParser)
+    # What was collected and imported stays to the end: nobody need look through it for garbage again and again.
     gc.collect()
     gc.freeze()
 

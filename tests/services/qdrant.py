@@ -9,11 +9,12 @@ import urllib.parse
 import urllib.request
 import warnings
 from pathlib import Path
-from typing import Any, Literal
-
-from qdrant_client import QdrantClient
+from typing import TYPE_CHECKING, Any, Literal
 
 from services.process import Server, ServerError, ServiceMissing, accepts_connections, free_port
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
 
 #: Where `scripts/fetch_qdrant.py` leaves the binary.
 CACHED = Path(__file__).parents[2] / ".cache" / "qdrant" / "qdrant"
@@ -76,6 +77,8 @@ class QdrantServer(Server):
 
     def client(self, *, api_key: str | None = None, timeout_s: int = 60, prefer_grpc: bool = True) -> QdrantClient:
         """Return a client with the server's key or another one; the caller closes it."""
+        from qdrant_client import QdrantClient  # most of a second, not for who only hands out tests
+
         with warnings.catch_warnings():
             # On the loopback interface a key needs no TLS; and the tests turn warnings into errors.
             warnings.filterwarnings("ignore", message="Api key is used with an insecure connection")

@@ -58,6 +58,7 @@ def ways_in(
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "absent", [{"torch", "transformers", "tokenizers", "platformdirs", "huggingface_hub"}, {"gristmill_worker"}]
 )
@@ -68,6 +69,7 @@ def test_without_the_worker_every_way_in_says_what_to_install(absent: set[str]) 
     assert all("NotInstalled" in said for way, (_, said, *_) in found.items() if way != "embedded")
 
 
+@pytest.mark.slow
 def test_without_what_serves_each_way_to_serve_says_what_to_install() -> None:
     ways = ["serve --model hash:8", "worker --serve --model hash:8"]
     for code, said in ways_in({"fastapi"}, ways=ways, embedded=False).values():
@@ -76,6 +78,7 @@ def test_without_what_serves_each_way_to_serve_says_what_to_install() -> None:
         assert "pip install 'gristmill[serve]'" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("absent", "broken", "named"),
     [pytest.param("transformers", "", "transformers", marks=pytest.mark.model), ("", "torch", "libcudart")],

@@ -28,6 +28,7 @@ def test_an_adapter_without_its_package_names_the_command_that_installs_it(
         importlib.import_module(f"gristmill.adapters.{name}")
 
 
+@pytest.mark.slow
 def test_a_client_loads_no_adapters_package() -> None:
     asked = "any(each in sys.modules for each in ('langchain_core', 'llama_index', 'mcp'))"
     program = f"import gristmill, sys; gristmill.Client, gristmill.AsyncClient; sys.exit({asked})"
