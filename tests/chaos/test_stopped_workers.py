@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.context import ForkServerProcess
 from signal import SIGCONT, SIGSTOP, SIGTERM
 
@@ -41,11 +41,10 @@ def test_a_worker_stopped_beyond_its_lease_undoes_nothing_when_it_goes_on(
             client.create_collection("c", made.model, chunking=Chunking(size=16, overlap=2), wait_s=60)
             for turn in range(times):
                 ward.hold()
-                jobs.append(send_off(client, long_texts(turn, 90)))
-                eventually(lambda: ward.holding, 60)
+                words = send_until_held(client, turn, jobs, ward)
                 made.signal_worker(0, SIGSTOP)
                 ward.release()
-                jobs += change(client, turn, expected)
+                jobs += change(client, turn, words, expected)
                 settled(client, jobs, deadline_s=60)
                 made.signal_worker(0, SIGCONT)
                 eventually(lambda: ward.released, 60)
@@ -59,9 +58,19 @@ def long_texts(turn: int, words: int) -> dict[str, str]:
     return {str(n): " ".join(f"d{n}t{turn}w{word}of{words}" for word in range(words)) for n in range(192)}
 
 
-def change(client: Client, turn: int, expected: dict[str, str | None]) -> Iterator[str]:
+def send_until_held(client: Client, turn: int, jobs: list[str], ward: Ward) -> int:
+    """Send until the watched worker has some of it; who takes a job's few parcels is chance. Gives the words of a text."""
+    for words in range(90, 96):
+        jobs.append(send_off(client, long_texts(turn, words)))
+        with suppress(AssertionError):
+            eventually(lambda: ward.holding, 20)
+            return words
+    raise AssertionError("the watched worker was given nothing, six times")
+
+
+def change(client: Client, turn: int, words: int, expected: dict[str, str | None]) -> Iterator[str]:
     """Of three documents one gets a shorter text, one is deleted, one stays as it is."""
-    expected.update(long_texts(turn, 90))
+    expected.update(long_texts(turn, words))
     updated = {key: text for key, text in long_texts(turn, 40).items() if int(key) % 3 == 0}
     deleted = [key for key in expected if int(key) % 3 == 1]
     expected.update(updated)
