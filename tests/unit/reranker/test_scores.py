@@ -2,15 +2,19 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import transformers
 
 from gristmill_schemas.errors import EncodingFailed, WaitTimeout
 from gristmill_worker.encoder.base import TokenizedText, Vectors
 from gristmill_worker.reranker import Reranker, Scores, open_reranker
+from gristmill_worker.reranker.heads import Classifier
 from gristmill_worker.reranker.local import LocalReranker
 from rerankers import (
     CLASSIFIERS,
@@ -88,6 +92,27 @@ def test_a_classifier_gives_the_scores_of_its_card(classifier: tuple[Path, Reran
     np.testing.assert_allclose(alone[:, 0], expected, atol=1e-5)
 
 
+def test_a_classifier_that_two_threads_ask_gives_each_its_own_scores() -> None:
+    config: Any = transformers.BertConfig
+    shape = {"vocab_size": 8, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "num_labels": 1}
+    kind: Any = transformers.BertForSequenceClassification
+    whole = kind(config(**shape, intermediate_size=8)).eval()
+    head = Classifier(whole).requires_grad_(False)
+    both = threading.Barrier(2)
+
+    def meet(*_: Any) -> None:
+        """Each has been given its state before either reads one."""
+        both.wait(60)
+
+    meeting = whole.register_forward_pre_hook(meet)
+    states = [torch.linspace(-1, 1, 8).expand(rows, 8) * sign for rows, sign in ((2, 1.0), (2, -1.0))]
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(head, states))
+    meeting.remove()
+    for rows, state in zip(found, states, strict=True):
+        torch.testing.assert_close(rows, head(state))
+
+
 def test_a_modernbert_that_reads_its_first_token_gives_the_scores_of_its_card(tmp_path: Path) -> None:
     reranker = open_reranker(str(tiny_modernbert_reranker(tmp_path, "cls")), dtype="float32", budget_tokens=700)
     np.testing.assert_allclose(
@@ -97,9 +122,6 @@ def test_a_modernbert_that_reads_its_first_token_gives_the_scores_of_its_card(tm
 
 
 def test_a_qwen3_reranker_as_a_classifier_is_asked_the_same_question(tmp_path: Path) -> None:
-    import torch
-    import transformers
-
     reranker = open_reranker(str(tiny_qwen3_classifier(tmp_path)), dtype="float32", budget_tokens=700)
     assert isinstance(reranker, LocalReranker)
     pairs = reranker._pairs.pairs(QUERY, DOCUMENTS)

@@ -6,6 +6,7 @@ log-odds may well be 0.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import torch
@@ -52,9 +53,15 @@ class Classifier(nn.Module):
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         """float32 (B, H) to (B, 2)."""
-        self.given.state = pooled.unsqueeze(1)
+        self.given.now.state = pooled.unsqueeze(1)
         tokens = torch.full((len(pooled), 1), self._token, dtype=torch.long, device=pooled.device)
         return _row(self.rest(input_ids=tokens).logits[:, 0])
+
+
+class _Now(threading.local):
+    """What the pass that runs in this thread was given: others run beside it."""
+
+    state = torch.empty(0)
 
 
 class _Given(nn.Module):
@@ -63,13 +70,14 @@ class _Given(nn.Module):
     def __init__(self, pooler: nn.Module | None) -> None:
         super().__init__()
         self.pooler = pooler
-        self.state = torch.empty(0)
+        self.now = _Now()
 
     def forward(self, *_: Any, **__: Any) -> Any:
         from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 
-        pooled = None if self.pooler is None else self.pooler(self.state)
-        return BaseModelOutputWithPoolingAndCrossAttentions(last_hidden_state=self.state, pooler_output=pooled)
+        state = self.now.state
+        pooled = None if self.pooler is None else self.pooler(state)
+        return BaseModelOutputWithPoolingAndCrossAttentions(last_hidden_state=state, pooler_output=pooled)
 
 
 def _row(odds: torch.Tensor) -> torch.Tensor:
