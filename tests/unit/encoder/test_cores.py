@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gristmill_worker.encoder import open_encoder
-from gristmill_worker.encoder.local.cores import Cores, launches_at_once
+from gristmill_worker.encoder.local.cores import Cores, launches_at_once, torch_threads
 
 from .conftest import BUILDERS, TEXTS
 
@@ -123,12 +123,46 @@ class _Rotating(torch.nn.Module):
     ],
 )
 def test_a_model_that_writes_into_itself_while_it_runs_is_not_shared(kind: object, launches: int) -> None:
-    assert launches_at_once(_Rotating(kind), torch.device("cpu"), packed=True) == launches
+    assert launches_at_once([_Rotating(kind)], torch.device("cpu"), packed=True) == launches
 
 
 def test_accelerators_and_padded_passes_launch_one_by_one() -> None:
     model = torch.nn.Module()
-    assert launches_at_once(model, torch.device("mps"), packed=True) == 1
-    assert launches_at_once(model, torch.device("cpu"), packed=False) == 1
+    assert launches_at_once([model], torch.device("mps"), packed=True) == 1
+    assert launches_at_once([model], torch.device("cpu"), packed=False) == 1
     torch.set_num_threads(64)
-    assert launches_at_once(model, torch.device("cpu"), packed=True) == 8
+    assert launches_at_once([model], torch.device("cpu"), packed=True) == 8
+
+
+def test_code_that_a_model_brings_along_is_not_shared() -> None:
+    kind = type("OtherModel", (torch.nn.Module,), {"__module__": "transformers_modules.acme.modeling_other"})
+    whole = torch.nn.Sequential(torch.nn.Linear(2, 2), kind())
+    assert launches_at_once([whole], torch.device("cpu"), packed=True) == 1
+    assert launches_at_once([torch.nn.Linear(2, 2), whole], torch.device("cpu"), packed=True) == 1
+
+
+@pytest.mark.parametrize(
+    ("cores", "launches"), [(1, 1), (2, 2), (7, 7), (8, 8), (10, 5), (12, 6), (15, 5), (16, 8), (17, 8), (48, 8)]
+)
+def test_as_few_cores_as_possible_are_left_over(cores: int, launches: int) -> None:
+    torch.set_num_threads(cores)
+    assert launches_at_once([torch.nn.Module()], torch.device("cpu"), packed=True) == launches
+
+
+def test_a_model_that_is_opened_while_another_computes_has_all_cores_too() -> None:
+    def opened() -> tuple[int, int]:
+        return torch_threads(), launches_at_once([torch.nn.Module()], torch.device("cpu"), packed=True)
+
+    # A thread that torch has not seen yet.
+    with Cores(4).share(), ThreadPoolExecutor(1) as threads:
+        assert threads.submit(opened).result(60) == (4, 4)
+
+
+def test_torch_has_its_threads_back_when_the_last_of_several_models_is_done() -> None:
+    one, other = Cores(4), Cores(4)
+    with ThreadPoolExecutor(1) as fresh:
+        with one.share():
+            with other.share():
+                pass
+            assert torch.get_num_threads() == 1
+        assert fresh.submit(torch.get_num_threads).result(60) == 4

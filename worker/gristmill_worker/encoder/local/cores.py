@@ -16,7 +16,7 @@ One text alone is answered sooner by all cores: a query of 18 tokens in 7.8 ms i
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -26,6 +26,18 @@ import torch
 _MOST_LAUNCHES: Final = 8
 #: Rotations that adapt to a batch: they write into the model while it runs.
 _ADAPTING: Final = frozenset({"dynamic", "longrope"})
+#: The package in which transformers keeps code that models bring along.
+_BROUGHT_ALONG: Final = "transformers_modules."
+
+#: Torch's threads without launches, once for each launch of any encoder in this process that is under way.
+_under_way: Final[list[int]] = []
+_lock = threading.Lock()
+
+
+def torch_threads() -> int:
+    """Threads that torch uses where no launch has changed it. A thread that is new to torch takes over what one has set."""
+    with _lock:
+        return max(torch.get_num_threads(), *_under_way, 1)
 
 
 class Cores:
@@ -38,7 +50,7 @@ class Cores:
             launches: that run at once, each on as many cores as the others; with 1, torch's threads are left as they are.
         """
         self.launches = launches
-        self._all = torch.get_num_threads()
+        self._all = torch_threads()
         self._running = 0
         self._changed = threading.Condition()
 
@@ -62,31 +74,41 @@ class Cores:
         with self._changed:
             self._changed.wait_for(lambda: self._running + shares <= self.launches)
             self._running += shares
+        with _lock:
+            _under_way.append(self._all)
         try:
             torch.set_num_threads(threads)
             yield
         finally:
-            with self._changed:
-                self._running -= shares
-                if not self._running:
+            with _lock:
+                _under_way.remove(self._all)
+                if not _under_way:
                     # Parts of torch know one number for the whole process, which may be an application's.
                     torch.set_num_threads(self._all)
+            with self._changed:
+                self._running -= shares
                 self._changed.notify_all()
 
 
-def launches_at_once(model: Any, device: torch.device, *, packed: bool) -> int:
+def launches_at_once(parts: Sequence[Any], device: torch.device, *, packed: bool) -> int:
     """How many launches pay off at once: one per core where a model can be shared, one where it cannot.
 
     Args:
-        model: transformers'.
+        parts: transformers' model, and its head.
         device: where it is.
         packed: the pass. Padding is for models that are ours in nothing, so nobody knows whether they write into themselves.
     """
-    if device.type != "cpu" or not packed or any(map(_adapts, model.modules())):
+    if device.type != "cpu" or not packed or any(_may_write(module) for part in parts for module in part.modules()):
         return 1
-    return min(torch.get_num_threads(), _MOST_LAUNCHES)
+    threads = torch_threads()
+    most = min(threads, _MOST_LAUNCHES)
+    # Of 12 cores, six launches of two use all, and eight of one do not.
+    return max(range((most + 1) // 2, most + 1), key=lambda launches: (threads // launches * launches, launches))
 
 
-def _adapts(module: torch.nn.Module) -> bool:
+def _may_write(module: torch.nn.Module) -> bool:
+    """Whether a module writes into itself while it runs, or is of a kind that nobody has looked through."""
+    if type(module).__module__.startswith(_BROUGHT_ALONG):
+        return True
     kind = getattr(module, "rope_type", None)
     return not _ADAPTING.isdisjoint(kind.values() if isinstance(kind, dict) else (kind,))

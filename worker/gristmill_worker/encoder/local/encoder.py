@@ -61,7 +61,7 @@ class TransformersEncoder:
         with torch.inference_mode():
             self._forward = choose_forward(loaded, packed)
         padded = self._forward.padded
-        self._cores = Cores(launches_at_once(loaded.model, loaded.device, packed=not padded))
+        self._cores = Cores(launches_at_once((loaded.model, loaded.head), loaded.device, packed=not padded))
         #: On CUDA a launch returns before its kernels ran, so the next can be prepared meanwhile; elsewhere it computes.
         in_flight = 2 if loaded.device.type == "cuda" else self._cores.launches
         on_threads = self._cores.launches > 1

@@ -18,6 +18,7 @@ import torch
 from gristmill_schemas import EncoderInfo
 from gristmill_schemas.errors import InvalidInput, ModelUnavailable
 from gristmill_worker.encoder.local import random_model
+from gristmill_worker.encoder.local.cores import torch_threads
 from gristmill_worker.encoder.local.cpu_fusing import fusable
 from gristmill_worker.encoder.local.head import Head, weights_of
 from gristmill_worker.encoder.model.architecture import check_known
@@ -281,7 +282,7 @@ def machine(device: str) -> dict[str, str | int]:
     facts: dict[str, str | int] = {
         **{package: version(package) for package in ("gristmill", "transformers")},
         "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
+        "threads": torch_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
     }
     if device.startswith("cuda"):
