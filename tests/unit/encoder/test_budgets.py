@@ -160,6 +160,21 @@ def test_texts_that_go_on_to_differ_are_measured_ever_more_rarely(tmp_path: Path
     assert 2 <= again <= 7
 
 
+def test_a_measurement_that_breaks_off_costs_no_work_and_is_made_another_time(tmp_path: Path) -> None:
+    def measuring() -> Generator[None, None, Calibration]:
+        yield
+        raise RuntimeError("can't start new thread")
+
+    clock = Clock()
+    tuned = Tuning(Measured(KEY, "a", SLOW, now()), measuring, Budgets(tmp_path), clock)
+    work(tuned, LAUNCHES + 10, 1_000.0)
+    assert tuned.measured.calibration == SLOW
+    tuned._measuring = tuning(tmp_path, SLOW, QUICK, clock)._measuring
+    clock.now += 60.0
+    work(tuned, LAUNCHES + 10, 1_000.0)
+    assert tuned.measured.calibration == QUICK
+
+
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Measurements that take milliseconds, kept in a folder of the test's own."""

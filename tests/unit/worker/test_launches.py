@@ -9,6 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from gristmill_schemas.errors import DeviceFailed
 from gristmill_worker.batching.batcher import Batcher, Lane, Row
 from gristmill_worker.batching.canary import CANARY_TEXTS
 from gristmill_worker.encoder.base import BatchLimits, TokenizedText, Vectors
@@ -166,4 +167,13 @@ def test_closing_waits_for_threads(open_batcher: Make) -> None:
     assert len(futures[0].result(60)) == 1
     closer.join(60)
     assert not closer.is_alive()
+    eventually(lambda: not set(threading.enumerate()) - before)
+
+
+def test_threads_go_when_the_model_thread_dies(monkeypatch: pytest.MonkeyPatch, open_batcher: Make) -> None:
+    before = set(threading.enumerate())
+    encoder, batcher = open_batcher()
+    monkeypatch.setattr(batcher, "_plan", lambda *_: 1 / 0)
+    with pytest.raises(DeviceFailed, match="the model thread died"):
+        submit(encoder, batcher, "a").result(60)
     eventually(lambda: not set(threading.enumerate()) - before)

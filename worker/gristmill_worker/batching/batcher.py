@@ -250,6 +250,8 @@ class Batcher:
         except BaseException as error:
             log.critical("the model thread died", exc_info=True)
             self._fall_sick(f"the model thread died: {type(error).__name__}: {error}", self._in_hand)
+        finally:
+            self._launches.close()
 
     def _work(self) -> None:
         while self._await_work():
@@ -263,7 +265,6 @@ class Batcher:
             with self._news:
                 self._news.wait_for(lambda: self._launches.due(more=False))
             self._collect(*self._launches.take())
-        self._launches.close()
         left = [*self._urgent, *self._planned]
         _fail([entry for batch in left for entry in batch], ShuttingDown("the batcher was closed meanwhile"))
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import Final
 
-from gristmill_schemas.errors import GristmillError
 from gristmill_worker.encoder.local.budget.kept import Budgets, Calibration, Measured, now
 
 log = logging.getLogger(__name__)
@@ -86,7 +85,7 @@ class Tuning:
             next(steps)
         except StopIteration as end:
             self._finish(replace(self.measured, calibration=end.value, measured_at=now()))
-        except GristmillError as error:
+        except Exception as error:  # noqa: BLE001  # no thread to be had, say: real work is not to pay for it
             log.warning("measuring how many tokens a batch should hold was given up: %s", error)
             self._finish(self.measured)
         finally:
