@@ -38,7 +38,7 @@ def test_doctor_tells_capability_memory_number_format_attention_and_driver() -> 
         "compute capability 9.0",
         "60.0 of 80.0 GB free",
         "bfloat16 yes",
-        "varlen_attn",
+        "flash attention",
         "driver 570.1",
     ):
         assert words in shown["card"]

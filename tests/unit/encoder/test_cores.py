@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gristmill_worker.encoder import open_encoder
-from gristmill_worker.encoder.local.cores import Cores, launches_at_once, torch_threads
+from gristmill_worker.encoder.local.cpu.cores import Cores, launches_at_once, torch_threads
 
 from .conftest import BUILDERS, TEXTS
 

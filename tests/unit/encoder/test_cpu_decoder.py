@@ -7,9 +7,9 @@ import torch
 import transformers
 from torch import nn
 
-from gristmill_worker.encoder.local import cpu_products
-from gristmill_worker.encoder.local.cpu_decoder import DecoderLayer, RmsNorm, is_decoder_layer, rotated
-from gristmill_worker.encoder.local.cpu_fusing import fuse
+from gristmill_worker.encoder.local.cpu import products as cpu_products
+from gristmill_worker.encoder.local.cpu.decoder import DecoderLayer, RmsNorm, is_decoder_layer, rotated
+from gristmill_worker.encoder.local.cpu.fusing import fuse
 
 FAMILIES = ("Qwen3", "Qwen2", "Llama", "Mistral")
 SMALL: dict[str, Any] = {

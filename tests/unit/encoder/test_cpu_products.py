@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from gristmill_worker.encoder.local import cpu_products
-from gristmill_worker.encoder.local.cpu_fusing import JointParts, fusable, fuse
-from gristmill_worker.encoder.local.cpu_products import BlasProduct, Joint, Product, ThenProduct, product
+from gristmill_worker.encoder.local.cpu import products as cpu_products
+from gristmill_worker.encoder.local.cpu.fusing import JointParts, fusable, fuse
+from gristmill_worker.encoder.local.cpu.products import BlasProduct, Joint, Product, ThenProduct, product
 
 WAYS = (Product, ThenProduct, BlasProduct)
 AFTER: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {

@@ -14,7 +14,8 @@ import transformers
 from gristmill_schemas import Pooling
 from gristmill_worker.encoder import open_encoder
 from gristmill_worker.encoder.local import packed
-from gristmill_worker.encoder.local.cpu_attention import grouped_attention
+from gristmill_worker.encoder.local.cpu.attention import grouped_attention
+from gristmill_worker.encoder.local.cuda import attention
 from gristmill_worker.encoder.local.encoder import TransformersEncoder
 from gristmill_worker.encoder.local.forward import PackedForward
 from gristmill_worker.encoder.local.head import Head
@@ -53,9 +54,9 @@ def imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Names of the modules that were looked for and not loaded."""
     finder = Finder()
     monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
-    packed.varlen_kernel.cache_clear()
+    attention.varlen_kernel.cache_clear()
     yield finder.looked_for
-    packed.varlen_kernel.cache_clear()
+    attention.varlen_kernel.cache_clear()
 
 
 def opened(folder: Path) -> TransformersEncoder:
@@ -89,19 +90,20 @@ def test_a_packed_pass_of_a_card_fits_torchs_own_kernel(
     model_root: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On the device without memory: places, shapes and number formats are checked by torch, and values are nowhere."""
-    from torch.nn.attention import varlen
-
-    nowhere, attend = torch.device("meta"), varlen.varlen_attn
+    nowhere, attend = torch.device("meta"), attention._torch_flash
     formats: set[Any] = set()
 
-    def noted(q: Any, k: Any, v: Any, *rest: Any, **how: Any) -> Any:
+    def noted(q: Any, k: Any, v: Any, *rest: Any) -> Any:
         formats.update((x.dtype, x.stride(-1), x.device) for x in (q, k, v))
-        return attend(q, k, v, *rest, **how)
+        return attend(q, k, v, *rest)
 
-    monkeypatch.setattr(varlen, "varlen_attn", noted)
+    def grouped(query: Any, key: Any, value: Any, layout: Layout, *how: Any) -> Any:
+        return attention.varlen(query, key, value, layout.offsets, layout.longest, *how)
+
+    monkeypatch.setattr(attention, "_torch_flash", noted)
     monkeypatch.setitem(sys.modules, "flash_attn", None)
-    monkeypatch.setattr(packed, "grouped_attention", packed._varlen)
-    packed.varlen_kernel.cache_clear()
+    monkeypatch.setattr(packed, "grouped_attention", grouped)
+    attention.varlen_kernel.cache_clear()
     model = transformers.AutoModel.from_pretrained(model_root / name, dtype=torch.bfloat16).eval().to(nowhere)
     texts = [np.arange(1, length, dtype=np.int32) for length in (9, 5, 5, 3)]
     try:
@@ -110,17 +112,17 @@ def test_a_packed_pass_of_a_card_fits_torchs_own_kernel(
                 vectors = Head()(PackedForward(model, pooling, nowhere)(texts, [0, 1, 0, 0]))
                 assert (vectors.shape, vectors.dtype, vectors.device) == ((4, 64), torch.float32, nowhere)
     finally:
-        packed.varlen_kernel.cache_clear()
+        attention.varlen_kernel.cache_clear()
     assert formats == {(torch.bfloat16, 1, nowhere)}
 
 
-def each_alone(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, borders: torch.Tensor, *rest: Any, **how: Any) -> Any:
-    """`varlen_attn` on a CPU: what torch's kernel computes on a card."""
-    causal, outs = how["window_size"][1] == 0, []
+def each_alone(q: Any, k: Any, v: Any, borders: torch.Tensor, scaling: float | None, causal: bool) -> Any:
+    """What torch's kernel computes on a card."""
+    outs = []
     for start, stop in zip(borders[:-1].tolist(), borders[1:].tolist(), strict=True):
         query, key, value = (x[start:stop].transpose(0, 1)[None] for x in (q, k, v))
         out = torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, is_causal=causal, scale=how["scale"], enable_gqa=how["enable_gqa"]
+            query, key, value, is_causal=causal, scale=scaling, enable_gqa=True
         )
         outs.append(out[0].transpose(0, 1))
     return torch.cat(outs)
@@ -129,24 +131,26 @@ def each_alone(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, borders: torch
 def test_the_kernel_of_a_card_is_looked_for_once_and_gets_the_longest_text_as_a_number(
     monkeypatch: pytest.MonkeyPatch, imports: list[str]
 ) -> None:
-    from torch.nn.attention import varlen
-
     longest: list[Any] = []
 
-    def attend(q: Any, k: Any, v: Any, bq: Any, bk: Any, lq: Any, lk: Any, **how: Any) -> Any:
+    def attend(
+        q: Any, k: Any, v: Any, bq: Any, bk: Any, lq: Any, lk: Any, scaling: Any, causal: bool, sides: Any
+    ) -> Any:
+        assert bq is bk
+        assert sides == (-1, 0 if causal else -1)
         longest.extend((lq, lk))
-        return each_alone(q, k, v, bq, **how)
+        return each_alone(q, k, v, bq, scaling, causal)
 
-    monkeypatch.setattr(varlen, "varlen_attn", attend)
+    monkeypatch.setattr(attention, "_torch_flash", attend)
     monkeypatch.setitem(sys.modules, "flash_attn", None)
     layout = Layout.of([7, 3, 3, 1], CPU)
     query, key, value = (torch.randn(1, heads, 14, 8) for heads in (4, 2, 2))
     for causal in (True, False) * 3:
-        got = packed._varlen(query, key, value, layout, None, causal, None)
+        got = attention.varlen(query, key, value, layout.offsets, layout.longest, None, causal, None)
         torch.testing.assert_close(got, grouped_attention(query, key, value, layout, None, causal, None))
     assert {(type(each), each) for each in longest} == {(int, 7)}
     assert imports.count("flash_attn") <= 1
-    assert packed.varlen_kernel().name == "torch varlen_attn"
+    assert attention.varlen_kernel().name == "torch flash attention"
 
 
 def test_a_broken_flash_attn_is_said_once_and_torchs_kernel_runs(
@@ -154,8 +158,8 @@ def test_a_broken_flash_attn_is_said_once_and_torchs_kernel_runs(
 ) -> None:
     (tmp_path / "flash_attn.py").write_text("raise RuntimeError('built for another torch')", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
-    names = {packed.varlen_kernel().name for _ in range(3)}
-    assert names == {"torch varlen_attn"}
+    names = {attention.varlen_kernel().name for _ in range(3)}
+    assert names == {"torch flash attention"}
     assert caplog.text.count("built for another torch") == 1
 
 

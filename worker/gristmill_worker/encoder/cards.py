@@ -53,7 +53,7 @@ def cards() -> list[Card]:
 
 
 def _card(index: int) -> Card:
-    from gristmill_worker.encoder.local.packed import varlen_kernel
+    from gristmill_worker.encoder.local.cuda.attention import varlen_kernel
 
     capability = torch.cuda.get_device_capability(index)
     free, total = torch.cuda.mem_get_info(index)

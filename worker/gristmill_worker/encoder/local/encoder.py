@@ -21,9 +21,9 @@ from gristmill_schemas.errors import AcceleratorOutOfMemory, EncodingFailed, Gri
 from gristmill_worker.encoder.base import BatchLimits, TokenizedText, Vectors
 from gristmill_worker.encoder.chunking import Spans
 from gristmill_worker.encoder.local.budget.tuning import Tuning
-from gristmill_worker.encoder.local.cores import Cores, launches_at_once
+from gristmill_worker.encoder.local.cpu.cores import Cores, launches_at_once
+from gristmill_worker.encoder.local.cuda.attention import varlen_kernel
 from gristmill_worker.encoder.local.load import Loaded
-from gristmill_worker.encoder.local.packed import varlen_kernel
 from gristmill_worker.encoder.local.parity import choose_forward
 from gristmill_worker.encoder.local.staging import to_host
 from gristmill_worker.encoder.tokenizing import TokenizerReader

@@ -18,8 +18,8 @@ import torch
 from gristmill_schemas import EncoderInfo
 from gristmill_schemas.errors import InvalidInput, ModelUnavailable
 from gristmill_worker.encoder.local import random_model
-from gristmill_worker.encoder.local.cores import torch_threads
-from gristmill_worker.encoder.local.cpu_fusing import fusable
+from gristmill_worker.encoder.local.cpu.cores import torch_threads
+from gristmill_worker.encoder.local.cpu.fusing import fusable
 from gristmill_worker.encoder.local.head import Head, weights_of
 from gristmill_worker.encoder.model.architecture import check_known
 from gristmill_worker.encoder.model.digest import weight_files

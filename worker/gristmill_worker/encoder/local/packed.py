@@ -10,19 +10,14 @@ it; a model that does not is found by the parity gate and falls back to padding.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 import torch
 from transformers import AttentionInterface
 
-from gristmill_worker.encoder.local.cpu_attention import grouped_attention
+from gristmill_worker.encoder.local.cpu.attention import grouped_attention
+from gristmill_worker.encoder.local.cuda.attention import varlen, varlen_kernel
 from gristmill_worker.encoder.local.layout import Layout
-
-log = logging.getLogger(__name__)
 
 #: Name under which models select this attention.
 PACKED: Final = "gristmill_packed"
@@ -64,64 +59,9 @@ def packed_attention(
         raise TypeError(f"{type(module).__name__} wants {', '.join(unknown)} of its attention")
     causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
     window = sliding_window if sliding_window is not None and sliding_window < packed.longest else None
-    run = _varlen if query.is_cuda else grouped_attention
-    return run(query, key, value, packed, scaling, causal, window), None
-
-
-def _varlen(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    layout: Layout,
-    scaling: float | None,
-    causal: bool,
-    window: int | None,
-) -> torch.Tensor:
-    """One kernel call for all texts. The longest is known to the host: asking the device would wait for it."""
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    back = -1 if window is None else window - 1
-    sides = (back, 0 if causal else back)
-    borders, longest = layout.offsets, layout.longest
-    out = varlen_kernel().run(q, k, v, borders, borders, longest, longest, scaling, causal, sides)
-    row: torch.Tensor = out.unsqueeze(0)
-    return row
-
-
-@dataclass(frozen=True, slots=True)
-class Kernel:
-    """Attention over many texts in one call."""
-
-    name: str
-    #: (q, k, v, offsets of q, of k, longest of q, of k, scaling, causal, window to both sides) to (sum T, heads, size).
-    run: Callable[..., torch.Tensor]
-
-
-@lru_cache(maxsize=1)
-def varlen_kernel() -> Kernel:
-    """flash-attn where installed, else torch's own. Decided once per process: an import that fails is looked for again and
-    again otherwise, at every layer of every batch."""
-    try:
-        from flash_attn import flash_attn_varlen_func as flash
-    except ImportError:
-        return _torch_kernel()
-    except Exception as error:  # noqa: BLE001  # built for another torch, it fails in ways of its own
-        log.warning("flash-attn is installed and cannot be loaded, so torch's own attention runs: %s", error)
-        return _torch_kernel()
-
-    def run(q: Any, k: Any, v: Any, bq: Any, bk: Any, lq: int, lk: int, scaling: Any, causal: bool, sides: Any) -> Any:
-        return flash(q, k, v, bq, bk, lq, lk, softmax_scale=scaling, causal=causal, window_size=sides)
-
-    return Kernel("flash-attn", run)
-
-
-def _torch_kernel() -> Kernel:
-    from torch.nn.attention.varlen import varlen_attn
-
-    def run(q: Any, k: Any, v: Any, bq: Any, bk: Any, lq: int, lk: int, scaling: Any, causal: bool, sides: Any) -> Any:
-        grouped = k.shape[1] != q.shape[1]
-        return varlen_attn(q, k, v, bq, bk, lq, lk, scale=scaling, window_size=sides, enable_gqa=grouped)
-
-    return Kernel("torch varlen_attn", run)
+    if query.is_cuda:
+        return varlen(query, key, value, packed.offsets, packed.longest, scaling, causal, window), None
+    return grouped_attention(query, key, value, packed, scaling, causal, window), None
 
 
 def register(device: torch.device) -> None:

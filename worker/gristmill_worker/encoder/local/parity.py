@@ -4,7 +4,7 @@ A few pinned texts of mixed and of equal lengths, one longer than common sliding
 one with transformers' own attention, then together through the candidate pass. Two laws must hold: equal vectors, and
 no influence of neighbours (the candidate with one text alone gives what it gives in company).
 
-The passes are tried in order, fastest first: packed with fused modules (CPU), packed, padded, texts of one length at a time.
+The passes are tried in order, fastest first: packed with fused modules, packed, padded, texts of one length at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import Final, TypeVar
 import torch
 
 from gristmill_schemas.errors import InvalidInput, ModelUnavailable
-from gristmill_worker.encoder.local.cpu_fusing import fusable, fuse
+from gristmill_worker.encoder.local.cpu.fusing import fusable
+from gristmill_worker.encoder.local.cpu.fusing import fuse as fuse_for_cpu
+from gristmill_worker.encoder.local.cuda.decoder import fuse as fuse_for_cuda
 from gristmill_worker.encoder.local.forward import (
     AlikeForward,
     Forward,
@@ -160,9 +162,12 @@ def _padded(loaded: Loaded, attention: str, pinned: list[Ids], reference: torch.
 
 def _fused(loaded: Loaded, forward: Forward, pinned: list[Ids], reference: torch.Tensor) -> Forward:
     """The same pass over fused modules, unless that changes what it gives."""
-    if not fusable(loaded.device, loaded.dtype):
+    if loaded.device.type == "cuda":
+        undo = fuse_for_cuda(loaded.model)
+    elif fusable(loaded.device, loaded.dtype):
+        undo = fuse_for_cpu(loaded.model)
+    else:
         return forward
-    undo = fuse(loaded.model)
     if (problem := check(forward, pinned, reference, loaded.dtype)) is not None:
         log.warning("%s runs without fused modules, since with them %s", loaded.info.model, problem)
         undo()

@@ -12,37 +12,21 @@ from __future__ import annotations
 
 import sys
 from copy import copy
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from gristmill_worker.encoder.local.cpu_products import Joint, product, weighted
-
-#: Families whose layers are made alike.
-_FAMILIES: Final = ("Qwen3", "Qwen2", "Llama", "Mistral")
-_LAYERS: Final = tuple(f"{family}DecoderLayer" for family in _FAMILIES)
-_NORMS: Final = tuple(f"{family}RMSNorm" for family in _FAMILIES)
-
-
-def is_rms_norm(module: nn.Module) -> bool:
-    """Whether `RmsNorm` can stand for a module."""
-    return type(module).__name__ in _NORMS
-
-
-def is_gated_mlp(module: nn.Module) -> bool:
-    """Whether `GatedMlp` can stand for a module."""
-    parts = {name: type(child).__name__ for name, child in module.named_children()}
-    return parts.keys() == {"gate_proj", "up_proj", "down_proj", "act_fn"} and parts["act_fn"].startswith("SiLU")
+from gristmill_worker.encoder.local.cpu.products import Joint, product, weighted
+from gristmill_worker.encoder.local.decoders import is_gated_mlp, is_layer
 
 
 def is_decoder_layer(module: nn.Module) -> bool:
     """Whether `DecoderLayer` can stand for a module: transformers' own, in float32, all of it as it is made there."""
-    ours = type(module).__name__ in _LAYERS and type(module).__module__.startswith("transformers.")
     linears = [each for each in module.modules() if isinstance(each, nn.Linear)]
     plain = all(type(each) is nn.Linear and each.weight.dtype is torch.float32 for each in linears)
-    return ours and plain and any(map(is_gated_mlp, module.children()))
+    return is_layer(module) and plain and any(map(is_gated_mlp, module.children()))
 
 
 class RmsNorm(nn.Module):

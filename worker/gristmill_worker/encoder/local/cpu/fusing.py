@@ -1,12 +1,12 @@
 """CPU: swaps a model's modules for fused ones and products that suit the processor. Same mathematics, less memory traffic.
 
 What it does, measured on one core of an AVX512-BF16 machine against the plain modules:
-- every Linear keeps its weight as the fastest product wants it (see `cpu_products`) instead of reordering it per call: 3 to
+- every Linear keeps its weight as the fastest product wants it (see `products`) instead of reordering it per call: 3 to
   15 % in bfloat16, 15 to 25 % in float32;
 - activations (GELU, SiLU, times the up projection) and residual sums happen while the product is still in registers, where
   the processor gains by it;
 - query, key and value are one product of a taller weight;
-- RMSNorm makes two passes less over the row, and a decoder's layer several (see `cpu_decoder`).
+- RMSNorm makes two passes less over the row, and a decoder's layer several (see `decoder`).
 
 Swapping costs milliseconds per layer. It is undone if the parity gate finds a difference, and it needs oneDNN operators
 that torch's own compiler uses. Whether this torch has them and this processor runs them is found out by trying: oneDNN
@@ -23,20 +23,13 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from gristmill_worker.encoder.local.cpu_decoder import (
-    DecoderLayer,
-    GatedMlp,
-    RmsNorm,
-    is_decoder_layer,
-    is_gated_mlp,
-    is_rms_norm,
-)
-from gristmill_worker.encoder.local.cpu_products import Joint, Product, product
+from gristmill_worker.encoder.local.cpu.decoder import DecoderLayer, GatedMlp, RmsNorm, is_decoder_layer
+from gristmill_worker.encoder.local.cpu.products import Joint, Product, product
+from gristmill_worker.encoder.local.decoders import is_gated_mlp, is_rms_norm
+from gristmill_worker.encoder.local.swapping import Undo, swap
 
 #: Names of the projections of an attention, in the order in which it asks for them.
 _PROJECTIONS: Final = (("query", "key", "value"), ("q_proj", "k_proj", "v_proj"))
-
-Undo = Callable[[], None]
 
 
 def fusable(device: torch.device, dtype: torch.dtype) -> bool:
@@ -159,22 +152,12 @@ def fuse(model: nn.Module) -> Undo:
     Returns:
         A call that puts the original modules back. Dropping it frees their weights.
     """
-    swapped: list[tuple[nn.Module, str, nn.Module]] = []
-    _swap_children(model, swapped)
-
-    def undo() -> None:
-        for parent, name, original in swapped:
-            setattr(parent, name, original)
-
-    return undo
+    return swap(model, _twins)
 
 
-def _swap_children(parent: nn.Module, swapped: list[tuple[nn.Module, str, nn.Module]]) -> None:
-    joined = _joined(parent)
-    for name, child in list(parent.named_children()):
-        twin = joined.get(name) or _replacement(child)
-        if twin is None:
-            _swap_children(child, swapped)
-        else:
-            swapped.append((parent, name, child))
-            setattr(parent, name, twin)
+def _twins(parent: nn.Module) -> dict[str, nn.Module]:
+    found = _joined(parent)
+    for name, child in parent.named_children():
+        if name not in found and (twin := _replacement(child)) is not None:
+            found[name] = twin
+    return found

@@ -1,0 +1,72 @@
+"""A decoder's layer as a card runs it, on a processor: what transformers' own layer gives, and nothing twice."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from gristmill_worker.encoder.local.cuda.decoder import DecoderLayer, RmsNorm, fuse
+from gristmill_worker.encoder.local.cuda.kernels import Heads, Norms, TorchKernels
+
+from .test_cpu_decoder import FAMILIES, decoder, states
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_decoder_gives_the_same_states_with_its_layers_swapped_and_after_they_are_put_back(
+    family: str, attention: str
+) -> None:
+    model = decoder(family)
+    model.set_attn_implementation(attention)
+    expected = states(model)
+    undo = fuse(model)
+    assert {type(layer) for layer in model.layers} == {DecoderLayer}
+    assert type(model.norm) is RmsNorm
+    torch.testing.assert_close(states(model), expected, rtol=1e-5, atol=1e-5)
+    undo()
+    torch.testing.assert_close(states(model), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("biased", ["Llama", "Qwen3"])
+def test_products_with_a_bias_are_joined_with_it(biased: str) -> None:
+    model = decoder(biased, attention_bias=True)
+    for name, weight in model.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(weight)
+    expected = states(model)
+    fuse(model)
+    torch.testing.assert_close(states(model), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("family", "window"),
+    [
+        ("Mistral", {"sliding_window": 4}),
+        ("Qwen3", {"sliding_window": 4, "use_sliding_window": True, "max_window_layers": 1}),
+    ],
+)
+def test_each_layer_keeps_its_window(family: str, window: dict[str, Any]) -> None:
+    model = decoder(family, **window)
+    expected = states(model)
+    fuse(model)
+    torch.testing.assert_close(states(model), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_joint_weights_are_in_memory_once() -> None:
+    model = decoder("Qwen3")
+    first = model.layers[0].self_attn.q_proj
+    fuse(model)
+    joint = model.layers[0]._projections._weight
+    assert first.weight.untyped_storage().data_ptr() == joint.untyped_storage().data_ptr()
+
+
+def test_a_row_is_rotated_in_place_and_its_values_are_left_alone() -> None:
+    heads = Heads(queries=4, keys=2, size=8)
+    rows, (cos, sin) = torch.randn(5, 64), torch.randn(2, 5, 8)
+    before, norms = rows.clone(), Norms(torch.rand(8), torch.rand(8), 1e-6)
+    TorchKernels().rotate_(rows, cos, sin, heads, norms)
+    assert torch.equal(rows[:, 48:], before[:, 48:])
+    key = before[:, 40:48]
+    normed = key / (key.square().mean(1, keepdim=True) + 1e-6).sqrt() * norms.key
+    turned = normed * cos + torch.cat((-normed[:, 4:], normed[:, :4]), 1) * sin
+    torch.testing.assert_close(rows[:, 40:48], turned)

@@ -1,0 +1,58 @@
+"""CUDA: whose kernels run between a decoder's products. Triton's, where they compile, run and are right; else torch's.
+
+Triton asks for a C compiler once, to build what starts a kernel, and for a folder to keep it in. A machine that has them
+not is slower, and told so.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+
+import torch
+
+from gristmill_worker.encoder.local.cuda.kernels import Heads, Kernels, Norms, TorchKernels
+
+log = logging.getLogger(__name__)
+
+
+@lru_cache
+def kernels(device: torch.device, dtype: torch.dtype) -> Kernels:
+    """Triton's where they compile and run, else torch's. Decided once, by trying both on something small."""
+    if device.type != "cuda":
+        return TorchKernels()
+    try:
+        from gristmill_worker.encoder.local.cuda.triton_kernels import TritonKernels
+
+        _check(TritonKernels(), device, dtype)
+    except Exception as error:  # noqa: BLE001  # no Triton, no compiler, no place to write to: each says it in its own way
+        log.warning(
+            "decoder layers run by torch's own operations, more slowly: Triton's kernels cannot be used here (%s: %s). "
+            "They need a C compiler on the PATH (apt-get install gcc libc6-dev) and a folder to write to (TRITON_CACHE_DIR)",
+            type(error).__name__,
+            str(error).strip().splitlines()[0] if str(error).strip() else "no reason given",
+        )
+        return TorchKernels()
+    return TritonKernels()
+
+
+def _check(candidate: Kernels, device: torch.device, dtype: torch.dtype) -> None:
+    """Compile, and compare with torch's operations.
+
+    Raises:
+        ArithmeticError: they give something else.
+    """
+    heads = Heads(queries=4, keys=2, size=64)
+    draw = torch.Generator(device).manual_seed(0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, device=device, dtype=dtype, generator=draw)
+
+    rows, cos, sin, norms = random(5, 512), random(5, 64), random(5, 64), Norms(random(64), random(64), 1e-6)
+    found, expected = rows.clone(), rows.clone()
+    candidate.rotate_(found, cos, sin, heads, norms)
+    TorchKernels().rotate_(expected, cos, sin, heads, norms)
+    gated = candidate.gated(rows), TorchKernels().gated(rows)
+    for one, other in ((found, expected), gated):
+        if not torch.allclose(one.float(), other.float(), rtol=0.05, atol=0.05):
+            raise ArithmeticError("they give other numbers than torch's operations")

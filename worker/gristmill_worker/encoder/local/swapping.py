@@ -1,0 +1,37 @@
+"""Swaps a model's modules for twins that do the same faster, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import nn
+
+Undo = Callable[[], None]
+#: From a module to those of its children, by name, that have twins.
+Twins = Callable[[nn.Module], Mapping[str, nn.Module]]
+
+
+def swap(model: nn.Module, twins: Twins) -> Undo:
+    """Swap what has a twin, in place; below a twin nothing is looked at.
+
+    Returns:
+        A call that puts the original modules back. Dropping it frees their weights.
+    """
+    swapped: list[tuple[nn.Module, str, nn.Module]] = []
+    _swap_children(model, twins, swapped)
+
+    def undo() -> None:
+        for parent, name, original in swapped:
+            setattr(parent, name, original)
+
+    return undo
+
+
+def _swap_children(parent: nn.Module, twins: Twins, swapped: list[tuple[nn.Module, str, nn.Module]]) -> None:
+    found = twins(parent)
+    for name, child in list(parent.named_children()):
+        if name in found:
+            swapped.append((parent, name, child))
+            setattr(parent, name, found[name])
+        else:
+            _swap_children(child, twins, swapped)
