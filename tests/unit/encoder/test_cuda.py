@@ -11,7 +11,10 @@ import torch
 from gristmill_worker.batching.batcher import Batcher, encode_all
 from gristmill_worker.bench.gpu import run_gpu_bench
 from gristmill_worker.encoder import Vectors, cards, open_encoder
+from gristmill_worker.encoder.local.cuda.decoder import DecoderLayer
+from gristmill_worker.encoder.local.cuda.kernels import Heads, Norms, TorchKernels
 from gristmill_worker.encoder.local.encoder import TransformersEncoder
+from gristmill_worker.encoder.local.load import load
 from gristmill_worker.encoder.local.staging import staging
 
 from .conftest import BUILDERS, TEXTS
@@ -118,3 +121,32 @@ def test_the_benchmark_of_a_card_prints_its_table() -> None:
     assert all(case["ratio_to_peer"] > 0 for case in table["cases"].values())
     assert table["cases"]["mixed"]["memory_gb"] < 3
     assert table["max_cosine_error"] < 1e-2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "heads", [Heads(16, 8, 128), Heads(32, 8, 128), Heads(14, 2, 64), Heads(4, 2, 16), Heads(3, 1, 96)]
+)
+def test_kernels_between_products_give_what_torchs_operations_give(heads: Heads, dtype: torch.dtype) -> None:
+    triton = pytest.importorskip("gristmill_worker.encoder.local.cuda.triton_kernels").TritonKernels()
+    width, close = (heads.queries + 2 * heads.keys) * heads.size, {"rtol": 0.02, "atol": 0.02}
+    draw = torch.Generator("cuda").manual_seed(1)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, device="cuda", generator=draw).to(dtype)
+
+    rows, cos, sin = random(77, width), random(77, heads.size), random(77, heads.size)
+    for norms in (None, Norms(random(heads.size), random(heads.size), 1e-6)):
+        found, expected = rows.clone(), rows.clone()
+        triton.rotate_(found, cos, sin, heads, norms)
+        TorchKernels().rotate_(expected, cos, sin, heads, norms)
+        torch.testing.assert_close(found, expected, **close)
+    for columns in (2, 200, 6_144):
+        gate = random(33, columns)
+        torch.testing.assert_close(triton.gated(gate), TorchKernels().gated(gate), **close)
+
+
+def test_a_decoder_runs_fused_on_a_card(model_root: Path) -> None:
+    loaded = load(str(model_root / "qwen3"), device="cuda", dtype="bfloat16")
+    TransformersEncoder(loaded, 4_096)
+    assert {type(layer) for layer in loaded.model.layers} == {DecoderLayer}

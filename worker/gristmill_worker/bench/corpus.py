@@ -19,10 +19,10 @@ MAX_TOKENS: Final = 1_024
 _SEED: Final = 7
 
 
-def mixed_texts(count: int, count_tokens: Callable[[str], int]) -> list[str]:
-    """Texts of log-normal lengths in the given tokens: median about 55, at most about 1,024; always the same ones."""
+def mixed_texts(count: int, count_tokens: Callable[[str], int], median_tokens: int = MEDIAN_TOKENS) -> list[str]:
+    """Texts of log-normal lengths in the given tokens, at most about 1,024; always the same ones."""
     draw = np.random.default_rng(_SEED)
-    lengths = np.clip(draw.lognormal(np.log(MEDIAN_TOKENS), SIGMA, count), 4, MAX_TOKENS)
+    lengths = np.clip(draw.lognormal(np.log(median_tokens), SIGMA, count), 4, MAX_TOKENS)
     return _texts(lengths, count_tokens, draw)
 
 
