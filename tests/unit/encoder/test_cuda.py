@@ -129,7 +129,7 @@ def test_the_benchmark_of_a_card_prints_its_table() -> None:
 )
 def test_kernels_between_products_give_what_torchs_operations_give(heads: Heads, dtype: torch.dtype) -> None:
     triton = pytest.importorskip("gristmill_worker.encoder.local.cuda.triton_kernels").TritonKernels()
-    width, close = (heads.queries + 2 * heads.keys) * heads.size, {"rtol": 0.02, "atol": 0.02}
+    width, close = (heads.queries + 2 * heads.keys) * heads.size, 0.02
     draw = torch.Generator("cuda").manual_seed(1)
 
     def random(*shape: int) -> torch.Tensor:
@@ -140,10 +140,10 @@ def test_kernels_between_products_give_what_torchs_operations_give(heads: Heads,
         found, expected = rows.clone(), rows.clone()
         triton.rotate_(found, cos, sin, heads, norms)
         TorchKernels().rotate_(expected, cos, sin, heads, norms)
-        torch.testing.assert_close(found, expected, **close)
+        torch.testing.assert_close(found, expected, rtol=close, atol=close)
     for columns in (2, 200, 6_144):
         gate = random(33, columns)
-        torch.testing.assert_close(triton.gated(gate), TorchKernels().gated(gate), **close)
+        torch.testing.assert_close(triton.gated(gate), TorchKernels().gated(gate), rtol=close, atol=close)
 
 
 def test_a_decoder_runs_fused_on_a_card(model_root: Path) -> None:
