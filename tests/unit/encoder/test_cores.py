@@ -4,6 +4,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def test_launches_side_by_side_give_what_each_gives_alone(model_root: Path, name
     texts = encoder.tokenize(TEXTS)
     batches = [texts[start : start + size] for size in (1, 2, 3) for start in range(len(texts) - size)]
     alone = [encoder.encode(batch) for batch in batches]
-    with ThreadPoolExecutor(encoder.limits.in_flight) as threads:
+    with ThreadPoolExecutor(encoder.limits.in_flight + 1) as threads:
         for _ in range(5):
             beside = threads.map(lambda batch: encoder.launch(batch)(), batches)
             for vectors, expected in zip(beside, alone, strict=True):
@@ -92,6 +93,24 @@ def test_who_wants_all_waits_for_those_who_share_and_they_for_it() -> None:
         waiting.result(60)
         behind.result(60)
     assert order == ["first", "alone", "late"]
+
+
+def test_a_query_has_a_share_beside_as_many_launches_as_there_are_cores() -> None:
+    cores, alone = Cores(4), threading.Event()
+
+    def all_of_them() -> None:
+        with cores.alone():
+            alone.set()
+
+    with ThreadPoolExecutor(1) as threads:
+        with ExitStack() as launches:
+            for _ in range(4):
+                launches.enter_context(cores.share())
+            with cores.share():
+                assert torch.get_num_threads() == 1
+                waiting = threads.submit(all_of_them)
+            assert not alone.is_set()
+        waiting.result(60)
 
 
 def test_one_that_failed_gives_its_share_back() -> None:

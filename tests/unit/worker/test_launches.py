@@ -1,4 +1,4 @@
-"""Launches on threads: side by side, collected as they end, queries first, all cores for one that is alone."""
+"""Launches on threads: side by side, collected as they end, a query at once beside them, all cores for one that is alone."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from gristmill_schemas.errors import DeviceFailed
+from gristmill_schemas.errors import AcceleratorOutOfMemory, DeviceFailed, EncodingFailed
 from gristmill_worker.batching.batcher import Batcher, Lane, Row
 from gristmill_worker.batching.canary import CANARY_TEXTS
+from gristmill_worker.batching.rate_meter import RateMeter
 from gristmill_worker.encoder.base import BatchLimits, TokenizedText, Vectors
 from gristmill_worker.encoder.hash_encoder import HashEncoder
 from waiting import eventually
@@ -26,6 +27,12 @@ class Shared(HashEncoder):
         self.doors: dict[str, threading.Event] = {}
         #: Every launch in the order of their starts: its texts, and whether it has all cores.
         self.launches: list[tuple[set[str], bool]] = []
+        #: Launches with one of these raise, and those of several texts of which one is in `large`.
+        self.poison: set[str] = set()
+        self.large: set[str] = set()
+        self.under_way: set[int] = set()
+        #: Most launches at once whenever bulk work began.
+        self.most = 0
 
     def launch(self, batch: Sequence[TokenizedText]) -> Callable[[], Vectors]:
         vectors = self._computed(batch, alone=False)
@@ -38,9 +45,19 @@ class Shared(HashEncoder):
         texts = [item.text for item in batch]
         if tuple(texts) != CANARY_TEXTS:
             self.launches.append((set(texts), alone))
-        for text in texts:
-            if text in self.doors:
-                assert self.doors[text].wait(60)
+            self.under_way.add(id(batch))
+            if "bulk" in texts[0]:
+                self.most = max(self.most, len(self.under_way))
+        try:
+            for text in texts:
+                if text in self.doors:
+                    assert self.doors[text].wait(60)
+        finally:
+            self.under_way.discard(id(batch))
+        if self.poison.intersection(texts):
+            raise RuntimeError("a kernel failed")
+        if len(texts) > 1 and self.large.intersection(texts):
+            raise AcceleratorOutOfMemory("it did not fit")
         return super().encode(batch)
 
     def close_doors(self, *texts: str) -> None:
@@ -112,19 +129,81 @@ def test_what_ends_first_is_delivered_first(open_batcher: Make) -> None:
     assert not slow.done()
 
 
-def test_a_query_takes_the_next_free_thread_before_all_bulk_work(open_batcher: Make) -> None:
-    encoder, batcher = open_batcher(budget_tokens=1)
-    occupy(encoder, batcher, "a", "b")
+@pytest.mark.parametrize("threads", [2, 3, 8])
+def test_a_query_waits_for_no_bulk_work_that_runs(open_batcher: Make, threads: int) -> None:
+    encoder, batcher = open_batcher(threads=threads, budget_tokens=1)
+    bulk = occupy(encoder, batcher, *(f"bulk {number}" for number in range(threads)))
+    later = submit(encoder, batcher, "later")
+    for number in range(20):
+        (row,) = submit(encoder, batcher, f"query {number}", lane=Lane.INTERACTIVE).result(60)
+        assert not isinstance(row, Exception)
+    assert not any(future.done() for future in (*bulk, later))
+    assert not any(alone for texts, alone in encoder.launches if texts != {"before"})
+
+
+def test_queries_that_come_meanwhile_go_together_before_all_bulk_work(open_batcher: Make) -> None:
+    encoder, batcher = open_batcher(budget_tokens=2)
+    occupied = occupy(encoder, batcher, "bulk a", "bulk b")
     encoder.close_doors("query")
-    bulk = [submit(encoder, batcher, f"bulk {number}") for number in range(5)]
+    later = [submit(encoder, batcher, f"bulk {number}") for number in range(5)]
     query = submit(encoder, batcher, "query", lane=Lane.INTERACTIVE)
-    encoder.doors["a"].set()
     eventually(lambda: "query" in encoder.started())
-    assert not any(future.done() for future in bulk)
-    encoder.doors["b"].set()
-    for future in bulk:
+    others = [submit(encoder, batcher, text, lane=Lane.INTERACTIVE) for text in ("other", "third")]
+    assert encoder.started() == {"before", "bulk a", "bulk b", "query"}
+    encoder.doors["bulk a"].set()
+    occupied[0].result(60)
+    encoder.doors["query"].set()
+    for future in (query, *others, *later):
         future.result(60)
-    assert not query.done(), "the other thread goes on meanwhile"
+    assert not occupied[1].done()
+    assert [texts for texts, _ in encoder.launches[4:6]] == [{"other", "third"}, {"bulk 0"}]
+
+
+def test_beside_a_query_no_more_bulk_work_begins_than_there_are_cores_left(open_batcher: Make) -> None:
+    encoder, batcher = open_batcher(budget_tokens=1)
+    occupied = occupy(encoder, batcher, "bulk a", "bulk b")
+    encoder.close_doors("query")
+    query = submit(encoder, batcher, "query", lane=Lane.INTERACTIVE)
+    eventually(lambda: "query" in encoder.started())
+    later = [submit(encoder, batcher, f"bulk {number}") for number in range(5)]
+    encoder.doors["bulk a"].set()
+    occupied[0].result(60)
+    encoder.doors["query"].set()
+    for future in (query, *later):
+        future.result(60)
+    assert not occupied[1].done()
+    assert encoder.most == 2
+
+
+@pytest.mark.parametrize("fails", ["poison", "large"])
+def test_queries_that_fail_together_are_told_apart_while_bulk_work_runs(open_batcher: Make, fails: str) -> None:
+    encoder, batcher = open_batcher(budget_tokens=10)
+    occupied = occupy(encoder, batcher, *("bulk of ten words " * 2 + f"so {number}" for number in range(2)))
+    encoder.close_doors("query")
+    query = submit(encoder, batcher, "query", lane=Lane.INTERACTIVE)
+    eventually(lambda: "query" in encoder.started())
+    getattr(encoder, fails).add("culprit")
+    texts = ["one", "two", "culprit", "four"]
+    futures = [submit(encoder, batcher, text, lane=Lane.INTERACTIVE) for text in texts]
+    encoder.doors["query"].set()
+    query.result(60)
+    rows = [row for future in futures for row in future.result(60)]
+    assert [isinstance(row, EncodingFailed) for row in rows] == [False, False, fails == "poison", False]
+    assert set(texts) in [together for together, _ in encoder.launches]
+    assert not any(future.done() for future in occupied)
+
+
+def test_queries_beside_bulk_work_do_not_count_as_its_time(open_batcher: Make) -> None:
+    encoder, batcher = open_batcher(budget_tokens=1)
+    occupied = occupy(encoder, batcher, "a", "b")
+    seconds = [0.0]
+    batcher._rate = RateMeter(lambda: seconds[0])
+    seconds[0] = 9.0
+    submit(encoder, batcher, "query", lane=Lane.INTERACTIVE).result(60)
+    seconds[0] = 10.0
+    encoder.doors["a"].set()
+    occupied[0].result(60)
+    eventually(lambda: batcher.tokens_per_s == pytest.approx(0.1))
 
 
 def test_a_batch_that_nothing_waits_beside_has_all_cores(open_batcher: Make) -> None:
@@ -154,10 +233,31 @@ def test_a_launch_that_hangs_is_seen_while_others_go_on(open_batcher: Make) -> N
     eventually(lambda: batcher.busy_since is None)
 
 
+def test_a_query_that_hangs_is_seen_while_bulk_work_goes_on(open_batcher: Make) -> None:
+    encoder, batcher = open_batcher(budget_tokens=1)
+    occupy(encoder, batcher, "a", "b")
+    encoder.close_doors("hangs")
+    submit(encoder, batcher, "hangs", lane=Lane.INTERACTIVE)
+    eventually(lambda: "hangs" in encoder.started())
+    encoder.doors["a"].set()
+    encoder.doors["b"].set()
+    for number in range(10):
+        submit(encoder, batcher, f"next {number}").result(60)
+    since = batcher.busy_since
+    submit(encoder, batcher, "the last").result(60)
+    assert since is not None
+    assert batcher.busy_since == since
+    encoder.doors["hangs"].set()
+    eventually(lambda: batcher.busy_since is None)
+
+
 def test_closing_waits_for_threads(open_batcher: Make) -> None:
     before = set(threading.enumerate())
     encoder, batcher = open_batcher(budget_tokens=1)
     futures = occupy(encoder, batcher, "a", "b")
+    encoder.close_doors("query")
+    query = submit(encoder, batcher, "query", lane=Lane.INTERACTIVE)
+    eventually(lambda: "query" in encoder.started())
     closer = threading.Thread(target=batcher.close)
     closer.start()
     encoder.doors["b"].set()
@@ -165,6 +265,9 @@ def test_closing_waits_for_threads(open_batcher: Make) -> None:
     assert closer.is_alive()
     encoder.doors["a"].set()
     assert len(futures[0].result(60)) == 1
+    assert closer.is_alive()
+    encoder.doors["query"].set()
+    assert len(query.result(60)) == 1
     closer.join(60)
     assert not closer.is_alive()
     eventually(lambda: not set(threading.enumerate()) - before)

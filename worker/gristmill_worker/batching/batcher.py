@@ -5,6 +5,7 @@ In: lists of tokenized texts, each in one of two lanes. Out: per list a future w
 Each turn, queries (interactive) go first; then a window of everything that waits is planned into batches under the
 encoder's limits, sorted by length so that little is padded or ragged. A window is launched before the next is planned, so
 nothing starves. As many launches are outstanding as the encoder says (see `launches`): the next is prepared while one runs.
+On a processor's cores a query's launch is one more: it waits for none of them.
 
 Whose fault is it, when a batch fails?
 
@@ -283,11 +284,18 @@ class Batcher:
             return not self._closed
 
     def _has_work(self) -> bool:
-        more = self._more_to_launch()
-        return self._launches.due(more=more) or (more and self._launches.room)
+        queries, bulk = self._waiting()
+        if (queries and self._launches.takes_query) or (bulk and self._launches.room):
+            return True
+        return self._launches.due(more=queries or bulk)
+
+    def _waiting(self) -> tuple[bool, bool]:
+        """Whether queries are to be launched, and bulk work."""
+        lanes = self._lanes
+        return bool(self._urgent or lanes[Lane.INTERACTIVE]), bool(self._planned or lanes[Lane.BULK])
 
     def _more_to_launch(self) -> bool:
-        return bool(self._urgent or self._planned or any(self._lanes.values()))
+        return any(self._waiting())
 
     def _serve_queries(self) -> None:
         # At every turn: a query waits for what is launched already, never for a window.
@@ -327,8 +335,8 @@ class Batcher:
             entry.submission.launch()
         try:
             with self._busy():
-                alone = not self._more_to_launch()
-                self._launches.start(batch, [entry.text for entry in batch], alone=alone)
+                texts, alone = [entry.text for entry in batch], not self._more_to_launch()
+                self._launches.start(batch, texts, query=_interactive(batch), alone=alone)
                 return True
         except BaseException as error:  # noqa: BLE001 - whatever a model raises, panics of native code included, is judged
             failure = _bare(error)
@@ -362,11 +370,13 @@ class Batcher:
     def _deliver(self, batch: _Batch, rows: Vectors) -> None:
         for entry, row in zip(batch, rows, strict=True):
             entry.submission.put(entry.index, row)
-        computed, interactive = self._cost(batch), batch[0].submission.lane is Lane.INTERACTIVE
+        computed, interactive = self._cost(batch), _interactive(batch)
         self._budget.went_well(computed)
         tokens = sum(entry.text.n_tokens for entry in batch)
         if interactive:
-            self._rate.skip()
+            # Beside bulk work it took none of the time.
+            if self._launches.in_order or not self._launches:
+                self._rate.skip()
         else:
             self._rate.done(tokens, self._budget.tokens)
         self._meter.batch(tokens, computed, self._budget.tokens, interactive=interactive)
@@ -399,7 +409,7 @@ class Batcher:
 
     def _blame_text(self, batch: _Batch, error: BaseException) -> None:
         if len(batch) > 1:
-            self._planned.extendleft(reversed(_halves(batch)))
+            self._lane_of(batch).extendleft(reversed(_halves(batch)))
         elif not isinstance(error, AcceleratorOutOfMemory):
             failure = error if isinstance(error, EncodingFailed) else EncodingFailed(f"{type(error).__name__}: {error}")
             batch[0].submission.put(batch[0].index, failure)
@@ -439,7 +449,12 @@ class Batcher:
         self._budget.ran_out(self._cost(batch))
         log.warning("out of memory with %d texts; budget is now %d tokens", len(batch), self._budget.tokens)
         later = self._plan([entry for each in self._planned for entry in each])
-        self._planned = deque([*_halves(batch), *later])
+        self._planned = deque(later)
+        self._lane_of(batch).extendleft(reversed(_halves(batch)))
+
+    def _lane_of(self, batch: _Batch) -> deque[_Batch]:
+        """Where what is left of a batch goes: queries stay queries."""
+        return self._urgent if _interactive(batch) else self._planned
 
     def _cost(self, batch: _Batch) -> int:
         return cost([entry.text.n_tokens for entry in batch], padded=self._limits.padded)
@@ -484,6 +499,11 @@ def stacked(rows: Sequence[Row], dimensions: int) -> Vectors:
 def _wanted(batch: _Batch) -> _Batch:
     """Without the texts of callers who were told to wait, or have gone."""
     return [entry for entry in batch if entry.submission.open]
+
+
+def _interactive(batch: _Batch) -> bool:
+    """Whether it is of queries: no batch is of both lanes."""
+    return batch[0].submission.lane is Lane.INTERACTIVE
 
 
 def _halves(batch: _Batch) -> list[_Batch]:

@@ -2,7 +2,8 @@
 
 An accelerator and a server only start when they are called: the model thread calls them, and takes results in order. On a
 processor's cores the thread that calls computes. There as many threads call as launches pay off at once, and whatever ends
-first is collected first; one launch that nothing else waits beside is `Encoder.encode`'s, which has all cores.
+first is collected first; one launch that nothing else waits beside is `Encoder.encode`'s, which has all cores. One more
+thread is for a query that finds all of them at bulk work: it shares a core with one of them, and waits for none.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class _Order:
     """A launch for a thread."""
 
     texts: Sequence[TokenizedText]
+    query: bool
     future: Future[_Result] = field(default_factory=Future)
     #: Since when a thread is at it, monotonic seconds.
     since: float | None = None
@@ -46,7 +48,7 @@ class Launches(Generic[B]):
         self._on_threads = encoder.limits.on_threads
         self._running: deque[tuple[B, _Result | _Order]] = deque()
         self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
-        self._threads = encoder.limits.in_flight if self._on_threads else 0
+        self._threads = encoder.limits.in_flight + 1 if self._on_threads else 0
         for number in range(1, self._threads + 1):
             # Daemons: a launch that hangs keeps nobody from leaving.
             threading.Thread(target=self._serve, name=f"gristmill-model-{number}", daemon=True).start()
@@ -56,7 +58,7 @@ class Launches(Generic[B]):
 
     @property
     def room(self) -> bool:
-        """Whether another one pays off."""
+        """Whether another one of bulk work pays off."""
         return len(self._running) < self._encoder.limits.in_flight
 
     @property
@@ -66,24 +68,31 @@ class Launches(Generic[B]):
 
     @property
     def takes_query(self) -> bool:
-        """Whether a query need not wait until something ends: in order it may always be launched, as one more."""
-        return self.in_order or self.room
+        """Whether a query need not wait until something ends.
+
+        In order it may always be launched, as one more. On threads it may if no other one is under way, however much bulk
+        work is; those that come meanwhile go together.
+        """
+        return (
+            self.in_order or self.room or not any(isinstance(each, _Order) and each.query for _, each in self._running)
+        )
 
     @property
     def at_once(self) -> int:
         """Batches that are computed side by side, so that a few should be cut alike."""
-        return max(1, self._threads)
+        return max(1, self._threads - 1)
 
     def batches(self) -> list[B]:
         """What is under way, the oldest first."""
         return [batch for batch, _ in self._running]
 
-    def start(self, batch: B, texts: Sequence[TokenizedText], *, alone: bool) -> None:
+    def start(self, batch: B, texts: Sequence[TokenizedText], *, query: bool, alone: bool) -> None:
         """Launch a batch.
 
         Args:
             batch: what `take` gives back.
             texts: of the batch, at least one.
+            query: somebody waits for it.
             alone: nothing else waits to be launched.
 
         Raises:
@@ -95,7 +104,7 @@ class Launches(Generic[B]):
             vectors = self._encoder.encode(texts)
             self._running.append((batch, lambda: vectors))
         else:
-            order = _Order(texts)
+            order = _Order(texts, query)
             self._running.append((batch, order))
             self._orders.put(order)
 

@@ -55,8 +55,8 @@ class BatchLimits:
     #: Launches kept outstanding: 1 where `launch` itself computes, 2 where the next is prepared while one runs on an
     #: accelerator, more where a server takes several at once, or where as many threads launch.
     in_flight: int = 1
-    #: Whether `launch` computes on a share of the processor, and so many threads may call it at once. `encode` then has the
-    #: whole processor for one batch.
+    #: Whether `launch` computes on a share of the processor, and so many threads may call it at once, and one more with a
+    #: query. `encode` then has the whole processor for one batch.
     on_threads: bool = False
 
 

@@ -47,23 +47,25 @@ class Cores:
         """Share them.
 
         Args:
-            launches: that run at once, each on as many cores as the others; with 1, torch's threads are left as they are.
+            launches: that run at once, each on as many cores as the others, and a query's beside them; with 1, torch's
+                threads are left as they are.
         """
         self.launches = launches
+        self._places = launches + 1
         self._all = torch_threads()
         self._running = 0
         self._changed = threading.Condition()
 
     @contextmanager
     def share(self) -> Iterator[None]:
-        """Compute on a launch's share of the cores, when one is free."""
+        """Compute on a launch's share of the cores, when one is free. A query makes one more than there are."""
         with self._taken(1, self._all // self.launches):
             yield
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Compute on all of them, when all are free."""
-        with self._taken(self.launches, self._all):
+        with self._taken(self._places, self._all):
             yield
 
     @contextmanager
@@ -72,7 +74,7 @@ class Cores:
             yield
             return
         with self._changed:
-            self._changed.wait_for(lambda: self._running + shares <= self.launches)
+            self._changed.wait_for(lambda: self._running + shares <= self._places)
             self._running += shares
         with _lock:
             _under_way.append(self._all)
