@@ -5,11 +5,13 @@ from pathlib import Path
 from weakref import ref
 
 import pytest
+import torch
 
 from gristmill_schemas.errors import InvalidInput
 from gristmill_worker.bench.corpus import mixed_texts, read_texts
 from gristmill_worker.bench.encoder_bench import run_encoder_bench
 from gristmill_worker.bench.peer import sentence_transformers_peer
+from gristmill_worker.encoder.local import random_model
 from gristmill_worker.encoder.local.load import load
 
 pytestmark = pytest.mark.slow
@@ -67,3 +69,17 @@ def test_the_untouched_model_is_let_go_while_the_peer_is_asked(qwen3: Path) -> N
         gc.collect()
         assert weights() is None
         assert peer(["a"]).shape == (1, 64)
+
+
+def test_random_weights_are_the_same_in_every_number_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`bench gpu` measures the error of bfloat16 against them in float32, and both have one digest."""
+    # No weight's size is a multiple of 16, by which torch draws where it draws fast.
+    shape = {"vocab_size": 17, "hidden_size": 20, "intermediate_size": 30, "num_attention_heads": 3, "head_dim": 2}
+    for key, value in {**shape, "num_key_value_heads": 1}.items():
+        monkeypatch.setitem(random_model.QWEN3_06B, key, value)
+    plain, *others = (
+        random_model.build_model(1, torch.device("cpu"), dtype).state_dict()
+        for dtype in (torch.float32, torch.bfloat16, torch.float16)
+    )
+    for weights in others:
+        assert all(torch.equal(weight, plain[name].to(weight.dtype)) for name, weight in weights.items())

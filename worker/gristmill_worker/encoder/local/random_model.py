@@ -89,7 +89,8 @@ def _fill(model: Any) -> None:
         if name.endswith("norm.weight"):
             weight.fill_(1.0)
         else:
-            weight.normal_(0.0, 0.02)
+            # In float32 whatever is asked for: older torches draw other numbers in bfloat16, and all take six times as long.
+            weight.copy_(torch.empty(weight.shape).normal_(0.0, 0.02))
 
 
 def build_tokenizer(max_tokens: int) -> Tokenizer:
