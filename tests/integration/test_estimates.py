@@ -27,7 +27,8 @@ from gristmill.cli.jobs import watch_job
 from gristmill.ingest.estimating.estimator import Estimator
 from gristmill.readers import read
 from gristmill_schemas.outlook import Estimate
-from gristmill_worker.batching.batcher import Batcher, Lane
+from gristmill_worker.batching.batcher import Batcher
+from gristmill_worker.batching.submission import Lane
 
 Run = Callable[..., tuple[int, str, str]]
 #: Counters that both have.

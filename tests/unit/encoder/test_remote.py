@@ -19,7 +19,8 @@ import pytest
 from embedding_server import SIZE, EmbeddingServer, embedding_server
 from gristmill.settings import load_settings
 from gristmill_schemas.errors import EncodingFailed, InvalidInput, ModelUnavailable, Unavailable
-from gristmill_worker.batching.batcher import Batcher, Row, encode_all, stacked
+from gristmill_worker.batching.batcher import Batcher, encode_all
+from gristmill_worker.batching.submission import Row, stacked
 from gristmill_worker.encoder import open_encoder
 from gristmill_worker.encoder.hash_encoder import HashEncoder
 from gristmill_worker.encoder.remote.api import Api

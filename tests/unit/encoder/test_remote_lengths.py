@@ -15,7 +15,8 @@ from tokenizers import Tokenizer
 from embedding_server import SIZE, EmbeddingServer, embedding_server
 from gristmill import Client, Document
 from gristmill_schemas.errors import EncodingFailed
-from gristmill_worker.batching.batcher import Batcher, Row, encode_all
+from gristmill_worker.batching.batcher import Batcher, encode_all
+from gristmill_worker.batching.submission import Row
 from gristmill_worker.encoder import open_encoder
 from gristmill_worker.encoder.base import Encoder, TokenizedText, Vectors
 from gristmill_worker.encoder.hash_encoder import HashEncoder

@@ -12,7 +12,8 @@ import pytest
 
 from embedding_server import SIZE, EmbeddingServer, embedding_server
 from gristmill_schemas.errors import EncodingFailed, ModelUnavailable, Unavailable
-from gristmill_worker.batching.batcher import Batcher, Row, stacked
+from gristmill_worker.batching.batcher import Batcher
+from gristmill_worker.batching.submission import Row, stacked
 from gristmill_worker.encoder import open_encoder
 from gristmill_worker.encoder.hash_encoder import HashEncoder
 from gristmill_worker.encoder.remote.encoder import MAX_TEXTS, RemoteEncoder

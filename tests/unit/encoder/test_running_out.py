@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from gristmill_schemas.errors import AcceleratorOutOfMemory, EncodingFailed, InvalidInput
-from gristmill_worker.batching.batcher import Batcher, encode_all, stacked
+from gristmill_worker.batching.batcher import Batcher, encode_all
+from gristmill_worker.batching.submission import stacked
 from gristmill_worker.encoder import open_encoder
 from gristmill_worker.encoder.local.budget.calibration import RANGES, calibrate
 from gristmill_worker.encoder.local.encoder import TransformersEncoder

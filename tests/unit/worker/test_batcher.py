@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gristmill_schemas.errors import AcceleratorOutOfMemory, EncodingFailed, ShuttingDown
-from gristmill_worker.batching.batcher import QUERY_TOKENS, Batcher, Lane, Row
+from gristmill_worker.batching.batcher import QUERY_TOKENS, Batcher
 from gristmill_worker.batching.canary import CANARY_TEXTS
+from gristmill_worker.batching.submission import Lane, Row
 from gristmill_worker.encoder.base import BatchLimits, TokenizedText, Vectors
 from gristmill_worker.encoder.hash_encoder import HashEncoder
 from waiting import eventually

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gristmill_schemas.errors import AcceleratorOutOfMemory, DeviceFailed, EncodingFailed, Unavailable
-from gristmill_worker.batching.batcher import Batcher, Lane, Row
+from gristmill_worker.batching.batcher import Batcher
 from gristmill_worker.batching.canary import CANARY_TEXTS, nonsense
+from gristmill_worker.batching.submission import Lane, Row
 from gristmill_worker.encoder.base import REMOTE, BatchLimits, TokenizedText, Vectors
 from gristmill_worker.encoder.hash_encoder import HashEncoder
 

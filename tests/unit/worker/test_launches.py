@@ -10,9 +10,10 @@ from contextlib import ExitStack
 import pytest
 
 from gristmill_schemas.errors import AcceleratorOutOfMemory, DeviceFailed, EncodingFailed
-from gristmill_worker.batching.batcher import Batcher, Lane, Row
+from gristmill_worker.batching.batcher import Batcher
 from gristmill_worker.batching.canary import CANARY_TEXTS
 from gristmill_worker.batching.rate_meter import RateMeter
+from gristmill_worker.batching.submission import Lane, Row
 from gristmill_worker.encoder.base import BatchLimits, TokenizedText, Vectors
 from gristmill_worker.encoder.hash_encoder import HashEncoder
 from waiting import eventually

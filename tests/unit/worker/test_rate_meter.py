@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gristmill_worker.batching.batcher import Batcher, Lane
+from gristmill_worker.batching.batcher import Batcher
 from gristmill_worker.batching.rate_meter import RateMeter
+from gristmill_worker.batching.submission import Lane
 from gristmill_worker.encoder.hash_encoder import HashEncoder
 
 BUDGET = 1_000

@@ -6,16 +6,7 @@ Each turn, queries (interactive) go first; then a window of everything that wait
 encoder's limits, sorted by length so that little is padded or ragged. A window is launched before the next is planned, so
 nothing starves. As many launches are outstanding as the encoder says (see `launches`): the next is prepared while one runs.
 On a processor's cores a query's launch is one more: it waits for none of them.
-
-Whose fault is it, when a batch fails?
-
-    the server's    it is away: the callers of the batch get `Unavailable` at once for every text without a vector, and hand
-                    those in again when they have waited
-    the budget's    out of memory halves it (see `budget`) and the batch, and what waits is planned anew
-    the text's      the canary (see `canary`) is well: the batch is halved until the culprit is alone, which costs at most
-                    about 2k·log2(n) extra launches and as many looks at the canary for k culprits among n texts; every other
-                    text still gets its vector
-    the device's    the canary is not: nobody's text is blamed, everybody gets `DeviceFailed`, and nothing is taken any more
+What becomes of a batch that failed `judge` says.
 """
 
 from __future__ import annotations
@@ -26,101 +17,44 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass
-from enum import StrEnum
+from concurrent.futures import Future
 
 import numpy as np
 import numpy.typing as npt
 
-from gristmill_schemas.errors import (
-    AcceleratorOutOfMemory,
-    DeviceFailed,
-    EncodingFailed,
-    ShuttingDown,
-    Unavailable,
-)
+from gristmill_schemas.errors import DeviceFailed, EncodingFailed, ShuttingDown
 from gristmill_worker.batching.budget import Budget
-from gristmill_worker.batching.canary import Canary, nonsense, same_input
+from gristmill_worker.batching.canary import nonsense, same_input
 from gristmill_worker.batching.idle_clock import IdleClock
+from gristmill_worker.batching.judge import Away, Guilty, Judge, OneOfThem, Sick, TooLarge, Unfounded
 from gristmill_worker.batching.launches import Launches
 from gristmill_worker.batching.planner import cost, plan, shares, spread
 from gristmill_worker.batching.rate_meter import RateMeter
-from gristmill_worker.encoder.base import REMOTE, Encoder, TokenizedText, Vectors
+from gristmill_worker.batching.submission import (
+    Batch,
+    Encoded,
+    Entry,
+    Lane,
+    Launched,
+    Row,
+    Submission,
+    fail,
+    halves,
+    interactive,
+    stacked,
+    step_back,
+    wanted,
+)
+from gristmill_worker.encoder.base import Encoder, TokenizedText, Vectors
 from gristmill_worker.metering.meter import ModelMeter
 
 log = logging.getLogger(__name__)
-
-#: One row of a result: float32 (D,), or why there is none: the text's own fault, or a server that is away for now.
-Row = npt.NDArray[np.float32] | EncodingFailed | Unavailable
 
 #: Most texts planned at once. Enough for sorting to pay, few enough that a query never waits for more than one batch.
 _WINDOW_TEXTS = 4096
 #: Most tokens of queries in one launch, one longer query apart. Below, a launch on a card costs the same whatever it holds,
 #: since the host starts kernels more slowly than the card ends them; beyond, each further query makes all of them wait.
 QUERY_TOKENS = 640
-
-
-class Lane(StrEnum):
-    """Who goes first."""
-
-    INTERACTIVE = "interactive"
-    BULK = "bulk"
-
-
-#: Told by the model's thread, text by text, which of a caller's texts has its vector; must neither raise nor wait.
-Encoded = Callable[[int], None]
-#: Told by the model's thread when the first of a caller's texts is launched; must neither raise nor wait.
-Launched = Callable[[], None]
-
-
-class _Submission:
-    """One caller's texts; resolves its future when the last row is there."""
-
-    def __init__(self, size: int, lane: Lane, encoded: Encoded | None, launched: Launched | None) -> None:
-        self.lane = lane
-        self.future: Future[list[Row]] = Future()
-        self._encoded, self._launched = encoded, launched
-        self._rows: list[Row | None] = [None] * size
-        self._missing = size
-
-    def launch(self) -> None:
-        """One of its texts is about to be launched."""
-        if self._launched is not None:
-            told, self._launched = self._launched, None
-            told()
-
-    def put(self, index: int, row: Row) -> None:
-        if self._rows[index] is not None:
-            return
-        self._rows[index] = row
-        self._missing -= 1
-        if self._encoded is not None and isinstance(row, np.ndarray):
-            self._encoded(index)
-        if self._missing == 0:
-            # Unless `close` was faster.
-            with contextlib.suppress(InvalidStateError):
-                self.future.set_result([row for row in self._rows if row is not None])
-
-    def give_up(self, error: Unavailable) -> None:
-        """Resolve at once: every row that is still missing is this error. What comes later is dropped."""
-        for index in range(len(self._rows)):
-            self.put(index, error)
-
-    @property
-    def open(self) -> bool:
-        """Whether any row is still wanted: some are missing, and the caller has not cancelled the future."""
-        return self._missing > 0 and not self.future.cancelled()
-
-
-@dataclass(slots=True)
-class _Entry:
-    text: TokenizedText
-    submission: _Submission
-    index: int
-
-
-_Batch = list[_Entry]
 
 
 class Batcher:
@@ -134,12 +68,12 @@ class Batcher:
             Unavailable: its server is away.
         """
         self._encoder = encoder
-        self._canary = Canary(encoder)
+        self._judge = Judge(encoder)
         self._idle = idle or IdleClock()
         self._meter = meter or ModelMeter()
         self._limits = encoder.limits
         self._budget = Budget(self._limits.tokens)
-        self._lanes: dict[Lane, deque[_Entry]] = {lane: deque() for lane in Lane}
+        self._lanes: dict[Lane, deque[Entry]] = {lane: deque() for lane in Lane}
         self._news = threading.Condition()
         self._closed = False
         #: Since when the model thread waits for the model, monotonic seconds.
@@ -152,14 +86,12 @@ class Batcher:
         self._rate = RateMeter(self._idle.busy_s)
         #: The last text that was encoded, and its vector.
         self._last: tuple[TokenizedText, npt.NDArray[np.float32]] | None = None
-        #: Longest text that has been encoded, in tokens: what fitted once is not too long for this device.
-        self._longest_done = 0
         # What follows belongs to the model thread alone.
-        self._urgent: deque[_Batch] = deque()
-        self._planned: deque[_Batch] = deque()
-        self._launches: Launches[_Batch] = Launches(encoder, self._hear)
+        self._urgent: deque[Batch] = deque()
+        self._planned: deque[Batch] = deque()
+        self._launches: Launches[Batch] = Launches(encoder, self._hear)
         #: What would be forgotten if this thread died here.
-        self._in_hand: _Batch = []
+        self._in_hand: Batch = []
         self._thread = threading.Thread(target=self._run, name="gristmill-model", daemon=True)
         self._thread.start()
 
@@ -185,7 +117,7 @@ class Batcher:
             DeviceFailed: the device is sick; `suspect` says whether one of these texts may have done it. From this call or
                 from the future.
         """
-        submission = _Submission(len(texts), lane, encoded, launched)
+        submission = Submission(len(texts), lane, encoded, launched)
         if not texts:
             submission.future.set_result([])
             return submission.future
@@ -194,7 +126,7 @@ class Batcher:
                 raise ShuttingDown("the batcher is closed")
             if self.sick is not None:
                 raise DeviceFailed(self.sick)
-            self._lanes[lane].extend(_Entry(text, submission, index) for index, text in enumerate(texts))
+            self._lanes[lane].extend(Entry(text, submission, index) for index, text in enumerate(texts))
             self._news.notify()
         return submission.future
 
@@ -235,9 +167,9 @@ class Batcher:
             self._closed = True
             waiting = self._take_all()
             self._news.notify()
-        _fail(waiting, ShuttingDown("the batcher was closed before this text's turn"))
+        fail(waiting, ShuttingDown("the batcher was closed before this text's turn"))
 
-    def _take_all(self) -> list[_Entry]:
+    def _take_all(self) -> list[Entry]:
         waiting = [entry for lane in self._lanes.values() for entry in lane]
         for lane in self._lanes.values():
             lane.clear()
@@ -267,7 +199,7 @@ class Batcher:
                 self._news.wait_for(lambda: self._launches.due(more=False))
             self._collect(*self._launches.take())
         left = [*self._urgent, *self._planned]
-        _fail([entry for batch in left for entry in batch], ShuttingDown("the batcher was closed meanwhile"))
+        fail([entry for batch in left for entry in batch], ShuttingDown("the batcher was closed meanwhile"))
 
     def _hear(self) -> None:
         """A launch has ended on a thread of its own."""
@@ -301,25 +233,25 @@ class Batcher:
         # At every turn: a query waits for what is launched already, never for a window.
         self._urgent.extend(self._plan(self._take(Lane.INTERACTIVE), QUERY_TOKENS))
         while self._urgent and self._launches.takes_query:
-            if (batch := _wanted(self._urgent.popleft())) and self._launch(batch) and self._launches.in_order:
+            if (batch := wanted(self._urgent.popleft())) and self._launch(batch) and self._launches.in_order:
                 self._collect(*self._launches.take(newest=True))
 
-    def _next_bulk(self) -> _Batch | None:
+    def _next_bulk(self) -> Batch | None:
         if not self._launches.room:
             return None
         if not self._planned:
             self._planned.extend(self._plan(self._take(Lane.BULK)))
         if not self._planned:
             return None
-        return _wanted(self._planned.popleft())
+        return wanted(self._planned.popleft())
 
-    def _take(self, lane: Lane) -> list[_Entry]:
+    def _take(self, lane: Lane) -> list[Entry]:
         with self._news:
             waiting = self._lanes[lane]
             self._in_hand = [waiting.popleft() for _ in range(min(len(waiting), _WINDOW_TEXTS))]
         return self._in_hand
 
-    def _plan(self, entries: Sequence[_Entry], most_tokens: int | None = None) -> list[_Batch]:
+    def _plan(self, entries: Sequence[Entry], most_tokens: int | None = None) -> list[Batch]:
         self._budget.measured_anew(self._encoder.limits.tokens)
         lengths = [entry.text.n_tokens for entry in entries]
         budget = min(self._budget.tokens, most_tokens or self._budget.tokens)
@@ -328,7 +260,7 @@ class Batcher:
             groups = spread(plan(lengths, budget, texts=self._limits.texts, padded=self._limits.padded))
         return [[entries[index] for index in group] for group in groups]
 
-    def _launch(self, batch: _Batch) -> bool:
+    def _launch(self, batch: Batch) -> bool:
         """Start a batch; False if it failed at once, and what becomes of it has been decided."""
         self._in_hand = batch
         for entry in batch:
@@ -336,14 +268,14 @@ class Batcher:
         try:
             with self._busy():
                 texts, alone = [entry.text for entry in batch], not self._more_to_launch()
-                self._launches.start(batch, texts, query=_interactive(batch), alone=alone)
+                self._launches.start(batch, texts, query=interactive(batch), alone=alone)
                 return True
         except BaseException as error:  # noqa: BLE001 - whatever a model raises, panics of native code included, is judged
             failure = _bare(error)
-        self._judge(batch, failure)
+        self._judge_failed(batch, failure)
         return False
 
-    def _collect(self, batch: _Batch, result: Callable[[], Vectors]) -> None:
+    def _collect(self, batch: Batch, result: Callable[[], Vectors]) -> None:
         self._in_hand = batch
         try:
             with self._busy():
@@ -351,14 +283,14 @@ class Batcher:
             if (problem := nonsense([entry.text for entry in batch], rows, self._encoder.info.dimensions)) is not None:
                 raise EncodingFailed(problem)
         except BaseException as error:  # noqa: BLE001 - see _launch
-            self._judge(batch, _bare(error))
+            self._judge_failed(batch, _bare(error))
             return
         if self._repeats_itself(batch, rows):
-            self._judge(batch, EncodingFailed("one vector for different texts, one after the other"), rows)
+            self._judge_failed(batch, EncodingFailed("one vector for different texts, one after the other"), rows)
         else:
             self._deliver(batch, rows)
 
-    def _repeats_itself(self, batch: _Batch, rows: Vectors) -> bool:
+    def _repeats_itself(self, batch: Batch, rows: Vectors) -> bool:
         """Whether a batch begins with the vector that the one before, of another text, ended with.
 
         Within a batch `nonsense` sees that; batches of one text show it only to each other. The canary has the last word:
@@ -367,96 +299,72 @@ class Batcher:
         before, self._last = self._last, (batch[-1].text, rows[-1].copy())
         return before is not None and not same_input(before[0], batch[0].text) and np.array_equal(before[1], rows[0])
 
-    def _deliver(self, batch: _Batch, rows: Vectors) -> None:
+    def _deliver(self, batch: Batch, rows: Vectors) -> None:
         for entry, row in zip(batch, rows, strict=True):
             entry.submission.put(entry.index, row)
-        computed, interactive = self._cost(batch), _interactive(batch)
+        computed, query = self._cost(batch), interactive(batch)
         self._budget.went_well(computed)
         tokens = sum(entry.text.n_tokens for entry in batch)
-        if interactive:
+        if query:
             # Beside bulk work it took none of the time.
             if self._launches.in_order or not self._launches:
                 self._rate.skip()
         else:
             self._rate.done(tokens, self._budget.tokens)
-        self._meter.batch(tokens, computed, self._budget.tokens, interactive=interactive)
+        self._meter.batch(tokens, computed, self._budget.tokens, interactive=query)
         self.tokens_done += tokens
         self.texts_done += len(batch)
         self.batches_done += 1
-        self._longest_done = max(self._longest_done, *(entry.text.n_tokens for entry in batch))
+        self._judge.well([entry.text for entry in batch])
 
-    # whose fault it is
+    # what failed
 
-    def _judge(self, batch: _Batch, error: BaseException, doubted: Vectors | None = None) -> None:
-        """Decide what becomes of a batch that failed, or whose vectors are in doubt, which stand if the encoder is well."""
-        if isinstance(error, Unavailable):
-            _step_back(batch, error)
-        elif isinstance(error, AcceleratorOutOfMemory) and len(batch) > 1:
-            self._shrink(batch)
-        else:
-            try:
-                with self._busy():
-                    problem = self._canary.look()
-            except Unavailable as away:
-                _step_back(batch, away)
-                return
-            if problem is None and doubted is not None:
+    def _judge_failed(self, batch: Batch, error: BaseException, doubted: Vectors | None = None) -> None:
+        """Carry out what is decided about a batch that failed, or whose vectors are in doubt."""
+        with self._busy():
+            verdict = self._judge.of([entry.text for entry in batch], error, doubted=doubted is not None)
+        match verdict:
+            case Away(away):
+                step_back(batch, away)
+            case TooLarge():
+                self._shrink(batch)
+            case OneOfThem():
+                self._lane_of(batch).extendleft(reversed(halves(batch)))
+            case Guilty(failure):
+                batch[0].submission.put(batch[0].index, failure)
+            case Sick(reason, suspect):
+                # An accelerator reports an error late, maybe at a launch after the guilty one: what else is under way on it
+                # is as suspect as what failed.
+                under_way = [entry for other in self._launches.batches() for entry in other]
+                self._fall_sick(reason, [*batch, *under_way] if suspect else ())
+                fail(batch, DeviceFailed(reason))
+            case Unfounded() if doubted is not None:
                 self._deliver(batch, doubted)
-            elif problem is None:
-                self._blame_text(batch, error)
-            else:
-                self._blame_encoder(batch, f"{type(error).__name__}: {error}; and then the canary: {problem}")
 
-    def _blame_text(self, batch: _Batch, error: BaseException) -> None:
-        if len(batch) > 1:
-            self._lane_of(batch).extendleft(reversed(_halves(batch)))
-        elif not isinstance(error, AcceleratorOutOfMemory):
-            failure = error if isinstance(error, EncodingFailed) else EncodingFailed(f"{type(error).__name__}: {error}")
-            batch[0].submission.put(batch[0].index, failure)
-        elif (length := batch[0].text.n_tokens) <= self._longest_done:
-            # Not as a suspect: its like has been encoded before, so something else holds the memory.
-            self._fall_sick(
-                f"no memory left for a text of {length} tokens, though one of {self._longest_done} had room"
-            )
-            _fail(batch, DeviceFailed(str(self.sick)))
-        else:
-            reason = f"a text of {length} tokens does not fit into the memory of {self._encoder.device}, even alone"
-            batch[0].submission.put(batch[0].index, AcceleratorOutOfMemory(reason))
-
-    def _blame_encoder(self, batch: _Batch, reason: str) -> None:
-        model = self._encoder.info.model
-        if self._encoder.device == REMOTE:
-            _step_back(batch, Unavailable(f"{model}: its server answers nonsense, or refuses everything: {reason}"))
-        else:
-            # An accelerator reports an error late, maybe at a launch after the guilty one: what else is under way on it
-            # is as suspect as what failed.
-            suspects = [*batch, *(entry for other in self._launches.batches() for entry in other)]
-            self._fall_sick(f"{model} on {self._encoder.device} is sick: {reason}", suspects)
-
-    def _fall_sick(self, reason: str, suspects: Sequence[_Entry] = ()) -> None:
+    def _fall_sick(self, reason: str, suspects: Sequence[Entry] = ()) -> None:
         log.critical("%s", reason)
         with self._news:
             self.sick = reason
             waiting = self._take_all()
-        _fail(suspects, DeviceFailed(reason, suspect=True))
+        fail(suspects, DeviceFailed(reason, suspect=True))
         batches = [*self._urgent, *self._planned, *self._launches.batches()]
-        _fail([*waiting, *(entry for batch in batches for entry in batch)], DeviceFailed(reason))
+        fail([*waiting, *(entry for batch in batches for entry in batch)], DeviceFailed(reason))
         for each in (self._urgent, self._planned, self._launches):
             each.clear()
 
-    def _shrink(self, batch: _Batch) -> None:
+    def _shrink(self, batch: Batch) -> None:
         """Halve the batch and the budget, and plan what waits anew, so that it does not fail as well."""
         self._budget.ran_out(self._cost(batch))
         log.warning("out of memory with %d texts; budget is now %d tokens", len(batch), self._budget.tokens)
         later = self._plan([entry for each in self._planned for entry in each])
         self._planned = deque(later)
-        self._lane_of(batch).extendleft(reversed(_halves(batch)))
+        self._lane_of(batch).extendleft(reversed(halves(batch)))
 
-    def _lane_of(self, batch: _Batch) -> deque[_Batch]:
+    def _lane_of(self, batch: Batch) -> deque[Batch]:
         """Where what is left of a batch goes: queries stay queries."""
-        return self._urgent if _interactive(batch) else self._planned
+        return self._urgent if interactive(batch) else self._planned
 
-    def _cost(self, batch: _Batch) -> int:
+    def _cost(self, batch: Batch) -> int:
         return cost([entry.text.n_tokens for entry in batch], padded=self._limits.padded)
 
     @contextlib.contextmanager
@@ -482,49 +390,8 @@ def encode_all(encoder: Encoder, texts: Sequence[TokenizedText]) -> Vectors:
     return stacked(rows, encoder.info.dimensions)
 
 
-def stacked(rows: Sequence[Row], dimensions: int) -> Vectors:
-    """Rows as one array, float32 (len(rows), D).
-
-    Raises:
-        EncodingFailed, Unavailable: of the first text that has no vector.
-    """
-    out = np.empty((len(rows), dimensions), dtype=np.float32)
-    for index, row in enumerate(rows):
-        if isinstance(row, EncodingFailed | Unavailable):
-            raise row
-        out[index] = row
-    return out
-
-
-def _wanted(batch: _Batch) -> _Batch:
-    """Without the texts of callers who were told to wait, or have gone."""
-    return [entry for entry in batch if entry.submission.open]
-
-
-def _interactive(batch: _Batch) -> bool:
-    """Whether it is of queries: no batch is of both lanes."""
-    return batch[0].submission.lane is Lane.INTERACTIVE
-
-
-def _halves(batch: _Batch) -> list[_Batch]:
-    middle = len(batch) // 2
-    return [batch[:middle], batch[middle:]]
-
-
 def _bare(error: BaseException) -> BaseException:
     """Without traceback and causes, which would keep the activations of a launch that did not fit in memory."""
     log.debug("a batch failed", exc_info=error)
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
-
-
-def _step_back(batch: _Batch, away: Unavailable) -> None:
-    for submission in {entry.submission for entry in batch}:
-        submission.give_up(away)
-
-
-def _fail(entries: Sequence[_Entry], error: Exception) -> None:
-    for submission in {entry.submission for entry in entries}:
-        # Whoever comes first: `close` and the model thread may meet at one caller, and a suspect stays one.
-        with contextlib.suppress(InvalidStateError):
-            submission.future.set_exception(error)

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
-from gristmill_worker.batching.batcher import Batcher, Row, stacked
+from gristmill_worker.batching.batcher import Batcher
 from gristmill_worker.batching.idle_clock import IdleClock, Stage
+from gristmill_worker.batching.submission import Row, stacked
 from gristmill_worker.encoder.base import Encoder
 
 #: Texts tokenized per call and sorted together, ahead of the model.

@@ -17,7 +17,8 @@ from typing import Any, Final
 import torch
 
 from gristmill_schemas.errors import InvalidInput
-from gristmill_worker.batching.batcher import Batcher, Lane
+from gristmill_worker.batching.batcher import Batcher
+from gristmill_worker.batching.submission import Lane
 from gristmill_worker.bench.corpus import even_texts, mixed_texts
 from gristmill_worker.bench.encoder_bench import cosine_error, gemm_gflops, linear_flop_per_token
 from gristmill_worker.bench.encoding import timed_encoding

@@ -18,8 +18,9 @@ from gristmill.ingest.broker import MESSAGE_S, PARCELS_PER_MESSAGE
 from gristmill.ledger import Claim
 from gristmill_schemas import EncoderInfo, QueryRequest, VectorSpace
 from gristmill_schemas.errors import EncodingFailed, SpaceMismatch
-from gristmill_worker.batching.batcher import Batcher, Lane, stacked
+from gristmill_worker.batching.batcher import Batcher
 from gristmill_worker.batching.idle_clock import AWAY, IdleClock, Stage
+from gristmill_worker.batching.submission import Lane, stacked
 from gristmill_worker.encoder import Encoder, cut, open_encoder
 from gristmill_worker.encoder.base import REMOTE
 from gristmill_worker.metering.meter import ModelMeter, Source

@@ -18,8 +18,9 @@ from gristmill.ledger.clock import LedgerClock
 from gristmill.store.points import payload_of
 from gristmill_schemas import CollectionSpec, PointSystem
 from gristmill_schemas.errors import EncodingFailed, Unavailable
-from gristmill_worker.batching.batcher import Batcher, Row, stacked
+from gristmill_worker.batching.batcher import Batcher
 from gristmill_worker.batching.idle_clock import IdleClock, Stage
+from gristmill_worker.batching.submission import Row, stacked
 from gristmill_worker.encoder.base import Encoder, StaleTokens, TokenizedText
 from gristmill_worker.encoder.pooling import cut
 from gristmill_worker.metering.meter import ModelMeter, Source, Step

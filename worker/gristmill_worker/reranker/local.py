@@ -14,8 +14,9 @@ import numpy.typing as npt
 import torch
 
 from gristmill_schemas.errors import ModelUnavailable
-from gristmill_worker.batching.batcher import QUERY_TOKENS, Batcher, Lane, stacked
+from gristmill_worker.batching.batcher import QUERY_TOKENS, Batcher
 from gristmill_worker.batching.planner import plan
+from gristmill_worker.batching.submission import Lane, stacked
 from gristmill_worker.encoder.base import TokenizedText
 from gristmill_worker.encoder.local.encoder import TransformersEncoder
 from gristmill_worker.encoder.local.forward import PaddedForward

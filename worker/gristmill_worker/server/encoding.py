@@ -16,7 +16,8 @@ from functools import partial
 import numpy as np
 
 from gristmill_schemas.errors import EncodingFailed, InvalidInput, Unavailable
-from gristmill_worker.batching.batcher import QUERY_TOKENS, Lane, Row
+from gristmill_worker.batching.batcher import QUERY_TOKENS
+from gristmill_worker.batching.submission import Lane, Row
 from gristmill_worker.encoder import Vectors, cut
 from gristmill_worker.encoder.base import TokenizedText
 from gristmill_worker.metering.meter import Source
