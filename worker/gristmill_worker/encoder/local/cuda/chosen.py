@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import logging
 from functools import lru_cache
+from typing import Final
 
 import torch
 
 from gristmill_worker.encoder.local.cuda.kernels import Heads, Kernels, Norms, TorchKernels
 
 log = logging.getLogger(__name__)
+
+#: Characters of a compiler's message that are shown.
+_MOST_SAID: Final = 400
 
 
 @lru_cache
@@ -30,7 +34,7 @@ def kernels(device: torch.device, dtype: torch.dtype) -> Kernels:
             "decoder layers run by torch's own operations, more slowly: Triton's kernels cannot be used here (%s: %s). "
             "They need a C compiler on the PATH (apt-get install gcc libc6-dev) and a folder to write to (TRITON_CACHE_DIR)",
             type(error).__name__,
-            str(error).strip().splitlines()[0] if str(error).strip() else "no reason given",
+            " ".join(str(error).split())[:_MOST_SAID] or "no reason given",
         )
         return TorchKernels()
     return TritonKernels()

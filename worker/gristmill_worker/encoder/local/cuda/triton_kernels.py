@@ -1,8 +1,9 @@
-"""CUDA: the kernels of `kernels`, in Triton. Arithmetic is float32 whatever the rows are."""
+"""CUDA: the kernels of `kernels`, in Triton. Arithmetic is float32 whatever the rows are.
+
+A kernel's arguments carry no types but Triton's own: it reads annotations, and knows no others.
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 import triton
@@ -14,21 +15,21 @@ from gristmill_worker.encoder.local.cuda.kernels import Heads, Norms, TorchKerne
 _GATE_BLOCK = 1_024
 
 
-@triton.jit  # type: ignore[untyped-decorator]  # Triton has no types
-def _rotate(
-    rows: Any,
-    cos: Any,
-    sin: Any,
-    query_norm: Any,
-    key_norm: Any,
-    stride: Any,
-    eps: Any,
-    QUERIES: tl.constexpr,  # noqa: N803  # Triton's way to write what a kernel is compiled for
-    HEADS: tl.constexpr,  # noqa: N803
-    HALF: tl.constexpr,  # noqa: N803
-    ROOM: tl.constexpr,  # noqa: N803
-    NORMED: tl.constexpr,  # noqa: N803
-) -> None:
+@triton.jit  # type: ignore[untyped-decorator]
+def _rotate(  # type: ignore[no-untyped-def]
+    rows,
+    cos,
+    sin,
+    query_norm,
+    key_norm,
+    stride,
+    eps,
+    QUERIES: tl.constexpr,
+    HEADS: tl.constexpr,
+    HALF: tl.constexpr,
+    ROOM: tl.constexpr,
+    NORMED: tl.constexpr,
+):
     """One token: all its query and key heads, in two halves (ROOM, HALF), ROOM the next power of two from HEADS."""
     token = tl.program_id(0).to(tl.int64)
     head = tl.arange(0, ROOM)[:, None]
@@ -53,7 +54,7 @@ def _rotate(
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _gate(rows: Any, out: Any, width: Any, BLOCK: tl.constexpr) -> None:  # noqa: N803
+def _gate(rows, out, width, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     """A stretch of one token's row."""
     token = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
