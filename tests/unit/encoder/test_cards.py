@@ -12,7 +12,8 @@ from gristmill_worker.encoder import cards
 from gristmill_worker.encoder.local.load import choose_dtype
 
 BULK = {
-    "texts", "tokens", "tokens_per_s", "texts_per_s", "useful_tflops", "gemm_tflops", "ceiling_fraction", "nominal_fraction",
+    "texts", "tokens", "mean_tokens",
+    "tokens_per_s", "texts_per_s", "useful_tflops", "gemm_tflops", "ceiling_fraction", "nominal_fraction",
     "memory_gb", "ratio_to_peer",
 }  # fmt: skip
 

@@ -15,6 +15,7 @@ from gristmill_worker.encoder.local.cuda.decoder import DecoderLayer
 from gristmill_worker.encoder.local.cuda.kernels import Heads, Norms, TorchKernels
 from gristmill_worker.encoder.local.encoder import TransformersEncoder
 from gristmill_worker.encoder.local.load import load
+from gristmill_worker.encoder.local.replay import ReplayedForward
 from gristmill_worker.encoder.local.staging import staging
 
 from .conftest import BUILDERS, TEXTS
@@ -144,6 +145,22 @@ def test_kernels_between_products_give_what_torchs_operations_give(heads: Heads,
     for columns in (2, 200, 6_144):
         gate = random(33, columns)
         torch.testing.assert_close(triton.gated(gate), TorchKernels().gated(gate), rtol=close, atol=close)
+
+
+@pytest.mark.parametrize("name", PACKABLE)
+def test_a_small_pass_is_replayed_and_gives_what_it_gives_when_its_kernels_are_started_one_by_one(
+    model_root: Path, name: str
+) -> None:
+    encoder = opened(model_root / name)
+    replayed = encoder._forward
+    assert isinstance(replayed, ReplayedForward), "small passes are not recorded"
+    draw = np.random.default_rng(3)
+    with torch.inference_mode():
+        for lengths in ([1], [64], [9, 1, 30], [300, 7], [640], [16] * 40, [3] * 30, [641], [2] * 200):
+            texts = [draw.integers(5, 60, length).astype(np.int32) for length in lengths]
+            one, other = replayed(texts), replayed._forward(texts)
+            assert one.shape == other.shape
+            assert float(torch.nn.functional.cosine_similarity(one, other).min()) > 0.999
 
 
 def test_a_decoder_runs_fused_on_a_card(model_root: Path) -> None:

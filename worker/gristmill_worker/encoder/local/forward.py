@@ -42,18 +42,27 @@ class PackedForward:
         self._model, self._pooling, self._device = model, pooling, device
         config = model.config
         offset = config.model_type in OFFSET_POSITIONS
-        self._first_position = int(config.pad_token_id) + 1 if offset else 0
+        #: Position of a text's first token.
+        self.first_position = int(config.pad_token_id) + 1 if offset else 0
 
     def __call__(self, texts: Sequence[Ids], prompts: Sequence[int] = ()) -> torch.Tensor:
         """See `Forward`."""
         lengths = [len(ids) for ids in texts]
         layout = Layout.of(lengths, self._device)
         ids = to_device(np.concatenate(texts).astype(np.int64), self._device)
-        where = to_device(positions(lengths, self._first_position), self._device)
-        states = self._model(
+        where = to_device(positions(lengths, self.first_position), self._device)
+        return self.pooled(self.states(ids, where, layout), layout.offsets, prompts)
+
+    def states(self, ids: torch.Tensor, where: torch.Tensor, layout: Layout) -> torch.Tensor:
+        """Of tokens (T,) at positions (T,): their states (T, H). Asks the device for nothing."""
+        states: torch.Tensor = self._model(
             input_ids=ids.unsqueeze(0), position_ids=where.unsqueeze(0), packed=layout, **_extra(self._model)
         ).last_hidden_state[0]
-        return pool_packed(states, layout.offsets, self._pooling, _skip(prompts, self._device))
+        return states
+
+    def pooled(self, states: torch.Tensor, offsets: torch.Tensor, prompts: Sequence[int]) -> torch.Tensor:
+        """Of states (T, H) of the texts between borders (B + 1,): float32 (B, H)."""
+        return pool_packed(states, offsets, self._pooling, _skip(prompts, self._device))
 
 
 class PaddedForward:

@@ -4,7 +4,8 @@ A few pinned texts of mixed and of equal lengths, one longer than common sliding
 one with transformers' own attention, then together through the candidate pass. Two laws must hold: equal vectors, and
 no influence of neighbours (the candidate with one text alone gives what it gives in company).
 
-The passes are tried in order, fastest first: packed with fused modules, packed, padded, texts of one length at a time.
+The passes are tried in order, fastest first: packed with fused modules (small ones recorded, on CUDA), packed, padded,
+texts of one length at a time.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ from gristmill_worker.encoder.local.forward import (
     StaticForward,
 )
 from gristmill_worker.encoder.local.load import Loaded
+from gristmill_worker.encoder.local.replay import ReplayedForward
 from gristmill_worker.encoder.model.modules import WAY_OUT
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+F = TypeVar("F", bound=Forward)
 
 #: Mixed lengths, two of them equal, and Chinese; the last is repeated to pass ModernBERT's window of 128 tokens.
 PINNED_TEXTS: Final = (
@@ -103,7 +106,7 @@ def choose_forward(loaded: Loaded, packed: bool | None = None) -> Forward:
     candidate = _tried(lambda: PackedForward(loaded.model, loaded.info.pooling, loaded.device))
     problem = candidate if isinstance(candidate, str) else check(candidate, pinned, reference, loaded.dtype)
     if problem is None and not isinstance(candidate, str):
-        return _fused(loaded, candidate, pinned, reference)
+        return _replayed(loaded, _fused(loaded, candidate, pinned, reference), pinned, reference)
     if packed:
         raise InvalidInput(f"packed: {loaded.info.model} cannot be packed: {problem}")
     log.warning("%s runs in padded batches, since packed %s", loaded.info.model, problem)
@@ -160,7 +163,19 @@ def _padded(loaded: Loaded, attention: str, pinned: list[Ids], reference: torch.
     return _fused(loaded, AlikeForward(forward), pinned, reference)
 
 
-def _fused(loaded: Loaded, forward: Forward, pinned: list[Ids], reference: torch.Tensor) -> Forward:
+def _replayed(loaded: Loaded, forward: PackedForward, pinned: list[Ids], reference: torch.Tensor) -> Forward:
+    """The same pass, with small ones recorded where the device can replay them, unless that changes what it gives."""
+    if loaded.device.type != "cuda":
+        return forward
+    replayed = _tried(lambda: ReplayedForward(forward, loaded.device))
+    problem = replayed if isinstance(replayed, str) else check(replayed, pinned, reference, loaded.dtype)
+    if problem is None and not isinstance(replayed, str):
+        return replayed
+    log.warning("%s starts the kernels of small batches one by one, since recorded %s", loaded.info.model, problem)
+    return forward
+
+
+def _fused(loaded: Loaded, forward: F, pinned: list[Ids], reference: torch.Tensor) -> F:
     """The same pass over fused modules, unless that changes what it gives."""
     if loaded.device.type == "cuda":
         undo = fuse_for_cuda(loaded.model)

@@ -40,11 +40,17 @@ class Staging:
         #: Buffers that were ever made: what a test of reuse looks at.
         self.made = 0
 
-    def up(self, array: npt.NDArray[Any]) -> torch.Tensor:
-        """A copy on the device, which the host does not wait for; the array may change at once."""
+    def up(self, array: npt.NDArray[Any], there: torch.Tensor | None = None) -> torch.Tensor:
+        """A copy on the device, which the host does not wait for; the array may change at once.
+
+        Args:
+            array: what to copy.
+            there: a tensor of that shape and number format, which becomes the copy; None makes one.
+        """
         source = torch.from_numpy(np.ascontiguousarray(array))
-        # First, since it may not fit: a buffer in hand would be lost.
-        there = torch.empty(source.shape, dtype=source.dtype, device=self._device)
+        if there is None:
+            # First, since it may not fit: a buffer in hand would be lost.
+            there = torch.empty(source.shape, dtype=source.dtype, device=self._device)
         with self._lock:
             self._reclaim()
             buffer = self._take(source.nbytes)
