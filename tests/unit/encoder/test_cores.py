@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import torch
 
 from gristmill_worker.encoder import open_encoder
 from gristmill_worker.encoder.local.cpu.cores import Cores, launches_at_once, torch_threads
+from gristmill_worker.encoder.local.encoder import TransformersEncoder
 
 from .conftest import BUILDERS, TEXTS
 
@@ -104,13 +106,16 @@ def test_a_query_has_a_share_beside_as_many_launches_as_there_are_cores() -> Non
 
     with ThreadPoolExecutor(1) as threads:
         with ExitStack() as launches:
-            for _ in range(4):
-                launches.enter_context(cores.share())
+            crowded = [launches.enter_context(cores.share()) for _ in range(4)]
+            assert not any(each() for each in crowded)
             with cores.share():
                 assert torch.get_num_threads() == 1
                 waiting = threads.submit(all_of_them)
+            assert all(each() for each in crowded)
             assert not alone.is_set()
         waiting.result(60)
+    with cores.share() as crowded_now:
+        assert not crowded_now()
 
 
 def test_one_that_failed_gives_its_share_back() -> None:
@@ -120,6 +125,45 @@ def test_one_that_failed_gives_its_share_back() -> None:
             raise ValueError("broken")
     with cores.alone():
         pass
+
+
+class _Told:
+    """A tuning that only listens."""
+
+    budget_tokens = 64
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+
+    def launched(self, tokens: int, _: float) -> None:
+        self.tokens.append(tokens)
+
+
+def test_what_a_query_ran_beside_says_nothing_of_the_budget(model_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = open_encoder(str(model_root / "bert"), device="cpu", dtype="float32", budget_tokens=64)
+    assert isinstance(encoder, TransformersEncoder)
+    encoder.tuning = told = _Told()  # type: ignore[assignment]
+    batch, forward = encoder.tokenize(TEXTS[:2]), encoder._forward
+    computing, may_end = threading.Semaphore(0), threading.Event()
+
+    def held(*inputs: Any) -> Any:
+        computing.release()
+        assert may_end.wait(60)
+        return forward(*inputs)
+
+    with ThreadPoolExecutor(4) as threads:
+        with monkeypatch.context() as patched:
+            patched.setattr(encoder, "_forward", held)
+            running = [threads.submit(encoder.launch, batch) for _ in range(4)]
+            assert all(computing.acquire(timeout=60) for _ in running)
+        encoder.launch(batch)()
+        may_end.set()
+        for each in running:
+            each.result(60)()
+    assert told.tokens == []
+    encoder.launch(batch)()
+    assert told.tokens == [sum(text.n_tokens for text in batch)]
+    encoder.close()
 
 
 class _Rotating(torch.nn.Module):

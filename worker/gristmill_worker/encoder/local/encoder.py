@@ -117,15 +117,16 @@ class TransformersEncoder:
     def encode(self, batch: Sequence[TokenizedText]) -> Vectors:
         """See `Encoder.encode`."""
         with self._cores.alone():
-            return self._launch(batch, 1)()
+            # It says nothing of launches that share the cores.
+            return self._launch(batch, lambda: True)()
 
     def launch(self, batch: Sequence[TokenizedText]) -> Callable[[], Vectors]:
         """See `Encoder.launch`."""
-        with self._cores.share():
-            return self._launch(batch, self._cores.launches)
+        with self._cores.share() as crowded:
+            return self._launch(batch, crowded)
 
-    def _launch(self, batch: Sequence[TokenizedText], at_once: int) -> Callable[[], Vectors]:
-        """One pass, so many of which share the device's time."""
+    def _launch(self, batch: Sequence[TokenizedText], unlike: Callable[[], bool]) -> Callable[[], Vectors]:
+        """One pass; `unlike` says afterwards whether it had more or less of the cores than those that were measured."""
         if not batch:
             empty = np.empty((0, self.info.dimensions), dtype=np.float32)
             return lambda: empty
@@ -141,9 +142,10 @@ class TransformersEncoder:
             return result
         if not self.limits.on_threads:
             return self._watched(self.tuning, batch, started, result)
-        # One that ran alone says nothing of launches that share the cores.
-        tokens, seconds = sum(item.n_tokens for item in batch), (time.perf_counter() - started) / at_once
-        return result if at_once == 1 else partial(self._told, self.tuning, tokens, seconds, result)
+        if unlike():
+            return result
+        tokens, seconds = sum(item.n_tokens for item in batch), (time.perf_counter() - started) / self._cores.launches
+        return partial(self._told, self.tuning, tokens, seconds, result)
 
     def _watched(
         self, tuning: Tuning, batch: Sequence[TokenizedText], started: float, result: Callable[[], Vectors]

@@ -16,7 +16,7 @@ One text alone is answered sooner by all cores: a query of 18 tokens in 7.8 ms i
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -54,13 +54,19 @@ class Cores:
         self._places = launches + 1
         self._all = torch_threads()
         self._running = 0
+        #: How often one was begun beside as many as there are.
+        self._crowds = 0
         self._changed = threading.Condition()
 
     @contextmanager
-    def share(self) -> Iterator[None]:
-        """Compute on a launch's share of the cores, when one is free. A query makes one more than there are."""
+    def share(self) -> Iterator[Callable[[], bool]]:
+        """Compute on a launch's share of the cores, when one is free. A query makes one more than there are.
+
+        Gives a call that says whether there has been one more meanwhile, so that some had less than their share.
+        """
+        before = self._crowds
         with self._taken(1, self._all // self.launches):
-            yield
+            yield lambda: self._crowds > before
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -76,6 +82,7 @@ class Cores:
         with self._changed:
             self._changed.wait_for(lambda: self._running + shares <= self._places)
             self._running += shares
+            self._crowds += self._running > self.launches
         with _lock:
             _under_way.append(self._all)
         try:
