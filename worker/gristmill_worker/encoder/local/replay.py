@@ -66,34 +66,37 @@ class _Graph:
     def __init__(self, forward: PackedForward, tokens: int, device: torch.device, pool: Any) -> None:
         self.tokens, self.texts = tokens, tokens // _TOKENS_PER_TEXT
         self._first_position, self._staging = forward.first_position, staging(device)
-        # Ids, positions and borders, side by side so that one copy brings them; int32 is enough for all.
-        self._input = torch.zeros(2 * tokens + self.texts + 2, dtype=torch.int32, device=device)
-        ids, where, self._offsets = torch.split(self._input, [tokens, tokens, self.texts + 2])
-        layout = Layout((), (), self._offsets, tokens)
+        # Ids, positions and borders, side by side so that one copy brings them.
+        self._input = torch.zeros(2 * tokens + self.texts + 2, dtype=torch.int64, device=device)
+        ids, where, self._borders = torch.split(self._input, [tokens, tokens, self.texts + 2])
+
+        def states() -> torch.Tensor:
+            return forward.states(ids, where, Layout((), (), self._borders.int(), tokens))
+
         self._fill([np.zeros(1, dtype=np.int32)])
         side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's stub
         side.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(side):
             for _ in range(_WARM_UP):
-                forward.states(ids, where, layout)
+                states()
         torch.cuda.current_stream(device).wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
         # Of this thread alone: another model of this process may be at work.
         with torch.cuda.graph(self._graph, pool=pool, stream=side, capture_error_mode="thread_local"):
-            self._states = forward.states(ids, where, layout)
+            self._states = states()
 
     def __call__(self, texts: Sequence[Ids]) -> tuple[torch.Tensor, torch.Tensor]:
         """States (sum T, H) and borders (B + 1,): good until the next call, in the order of the stream."""
         self._fill(texts)
         self._graph.replay()
-        return self._states[: sum(map(len, texts))], self._offsets[: len(texts) + 1]
+        return self._states[: sum(map(len, texts))], self._borders[: len(texts) + 1]
 
     def _fill(self, texts: Sequence[Ids]) -> None:
         row = laid_out(texts, self.tokens, self.texts, self._first_position)
         self._staging.up(row, self._input)
 
 
-def laid_out(texts: Sequence[Ids], tokens: int, most_texts: int, first_position: int = 0) -> npt.NDArray[np.int32]:
+def laid_out(texts: Sequence[Ids], tokens: int, most_texts: int, first_position: int = 0) -> npt.NDArray[np.int64]:
     """What a recorded pass reads of texts that fit it.
 
     Args:
@@ -103,12 +106,12 @@ def laid_out(texts: Sequence[Ids], tokens: int, most_texts: int, first_position:
         first_position: of a text's first token.
 
     Returns:
-        int32 (2 tokens + most_texts + 2,): ids, positions, borders. The tokens that are left are one more text, all at the
+        int64 (2 tokens + most_texts + 2,): ids, positions, borders. The tokens that are left are one more text, all at the
         first position; further borders repeat the last.
     """
     lengths = [len(ids) for ids in texts]
     used = sum(lengths)
-    row = np.zeros(2 * tokens + most_texts + 2, dtype=np.int32)
+    row = np.zeros(2 * tokens + most_texts + 2, dtype=np.int64)
     row[:used] = np.concatenate(texts)
     where = row[tokens : 2 * tokens]
     where[:used] = positions(lengths, first_position)
