@@ -130,21 +130,26 @@ def test_the_benchmark_of_a_card_prints_its_table() -> None:
 )
 def test_kernels_between_products_give_what_torchs_operations_give(heads: Heads, dtype: torch.dtype) -> None:
     triton = pytest.importorskip("gristmill_worker.encoder.local.cuda.triton_kernels").TritonKernels()
-    width, close = (heads.queries + 2 * heads.keys) * heads.size, 0.02
+    width = (heads.queries + 2 * heads.keys) * heads.size
     draw = torch.Generator("cuda").manual_seed(1)
 
     def random(*shape: int) -> torch.Tensor:
         return torch.randn(shape, device="cuda", generator=draw).to(dtype)
 
+    def assert_rounded(found: torch.Tensor, exact: torch.Tensor) -> None:
+        torch.testing.assert_close(found, exact.to(dtype))
+
     rows, cos, sin = random(77, width), random(77, heads.size), random(77, heads.size)
     for norms in (None, Norms(random(heads.size), random(heads.size), 1e-6)):
-        found, expected = rows.clone(), rows.clone()
+        wide = norms and Norms(norms.query.float(), norms.key.float(), norms.eps)
+        found, exact = rows.clone(), rows.float()
         triton.rotate_(found, cos, sin, heads, norms)
-        TorchKernels().rotate_(expected, cos, sin, heads, norms)
-        torch.testing.assert_close(found, expected, rtol=close, atol=close)
+        TorchKernels().rotate_(exact, cos.float(), sin.float(), heads, wide)
+        if heads.size != 96:  # left to torch, which rounds in between
+            assert_rounded(found, exact)
     for columns in (2, 200, 6_144):
         gate = random(33, columns)
-        torch.testing.assert_close(triton.gated(gate), TorchKernels().gated(gate), rtol=close, atol=close)
+        assert_rounded(triton.gate_(gate.clone()), TorchKernels().gate_(gate.float()))
 
 
 @pytest.mark.parametrize("name", PACKABLE)
@@ -154,10 +159,11 @@ def test_a_small_pass_is_replayed_and_gives_what_it_gives_when_its_kernels_are_s
     encoder = opened(model_root / name)
     replayed = encoder._forward
     assert isinstance(replayed, ReplayedForward), "small passes are not recorded"
-    draw = np.random.default_rng(3)
+    draw, window = np.random.default_rng(3), encoder.info.max_tokens
     with torch.inference_mode():
         for lengths in ([1], [64], [9, 1, 30], [300, 7], [640], [16] * 40, [3] * 30, [641], [2] * 200):
-            texts = [draw.integers(5, 60, length).astype(np.int32) for length in lengths]
+            fitting = [min(length, window) for length in lengths]
+            texts = [draw.integers(0, encoder.vocabulary, length).astype(np.int32) for length in fitting]
             one, other = replayed(texts), replayed._forward(texts)
             assert one.shape == other.shape
             assert float(torch.nn.functional.cosine_similarity(one, other).min()) > 0.999

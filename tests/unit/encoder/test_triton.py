@@ -23,6 +23,6 @@ def test_kernels_compile(capability: int, dtype: str) -> None:
         signature |= dict.fromkeys((*NUMBERS, "NORMED"), "constexpr")
         source = ASTSource(triton_kernels._rotate, signature, {**NUMBERS, "NORMED": normed})
         assert triton.compile(source, target=card).asm["cubin"]
-    signature = {"rows": dtype, "out": dtype, "width": "i32", "BLOCK": "constexpr"}
+    signature = {"rows": dtype, "width": "i32", "BLOCK": "constexpr"}
     source = ASTSource(triton_kernels._gate, signature, {"BLOCK": 1_024})
     assert triton.compile(source, target=card).asm["cubin"]

@@ -140,8 +140,25 @@ class DecoderLayer(nn.Module):
             (B, T, H).
         """
         sums = hidden_states.view(-1, hidden_states.shape[-1])
-        texts = hidden_states.shape[:-1]
-        q, k, v = self._attended(self._before(sums), texts, position_embeddings)
+        self._add_attention(sums, hidden_states.shape[:-1], position_embeddings, attention_mask, **more)
+        self._down.add_to(sums, self._kernels.gate_(self._gate_and_up(self._between(sums))))
+        return hidden_states
+
+    def _add_attention(
+        self,
+        sums: torch.Tensor,
+        texts: torch.Size,
+        turns: tuple[torch.Tensor, torch.Tensor],
+        attention_mask: torch.Tensor | None,
+        **more: Any,
+    ) -> None:
+        # A method of its own, so that queries, keys and values are gone before the gate needs room.
+        heads = self._heads
+        cos, sin = (each.expand(*texts, -1).reshape(-1, heads.size) for each in turns)
+        joint = self._projections(self._before(sums))
+        self._kernels.rotate_(joint, cos, sin, heads, self._norms)
+        parts = joint.view(*texts, -1, heads.size)
+        q, k, v = torch.split(parts, [heads.queries, heads.keys, heads.keys], 2)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self._described.config._attn_implementation, self._eager)
         mixed, _ = attend(
             self._described,
@@ -153,16 +170,3 @@ class DecoderLayer(nn.Module):
             **more,
         )
         self._mixed.add_to(sums, mixed.reshape(len(sums), -1))
-        self._down.add_to(sums, self._kernels.gated(self._gate_and_up(self._between(sums))))
-        return hidden_states
-
-    def _attended(
-        self, rows: torch.Tensor, texts: torch.Size, turns: tuple[torch.Tensor, torch.Tensor]
-    ) -> tuple[torch.Tensor, ...]:
-        """Queries, keys and values, (B, T, heads, size) each, views of one tensor."""
-        heads = self._heads
-        cos, sin = (each.expand(*texts, -1).reshape(-1, heads.size) for each in turns)
-        joint = self._projections(rows)
-        self._kernels.rotate_(joint, cos, sin, heads, self._norms)
-        parts = joint.view(*texts, -1, heads.size)
-        return torch.split(parts, [heads.queries, heads.keys, heads.keys], 2)

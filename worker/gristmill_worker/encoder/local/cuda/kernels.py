@@ -54,8 +54,8 @@ class Kernels(Protocol):
             norms: what is done before.
         """
 
-    def gated(self, rows: torch.Tensor) -> torch.Tensor:
-        """silu(gate) * up, (T, W), of contiguous rows (T, 2 W) that hold gate and up side by side."""
+    def gate_(self, rows: torch.Tensor) -> torch.Tensor:
+        """silu(gate) * up, (T, W), of contiguous rows (T, 2 W) that hold gate and up side by side: it takes gate's place."""
 
 
 class TorchKernels:
@@ -75,7 +75,7 @@ class TorchKernels:
             first, second = plain.chunk(2, -1)
             x.copy_(torch.cat((-second, first), -1).mul_(sin).addcmul_(plain, cos))
 
-    def gated(self, rows: torch.Tensor) -> torch.Tensor:
-        """See `Kernels.gated`."""
+    def gate_(self, rows: torch.Tensor) -> torch.Tensor:
+        """See `Kernels.gate_`."""
         gate, up = rows.chunk(2, -1)
-        return F.silu(gate).mul_(up)
+        return F.silu(gate, inplace=True).mul_(up)

@@ -54,14 +54,14 @@ def _rotate(  # type: ignore[no-untyped-def]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
-def _gate(rows, out, width, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def _gate(rows, width, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     """A stretch of one token's row."""
     token = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     there = column < width
-    gate = tl.load(rows + token * 2 * width + column, mask=there).to(tl.float32)
-    up = tl.load(rows + token * 2 * width + width + column, mask=there).to(tl.float32)
-    tl.store(out + token * width + column, gate * tl.sigmoid(gate) * up, mask=there)
+    at = rows + token * 2 * width + column
+    gate, up = tl.load(at, mask=there).to(tl.float32), tl.load(at + width, mask=there).to(tl.float32)
+    tl.store(at, gate * tl.sigmoid(gate) * up, mask=there)
 
 
 class TritonKernels(TorchKernels):
@@ -94,9 +94,8 @@ class TritonKernels(TorchKernels):
             num_warps=4 if room * heads.size <= 4_096 else 8,
         )
 
-    def gated(self, rows: torch.Tensor) -> torch.Tensor:
-        """See `Kernels.gated`."""
+    def gate_(self, rows: torch.Tensor) -> torch.Tensor:
+        """See `Kernels.gate_`."""
         tokens, width = rows.shape[0], rows.shape[1] // 2
-        out = torch.empty((tokens, width), dtype=rows.dtype, device=rows.device)
-        _gate[(tokens, triton.cdiv(width, _GATE_BLOCK))](rows, out, width, BLOCK=_GATE_BLOCK)
-        return out
+        _gate[(tokens, triton.cdiv(width, _GATE_BLOCK))](rows, width, BLOCK=_GATE_BLOCK)
+        return rows[:, :width]
