@@ -9,6 +9,7 @@ from gristmill_schemas.errors import InvalidInput
 from gristmill_worker import doctor
 from gristmill_worker.bench import gpu
 from gristmill_worker.encoder import cards
+from gristmill_worker.encoder.local.cuda import chosen
 from gristmill_worker.encoder.local.load import choose_dtype
 
 BULK = {
@@ -28,6 +29,24 @@ def one_card(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) ->
     }.items():  # fmt: skip
         monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer, **__: answer)
     monkeypatch.setattr(cards, "driver_version", lambda: "570.1")
+    monkeypatch.setattr(chosen, "triton_problem", lambda *_: None)
+
+
+@pytest.mark.parametrize("one_card", [(9, 0)], indirect=True)
+@pytest.mark.usefixtures("one_card")
+def test_doctor_says_what_keeps_a_cards_layers_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chosen, "triton_problem", lambda *_: "no C compiler: install gcc")
+    (card,) = (check for check in doctor.checks(None) if check.name == "card")
+    assert card.detail.endswith("no C compiler: install gcc")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a card")
+def test_without_triton_torchs_operations_run_and_the_way_out_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    card = torch.device("cuda", 7)
+    assert chosen.kernels(card, torch.bfloat16).name == "torch"
+    assert "apt-get install gcc" in caplog.text
+    assert chosen.kernels(torch.device("cpu"), torch.bfloat16).name == "torch"
+    assert caplog.text.count("apt-get") == 1
 
 
 @pytest.mark.parametrize("one_card", [(9, 0)], indirect=True)

@@ -64,6 +64,8 @@ def bench_gpu(
     rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 5,
 ) -> None:
     """Measure a card: mixed, short and long texts, and queries alone. One JSON object."""
+    from gristmill.cli.output import aside
+
     with brought_by("worker", "`gristmill bench gpu`"):
         from gristmill_worker.bench.gpu import run_gpu_bench
 
@@ -75,6 +77,7 @@ def bench_gpu(
         peer=peer,
         budget_tokens=budget_tokens,
         rounds=rounds,
+        note=aside,
     )
     typer.echo(json.dumps(report, indent=1))
 

@@ -2,7 +2,8 @@
 
 Bulk cases go as a worker encodes, tokenizing ahead; queries go through the interactive lane, one after the other and with as
 many waiting as a query lane holds. The peer is sentence-transformers with the best attention that is installed, in the
-same number format, on the same texts, in the same rounds. `--device cpu` prints the same table without a card.
+same number format and in the same rounds, on every fourth of the same texts: it takes several times as long. `--device cpu`
+prints the same table without a card.
 """
 
 from __future__ import annotations
@@ -28,12 +29,16 @@ from gristmill_worker.encoder.local.encoder import TransformersEncoder
 from gristmill_worker.encoder.local.load import load
 from gristmill_worker.encoder.open import open_encoder
 
+#: Told what is being done, in words.
+Note = Callable[[str], object]
 #: Median of the mixed texts' lengths: their mean is about 176 tokens, a paragraph or two.
 MIXED_TOKENS: Final = 111
 #: Tokens of every text of a case.
 SHORT_TOKENS: Final = 20
 LONG_TOKENS: Final = 1_000
 QUERY_TOKENS: Final = 16
+#: Of the texts of a bulk case the peer gets every so many-th.
+PEER_STRIDE: Final = 4
 #: Queries that wait at once: the threads of a query lane.
 WAITING: Final = 32
 #: Queries per round.
@@ -49,6 +54,7 @@ def run_gpu_bench(
     peer: bool = False,
     budget_tokens: int | None = None,
     rounds: int = 5,
+    note: Note = lambda _: None,
 ) -> dict[str, Any]:
     """Measure one model on one card.
 
@@ -60,6 +66,7 @@ def run_gpu_bench(
         peer: measure sentence-transformers too.
         budget_tokens: see `open_encoder`.
         rounds: how often everything is measured; rates are medians.
+        note: told what is being done, in words.
 
     Raises:
         InvalidInput: there is no card.
@@ -68,15 +75,18 @@ def run_gpu_bench(
         raise InvalidInput(
             "device: expected a CUDA device, and this machine has none; `--device cpu` prints the same table here"
         )
+    note(f"opening {model} on {device}")
     started = time.perf_counter()
     encoder = open_encoder(model, dtype=dtype, device=device, budget_tokens=budget_tokens)
     startup_s = time.perf_counter() - started
     if not isinstance(encoder, TransformersEncoder):
         raise InvalidInput(f"model: expected one that runs on this machine, got {model!r}")
     start_memory_gb = _peak_gb(encoder)
+    note("making texts, and encoding each kind once for its memory")
     cases = _texts(n_texts, encoder.count)
     # Before anything else is loaded beside it.
     memory_gb = {name: _memory_gb(encoder, texts) for name, texts in cases.items()}
+    note("comparing with the plain model in float32")
     plain = load(model, device=device, dtype="float32")
     error, flop_per_token = cosine_error(encoder, plain, cases["mixed"]), linear_flop_per_token(plain.model)
     attention = best_attention(device)
@@ -85,10 +95,11 @@ def run_gpu_bench(
             stack.enter_context(sentence_transformers_peer(plain, model, encoder.dtype, attention)) if peer else None
         )
         del plain
-        table = {
-            name: {**_bulk(encoder, texts, other, flop_per_token, rounds), "memory_gb": memory_gb[name]}
-            for name, texts in cases.items()
-        }
+        table: dict[str, Any] = {}
+        for name, texts in cases.items():
+            note(f"{name}: {len(texts):,} texts, {rounds} rounds")
+            table[name] = {**_bulk(encoder, texts, other, flop_per_token, rounds), "memory_gb": memory_gb[name]}
+        note(f"queries: {QUERIES}, {rounds} rounds")
         queries = even_texts(QUERIES, QUERY_TOKENS, encoder.count)
         table["queries"] = _queries(encoder, queries, other, rounds)
     return {
@@ -138,14 +149,15 @@ def _bulk(
     encoder: TransformersEncoder, texts: Sequence[str], peer: Peer | None, flop_per_token: int, rounds: int
 ) -> dict[str, Any]:
     device, dtype = torch.device(encoder.device), getattr(torch, encoder.dtype)
-    tokens = sum(item.n_tokens for item in encoder.tokenize(texts))
+    lengths = [item.n_tokens for item in encoder.tokenize(texts)]
+    tokens, peer_tokens = sum(lengths), sum(lengths[::PEER_STRIDE])
     timed_encoding(encoder, texts[:64])
     seconds, gemms, peers = [], [], []
     for _ in range(rounds):
         gemms.append(gemm_gflops(device, dtype))
         seconds.append(timed_encoding(encoder, texts)[0])
         if peer is not None:
-            peers.append(_timed(lambda: peer(texts)))
+            peers.append(_timed(lambda: peer(texts[::PEER_STRIDE])) * tokens / peer_tokens)
     ratios = [theirs / ours for theirs, ours in zip(peers, seconds, strict=False)]
     gflops = tokens * flop_per_token / median(seconds) / 1e9
     nominal = _machine(encoder)["nominal_tflops"]

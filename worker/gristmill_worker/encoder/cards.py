@@ -28,13 +28,15 @@ class Card:
     free_gb: float
     bf16: bool
     attention: str
+    #: Why decoder layers run more slowly than they could; None where they do not.
+    slow_layers: str | None = None
 
     @property
     def problem(self) -> str | None:
         """What stands in the way of full speed; None where nothing does."""
         if self.capability < _PACKED_FROM:
             return "older than compute capability 8.0: texts are padded, in float16"
-        return None
+        return self.slow_layers
 
     def describe(self, driver: str) -> str:
         """One line."""
@@ -54,12 +56,15 @@ def cards() -> list[Card]:
 
 def _card(index: int) -> Card:
     from gristmill_worker.encoder.local.cuda.attention import varlen_kernel
+    from gristmill_worker.encoder.local.cuda.chosen import triton_problem
 
     capability = torch.cuda.get_device_capability(index)
     free, total = torch.cuda.mem_get_info(index)
     attention = varlen_kernel().name if capability >= _PACKED_FROM else "SDPA, padded"
     bf16 = capability >= _PACKED_FROM
-    return Card(index, torch.cuda.get_device_name(index), capability, total / 1e9, free / 1e9, bf16, attention)
+    slow = triton_problem(torch.device("cuda", index), torch.bfloat16) if bf16 else None
+    name = torch.cuda.get_device_name(index)
+    return Card(index, name, capability, total / 1e9, free / 1e9, bf16, attention, slow)
 
 
 def nominal_tflops(name: str) -> float | None:

@@ -22,22 +22,30 @@ _MOST_SAID: Final = 400
 
 @lru_cache
 def kernels(device: torch.device, dtype: torch.dtype) -> Kernels:
-    """Triton's where they compile and run, else torch's. Decided once, by trying both on something small."""
-    if device.type != "cuda":
-        return TorchKernels()
+    """Triton's where they can be used, else torch's, and a warning."""
+    if device.type == "cuda" and (problem := triton_problem(device, dtype)) is None:
+        from gristmill_worker.encoder.local.cuda.triton_kernels import TritonKernels
+
+        return TritonKernels()
+    if device.type == "cuda":
+        log.warning("decoder layers run by torch's own operations, more slowly: %s", problem)
+    return TorchKernels()
+
+
+@lru_cache
+def triton_problem(device: torch.device, dtype: torch.dtype) -> str | None:
+    """Why Triton's kernels cannot be used on a card, and the way out; None where they can. Found out once, by trying."""
     try:
         from gristmill_worker.encoder.local.cuda.triton_kernels import TritonKernels
 
         _check(TritonKernels(), device, dtype)
     except Exception as error:  # noqa: BLE001  # no Triton, no compiler, no place to write to: each says it in its own way
-        log.warning(
-            "decoder layers run by torch's own operations, more slowly: Triton's kernels cannot be used here (%s: %s). "
-            "They need a C compiler on the PATH (apt-get install gcc libc6-dev) and a folder to write to (TRITON_CACHE_DIR)",
-            type(error).__name__,
-            " ".join(str(error).split())[:_MOST_SAID] or "no reason given",
+        said = " ".join(str(error).split())[:_MOST_SAID]
+        return (
+            f"Triton's kernels cannot be used here ({type(error).__name__}: {said}); they need a C compiler and Python's "
+            "headers (apt-get install gcc libc6-dev python3-dev) and a folder to write to (TRITON_CACHE_DIR)"
         )
-        return TorchKernels()
-    return TritonKernels()
+    return None
 
 
 def _check(candidate: Kernels, device: torch.device, dtype: torch.dtype) -> None:
