@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from gristmill_worker.batching.batcher import Batcher, encode_all
+from gristmill_worker.batching.submission import Lane
 from gristmill_worker.bench.gpu import run_gpu_bench
 from gristmill_worker.encoder import Vectors, cards, open_encoder
 from gristmill_worker.encoder.local.cuda.decoder import DecoderLayer
@@ -167,6 +168,28 @@ def test_a_small_pass_is_replayed_and_gives_what_it_gives_when_its_kernels_are_s
             one, other = replayed(texts), replayed._forward(texts)
             assert one.shape == other.shape
             assert float(torch.nn.functional.cosine_similarity(one, other).min()) > 0.999
+
+
+def test_queries_beside_bulk_work_have_their_own_vectors(model_root: Path) -> None:
+    encoder = opened(model_root / "qwen3", budget_tokens=8_192)
+    assert encoder.limits.beside
+    expected = {text: encoder.encode(encoder.tokenize([text]))[0] for text in TEXTS}
+    batcher = Batcher(encoder)
+    try:
+        bulk = [batcher.submit(encoder.tokenize(MANY)) for _ in range(20)]
+        asked: list[tuple[str, Any]] = []
+        while not bulk[-1].done():
+            text = TEXTS[len(asked) % len(TEXTS)]
+            (row,) = batcher.submit(encoder.tokenize([text]), Lane.INTERACTIVE).result(60)
+            asked.append((text, row))
+        assert asked
+        for text, row in [
+            *asked,
+            *((text, row) for each in bulk for text, row in zip(MANY, each.result(), strict=True)),
+        ]:
+            assert float(row @ expected[text]) > 0.999
+    finally:
+        batcher.close()
 
 
 def test_a_decoder_runs_fused_on_a_card(model_root: Path) -> None:

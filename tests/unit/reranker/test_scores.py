@@ -171,11 +171,11 @@ def test_a_short_request_does_not_wait_for_anothers_hundred_documents(
     launch = reranker._encoder._launch
     launched: list[int] = []
 
-    def held(batch: Sequence[TokenizedText], at_once: int) -> Callable[[], Vectors]:
+    def held(batch: Sequence[TokenizedText], unlike: Callable[[], bool]) -> Callable[[], Vectors]:
         launched.append(len(batch))
         started.set()
         assert go_on.wait(60)
-        return launch(batch, at_once)
+        return launch(batch, unlike)
 
     monkeypatch.setattr(reranker._encoder, "_launch", held)
     ended: list[str] = []

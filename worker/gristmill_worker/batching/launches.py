@@ -1,9 +1,12 @@
 """Launches that are under way: which is to be collected next, and whether there is room for another.
 
-An accelerator and a server only start when they are called: the model thread calls them, and takes results in order. On a
-processor's cores the thread that calls computes. There as many threads call as launches pay off at once, and whatever ends
-first is collected first; one launch that nothing else waits beside is `Encoder.encode`'s, which has all cores. One more
-thread is for a query that finds all of them at bulk work: it shares a core with one of them, and waits for none.
+A server only starts when it is called: the model thread calls it, and takes results in order. So it is with an accelerator,
+unless that lets queries by: then a thread waits for the results of bulk work and another launches queries, so that the model
+thread waits for neither.
+
+On a processor's cores the thread that calls computes. There as many threads call as launches pay off at once, and whatever
+ends first is collected first; one launch that nothing else waits beside is `Encoder.encode`'s, which has all cores. One more
+thread is for a query that finds all of them at bulk work: it shares a core with one of them.
 """
 
 from __future__ import annotations
@@ -15,9 +18,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, TypeVar
 
-from gristmill_worker.encoder.base import Encoder, TokenizedText, Vectors
+from gristmill_worker.encoder.base import Encoder, Pending, TokenizedText, Vectors
 
 B = TypeVar("B")
 _Result = Callable[[], Vectors]
@@ -25,13 +29,16 @@ _Result = Callable[[], Vectors]
 
 @dataclass(slots=True)
 class _Order:
-    """A launch for a thread."""
+    """What a thread is to do for a launch: all of it, or to wait for its result."""
 
-    texts: Sequence[TokenizedText]
+    call: Callable[[], _Result]
     query: bool
     future: Future[_Result] = field(default_factory=Future)
     #: Since when a thread is at it, monotonic seconds.
     since: float | None = None
+
+
+_Orders = queue.SimpleQueue[_Order | None]
 
 
 class Launches(Generic[B]):
@@ -45,13 +52,19 @@ class Launches(Generic[B]):
             ended: told by a thread that has computed a launch.
         """
         self._encoder, self._ended = encoder, ended
-        self._on_threads = encoder.limits.on_threads
+        self._on_threads, self._beside = encoder.limits.on_threads, encoder.limits.beside
         self._running: deque[tuple[B, _Result | _Order]] = deque()
-        self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
-        self._threads = encoder.limits.in_flight + 1 if self._on_threads else 0
-        for number in range(1, self._threads + 1):
+        #: Whose thread takes a query, and whose takes bulk work.
+        self._queries = self._bulk = _Orders()
+        self._threads: list[_Orders] = []
+        if self._on_threads:
+            self._threads = [self._bulk] * (encoder.limits.in_flight + 1)
+        elif self._beside:
+            self._bulk = _Orders()
+            self._threads = [self._queries, self._bulk]
+        for number, orders in enumerate(self._threads, 1):
             # Daemons: a launch that hangs keeps nobody from leaving.
-            threading.Thread(target=self._serve, name=f"gristmill-model-{number}", daemon=True).start()
+            threading.Thread(target=self._serve, args=(orders,), name=f"gristmill-model-{number}", daemon=True).start()
 
     def __len__(self) -> int:
         return len(self._running)
@@ -59,12 +72,13 @@ class Launches(Generic[B]):
     @property
     def room(self) -> bool:
         """Whether another one of bulk work pays off."""
-        return len(self._running) < self._encoder.limits.in_flight
+        running = len(self._running) - (self._queries_under_way() if self._beside else 0)
+        return running < self._encoder.limits.in_flight
 
     @property
     def in_order(self) -> bool:
         """Whether results come in the order of launches, so that one is there when it is waited for."""
-        return not self._on_threads
+        return not self._threads
 
     @property
     def takes_query(self) -> bool:
@@ -73,14 +87,15 @@ class Launches(Generic[B]):
         In order it may always be launched, as one more. On threads it may if no other one is under way, however much bulk
         work is; those that come meanwhile go together.
         """
-        return (
-            self.in_order or self.room or not any(isinstance(each, _Order) and each.query for _, each in self._running)
-        )
+        return self.in_order or (self._on_threads and self.room) or not self._queries_under_way()
+
+    def _queries_under_way(self) -> int:
+        return sum(isinstance(each, _Order) and each.query for _, each in self._running)
 
     @property
     def at_once(self) -> int:
         """Batches that are computed side by side, so that a few should be cut alike."""
-        return max(1, self._threads - 1)
+        return max(1, len(self._threads) - 1)
 
     def batches(self) -> list[B]:
         """What is under way, the oldest first."""
@@ -98,15 +113,23 @@ class Launches(Generic[B]):
         Raises:
             Whatever the encoder raises at once: then the batch is not under way.
         """
-        if not self._on_threads:
+        if self.in_order:
             self._running.append((batch, self._encoder.launch(texts)))
-        elif alone and not self._running:
+        elif self._on_threads and alone and not self._running:
             vectors = self._encoder.encode(texts)
             self._running.append((batch, lambda: vectors))
+        elif self._on_threads:
+            self._order(batch, partial(self._encoder.launch, texts), query=query)
+        elif query:
+            self._order(batch, lambda: _awaited(self._encoder.launch(texts)), query=True)
         else:
-            order = _Order(texts, query)
-            self._running.append((batch, order))
-            self._orders.put(order)
+            # By this thread alone, so that there is one order of launches; only the result is waited for elsewhere.
+            self._order(batch, partial(_awaited, self._encoder.launch(texts)), query=False)
+
+    def _order(self, batch: B, call: Callable[[], _Result], *, query: bool) -> None:
+        order = _Order(call, query)
+        self._running.append((batch, order))
+        (self._queries if query else self._bulk).put(order)
 
     def due(self, *, more: bool) -> bool:
         """Whether `take` is to be called now.
@@ -115,7 +138,7 @@ class Launches(Generic[B]):
             more: there is something to be launched. In order, results are waited for where there is no room for it, or
                 nothing; of threads, what has ended is taken.
         """
-        if self._on_threads:
+        if self._threads:
             return self._ended_at() is not None
         return bool(self._running) and not (more and self.room)
 
@@ -139,8 +162,8 @@ class Launches(Generic[B]):
 
     def close(self) -> None:
         """Let the threads go, when they have done what was started."""
-        for _ in range(self._threads):
-            self._orders.put(None)
+        for orders in self._threads:
+            orders.put(None)
 
     def _ended_at(self) -> int | None:
         """Where one is that nobody has to wait for."""
@@ -149,12 +172,19 @@ class Launches(Generic[B]):
                 return at
         return None
 
-    def _serve(self) -> None:
-        while (order := self._orders.get()) is not None:
+    def _serve(self, orders: _Orders) -> None:
+        while (order := orders.get()) is not None:
             order.since = time.monotonic()
             try:
-                order.future.set_result(self._encoder.launch(order.texts))
+                order.future.set_result(order.call())
             except BaseException as error:  # noqa: BLE001  # whoever takes it judges
                 order.future.set_exception(error)
             self._ended()
             del order
+
+
+def _awaited(result: _Result) -> _Result:
+    """Waits for a result. It is the model thread that calls it, which may have an encoder measure something."""
+    if isinstance(result, Pending):
+        result.wait()
+    return result

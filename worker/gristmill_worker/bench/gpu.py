@@ -8,9 +8,10 @@ prints the same table without a card.
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from statistics import median, quantiles
 from typing import Any, Final
@@ -24,6 +25,7 @@ from gristmill_worker.bench.corpus import even_texts, mixed_texts
 from gristmill_worker.bench.encoder_bench import cosine_error, gemm_gflops, linear_flop_per_token
 from gristmill_worker.bench.encoding import timed_encoding
 from gristmill_worker.bench.peer import Peer, sentence_transformers_peer
+from gristmill_worker.encoder.base import TokenizedText
 from gristmill_worker.encoder.cards import driver_version, nominal_tflops
 from gristmill_worker.encoder.local.encoder import TransformersEncoder
 from gristmill_worker.encoder.local.load import load
@@ -101,7 +103,7 @@ def run_gpu_bench(
             table[name] = {**_bulk(encoder, texts, other, flop_per_token, rounds), "memory_gb": memory_gb[name]}
         note(f"queries: {QUERIES}, {rounds} rounds")
         queries = even_texts(QUERIES, QUERY_TOKENS, encoder.count)
-        table["queries"] = _queries(encoder, queries, other, rounds)
+        table["queries"] = _queries(encoder, queries, cases["mixed"], other, rounds)
     return {
         "model": encoder.info.model,
         **_machine(encoder),
@@ -175,7 +177,9 @@ def _bulk(
     }
 
 
-def _queries(encoder: TransformersEncoder, queries: list[str], peer: Peer | None, rounds: int) -> dict[str, Any]:
+def _queries(
+    encoder: TransformersEncoder, queries: list[str], documents: list[str], peer: Peer | None, rounds: int
+) -> dict[str, Any]:
     batcher = Batcher(encoder)
     parts = [queries[at : at + WAITING] for at in range(0, len(queries), WAITING)]
 
@@ -184,6 +188,7 @@ def _queries(encoder: TransformersEncoder, queries: list[str], peer: Peer | None
             future.result()
 
     alone: list[float] = []
+    under_bulk: list[float] = []
     together: list[float] = []
     peers: list[float] = []
     try:
@@ -193,17 +198,46 @@ def _queries(encoder: TransformersEncoder, queries: list[str], peer: Peer | None
             together.append(sum(_timed(lambda: ask(part)) for part in parts))  # noqa: B023  # called at once
             if peer is not None:
                 peers.extend(_timed(lambda: peer([query])) for query in queries)  # noqa: B023  # called at once
+        with _bulk_work(batcher, encoder.tokenize(documents)):
+            under_bulk.extend(_timed(lambda: ask([query])) for query in queries)  # noqa: B023  # called at once
     finally:
         batcher.close()
     return {
         "queries": len(queries),
         "alone_ms_p50": round(1e3 * median(alone), 2),
         "alone_ms_p95": round(1e3 * quantiles(alone, n=20)[-1], 2),
+        "under_bulk_ms_p50": round(1e3 * median(under_bulk), 2),
+        "under_bulk_ms_p95": round(1e3 * quantiles(under_bulk, n=20)[-1], 2),
         "waiting": WAITING,
         "waiting_queries_per_s": round(len(queries) / median(together), 1),
         "ratio_to_peer": round(median(peers) / median(alone), 3) if peers else None,
         "waiting_ratio_to_peer": round(median(peers) * len(queries) / median(together), 3) if peers else None,
     }
+
+
+@contextmanager
+def _bulk_work(batcher: Batcher, documents: Sequence[TokenizedText]) -> Iterator[None]:
+    """The model has more documents than it can encode while the block runs."""
+    ended = threading.Event()
+
+    def feed() -> None:
+        waiting = [batcher.submit(documents)]
+        while not ended.is_set():
+            waiting.append(batcher.submit(documents))
+            waiting.pop(0).result()
+        for future in waiting:
+            future.result()
+
+    done = batcher.batches_done
+    feeder = threading.Thread(target=feed, name="feeder")
+    feeder.start()
+    try:
+        while batcher.batches_done == done:
+            time.sleep(0.001)
+        yield
+    finally:
+        ended.set()
+        feeder.join()
 
 
 def _timed(call: Callable[[], object]) -> float:

@@ -58,6 +58,20 @@ class BatchLimits:
     #: Whether `launch` computes on a share of the processor, and so many threads may call it at once, and one more with a
     #: query. `encode` then has the whole processor for one batch.
     on_threads: bool = False
+    #: Whether a query need not wait for launches that an accelerator has before it. `launch` may be called for it by another
+    #: thread than theirs, and what it returns is `Pending`.
+    beside: bool = False
+
+
+@runtime_checkable
+class Pending(Protocol):
+    """What `launch` returns where any thread may wait for a result, and the one that took the batch gets it."""
+
+    def wait(self) -> None:
+        """Until the result is there; errors are those of the call."""
+
+    def __call__(self) -> Vectors:
+        """Wait, and give the result."""
 
 
 class TextReader(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -25,6 +25,7 @@ from gristmill_worker.encoder.local.cpu.cores import Cores, launches_at_once
 from gristmill_worker.encoder.local.cuda.attention import varlen_kernel
 from gristmill_worker.encoder.local.load import Loaded
 from gristmill_worker.encoder.local.parity import choose_forward
+from gristmill_worker.encoder.local.replay import ReplayedForward
 from gristmill_worker.encoder.local.staging import to_host
 from gristmill_worker.encoder.tokenizing import TokenizerReader
 
@@ -65,7 +66,11 @@ class TransformersEncoder:
         #: On CUDA a launch returns before its kernels ran, so the next can be prepared meanwhile; elsewhere it computes.
         in_flight = 2 if loaded.device.type == "cuda" else self._cores.launches
         on_threads = self._cores.launches > 1
-        self._limits = BatchLimits(budget_tokens, padded=padded, in_flight=in_flight, on_threads=on_threads)
+        #: The pass whose small launches go beside the others.
+        self._replayed = self._forward if isinstance(self._forward, ReplayedForward) else None
+        self._limits = BatchLimits(
+            budget_tokens, padded=padded, in_flight=in_flight, on_threads=on_threads, beside=self._replayed is not None
+        )
         #: Watches over a measured budget; None where the budget was given.
         self.tuning: Tuning | None = None
         self._ran_out = False
@@ -135,32 +140,27 @@ class TransformersEncoder:
             self._ran_out = False
             self.release()
         started = time.perf_counter()
-        with self._translated_errors(), torch.inference_mode():
-            pooled = self._forward([item.ids for item in batch], [item.prompt for item in batch])
+        texts = [item.ids for item in batch]
+        beside = self._replayed.beside(texts) if self._replayed is not None else nullcontext()
+        with self._translated_errors(), torch.inference_mode(), beside:
+            pooled = self._forward(texts, [item.prompt for item in batch])
             result = self._collect(self._head(pooled))
-        if self.tuning is None:
-            return result
+        tokens = sum(item.n_tokens for item in batch)
         if not self.limits.on_threads:
-            return self._watched(self.tuning, batch, started, result)
-        if unlike():
+            return _Launched(result, partial(self._finished, tokens, started))
+        if self.tuning is None or unlike():
             return result
-        tokens, seconds = sum(item.n_tokens for item in batch), (time.perf_counter() - started) / self._cores.launches
+        seconds = (time.perf_counter() - started) / self._cores.launches
         return partial(self._told, self.tuning, tokens, seconds, result)
 
-    def _watched(
-        self, tuning: Tuning, batch: Sequence[TokenizedText], started: float, result: Callable[[], Vectors]
-    ) -> Callable[[], Vectors]:
-        """The same result, whose time the tuning hears of."""
-
-        def finish() -> Vectors:
-            vectors = result()
-            finished = time.perf_counter()
-            # Launches overlap on an accelerator: what one takes is what it adds.
-            seconds, self._finished_at = finished - max(started, self._finished_at), finished
-            tuning.launched(sum(item.n_tokens for item in batch), seconds)
-            return vectors
-
-        return finish
+    def _finished(self, tokens: int, started: float, finished: float) -> None:
+        """Of launches that an accelerator has one after the other; by whoever takes their results, who is one thread."""
+        if self.tuning is None or 2 * tokens < self.tuning.budget_tokens:
+            # A query, maybe, that others did not wait for.
+            return
+        # Launches overlap: what one takes is what it adds.
+        seconds, self._finished_at = finished - max(started, self._finished_at), finished
+        self.tuning.launched(tokens, seconds)
 
     @staticmethod
     def _told(tuning: Tuning, tokens: int, seconds: float, result: Callable[[], Vectors]) -> Vectors:
@@ -204,8 +204,33 @@ class TransformersEncoder:
 
     def close(self) -> None:
         """See `Encoder.close`; the encoder cannot be used afterwards."""
-        del self._forward
+        del self._forward, self._replayed
         self.release()
+
+
+class _Launched:
+    """See `Pending`."""
+
+    def __init__(self, result: Callable[[], Vectors], finished: Callable[[float], None]) -> None:
+        self._result, self._finished = result, finished
+        self._vectors: Vectors | None = None
+        self._finished_at = 0.0
+
+    def wait(self) -> None:
+        """See `Pending.wait`; errors come once."""
+        self._held()
+
+    def __call__(self) -> Vectors:
+        """See `Pending`; once."""
+        vectors = self._held()
+        self._finished(self._finished_at)
+        return vectors
+
+    def _held(self) -> Vectors:
+        if self._vectors is None:
+            self._vectors = self._result()
+            self._finished_at = time.perf_counter()
+        return self._vectors
 
 
 def _rows(model: Any) -> int:

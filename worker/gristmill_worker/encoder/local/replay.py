@@ -3,14 +3,17 @@
 A card ends the kernels of a query sooner than a host starts them, in Python, one by one: 12 ms for 16 tokens of Qwen3-0.6B
 beside an H200, of which the card needs about one. A graph is recorded once for each of some sizes, and replayed with other
 tokens: what a pass has less than a size is one more text that nobody asks for. Larger passes are started one by one, while
-the card is at those before.
+the card is at those before. Replayed passes have a stream of their own that goes first, so that a query does not wait for
+what bulk work has the card do.
 
 In:  texts that together fit a size.  Out: as `PackedForward`, whose pass is recorded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import numpy as np
@@ -30,7 +33,7 @@ _WARM_UP: Final = 3
 
 
 class ReplayedForward:
-    """See `Forward`. One thread at a time; passes that were launched may be under way."""
+    """See `Forward`. Many passes may be under way; small ones may be launched by several threads, `beside` others."""
 
     padded = False
 
@@ -45,19 +48,34 @@ class ReplayedForward:
             RuntimeError, or anything else: the model does what cannot be recorded, or there is no memory for it.
         """
         self._forward = forward
+        #: Its kernels go before those of other streams as soon as there is room for them on the card.
+        self._stream = torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]  # torch's stub
+        #: What a graph reads and writes is there once; in a stream that is enough, if launches enter it one by one.
+        self._entering = threading.Lock()
         pool = torch.cuda.graph_pool_handle()
         # Largest first: the others find their memory in its.
         graphs = [_Graph(forward, size, device, pool) for size in reversed(SIZES)]
         self._graphs = graphs[::-1]
 
+    @contextmanager
+    def beside(self, texts: Sequence[Ids]) -> Iterator[None]:
+        """What is launched inside, results included, waits for no larger pass, if it is of texts that are replayed."""
+        if self._fitting(texts) is None:
+            yield
+        else:
+            with self._entering, torch.cuda.stream(self._stream):
+                yield
+
     def __call__(self, texts: Sequence[Ids], prompts: Sequence[int] = ()) -> torch.Tensor:
         """See `Forward`."""
+        if (graph := self._fitting(texts)) is None:
+            return self._forward(texts, prompts)
+        states, offsets = graph(texts)
+        return self._forward.pooled(states, offsets, prompts)
+
+    def _fitting(self, texts: Sequence[Ids]) -> _Graph | None:
         tokens = sum(map(len, texts))
-        for graph in self._graphs:
-            if tokens <= graph.tokens and len(texts) <= graph.texts:
-                states, offsets = graph(texts)
-                return self._forward.pooled(states, offsets, prompts)
-        return self._forward(texts, prompts)
+        return next((each for each in self._graphs if tokens <= each.tokens and len(texts) <= each.texts), None)
 
 
 class _Graph:

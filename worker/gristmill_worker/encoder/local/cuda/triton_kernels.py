@@ -78,24 +78,27 @@ class TritonKernels(TorchKernels):
             return
         count = heads.queries + heads.keys
         room = triton.next_power_of_2(count)
-        _rotate[(len(rows),)](
-            rows,
-            cos,
-            sin,
-            cos if norms is None else norms.query,
-            cos if norms is None else norms.key,
-            rows.stride(0),
-            0.0 if norms is None else norms.eps,
-            QUERIES=heads.queries,
-            HEADS=count,
-            HALF=heads.size // 2,
-            ROOM=room,
-            NORMED=norms is not None,
-            num_warps=4 if room * heads.size <= 4_096 else 8,
-        )
+        # Triton starts kernels on the current card, whichever the rows are on.
+        with torch.cuda.device_of(rows):  # type: ignore[no-untyped-call]  # torch's stub
+            _rotate[(len(rows),)](
+                rows,
+                cos,
+                sin,
+                cos if norms is None else norms.query,
+                cos if norms is None else norms.key,
+                rows.stride(0),
+                0.0 if norms is None else norms.eps,
+                QUERIES=heads.queries,
+                HEADS=count,
+                HALF=heads.size // 2,
+                ROOM=room,
+                NORMED=norms is not None,
+                num_warps=4 if room * heads.size <= 4_096 else 8,
+            )
 
     def gate_(self, rows: torch.Tensor) -> torch.Tensor:
         """See `Kernels.gate_`."""
         tokens, width = rows.shape[0], rows.shape[1] // 2
-        _gate[(tokens, triton.cdiv(width, _GATE_BLOCK))](rows, width, BLOCK=_GATE_BLOCK)
+        with torch.cuda.device_of(rows):  # type: ignore[no-untyped-call]  # torch's stub
+            _gate[(tokens, triton.cdiv(width, _GATE_BLOCK))](rows, width, BLOCK=_GATE_BLOCK)
         return rows[:, :width]
