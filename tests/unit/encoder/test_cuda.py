@@ -1,5 +1,6 @@
 """What runs on a card, where there is one: `pytest -m cuda`."""
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,10 @@ def on_cpu(folder: Path) -> Vectors:
 @pytest.fixture
 def no_waiting() -> Iterator[None]:
     """Whatever makes the host wait for the card raises."""
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():
+        # It says once that it does not see all of it.
+        warnings.simplefilter("ignore")
+        torch.cuda.set_sync_debug_mode("error")
     yield
     torch.cuda.set_sync_debug_mode("default")
 
