@@ -1,12 +1,19 @@
 """What a recorded pass reads: the texts that were asked for, and one more that fills it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gristmill_worker.encoder.local.replay import laid_out
+from gristmill_worker.encoder.local.layout import Layout
+from gristmill_worker.encoder.local.replay import SIZES, ReplayedForward, laid_out
 
 TOKENS, TEXTS = 64, 8
 
@@ -28,3 +35,55 @@ def test_borders_ids_and_positions_are_those_of_the_texts(lengths: list[int], fi
     assert borders[0] == 0
     assert borders[-1] == TOKENS
     assert (np.diff(borders) >= 0).all()
+
+
+class Card:
+    """A card's streams and graphs, as far as they are told apart."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.stream: Any = "default"
+        self.recorded: list[Any] = []
+        self.replayed: list[Any] = []
+        fakes = {
+            "Stream": lambda device, priority=0: SimpleNamespace(priority=priority, wait_stream=lambda _: None),
+            "current_stream": lambda device: SimpleNamespace(wait_stream=lambda _: None),
+            "graph_pool_handle": lambda: None,
+            "CUDAGraph": lambda: SimpleNamespace(replay=lambda: self.replayed.append(self.stream)),
+            "stream": self.entered,
+            "graph": self.graph,
+        }
+        for name, fake in fakes.items():
+            monkeypatch.setattr(torch.cuda, name, fake)
+
+    @contextmanager
+    def entered(self, stream: Any) -> Iterator[None]:
+        self.stream, before = stream, self.stream
+        yield
+        self.stream = before
+
+    @contextmanager
+    def graph(self, graph: Any, *, stream: Any, **_: Any) -> Iterator[None]:
+        self.recorded.append(stream)
+        yield
+
+
+class Pass:
+    first_position = 0
+
+    def states(self, ids: torch.Tensor, where: torch.Tensor, layout: Layout) -> torch.Tensor:
+        return torch.zeros(len(ids), 4)
+
+    def pooled(self, states: torch.Tensor, offsets: torch.Tensor, prompts: Any) -> torch.Tensor:
+        return states[:1]
+
+
+def test_passes_are_recorded_in_the_stream_that_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Recorded kernels have the priority of the stream that they were recorded in, whichever they are replayed in.
+    card = Card(monkeypatch)
+    replayed = ReplayedForward(Pass(), torch.device("cpu"))  # type: ignore[arg-type]
+    texts = [np.ones(3, dtype=np.int32)]
+    with replayed.beside(texts):
+        replayed(texts)
+    (queries,) = card.replayed
+    assert queries.priority < 0
+    assert card.recorded == [queries] * len(SIZES)

@@ -54,7 +54,7 @@ class ReplayedForward:
         self._entering = threading.Lock()
         pool = torch.cuda.graph_pool_handle()
         # Largest first: the others find their memory in its.
-        graphs = [_Graph(forward, size, device, pool) for size in reversed(SIZES)]
+        graphs = [_Graph(forward, size, device, self._stream, pool) for size in reversed(SIZES)]
         self._graphs = graphs[::-1]
 
     @contextmanager
@@ -81,7 +81,10 @@ class ReplayedForward:
 class _Graph:
     """One recorded pass, and where it reads and writes."""
 
-    def __init__(self, forward: PackedForward, tokens: int, device: torch.device, pool: Any) -> None:
+    def __init__(
+        self, forward: PackedForward, tokens: int, device: torch.device, stream: torch.cuda.Stream, pool: Any
+    ) -> None:
+        """Record it in the stream that it is replayed in, whose priority its kernels keep."""
         self.tokens, self.texts = tokens, tokens // _TOKENS_PER_TEXT
         self._first_position, self._staging = forward.first_position, staging(device)
         # Ids, positions and borders, side by side so that one copy brings them.
@@ -92,15 +95,14 @@ class _Graph:
             return forward.states(ids, where, Layout((), (), self._borders.int(), tokens))
 
         self._fill([np.zeros(1, dtype=np.int32)])
-        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's stub
-        side.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(side):
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
             for _ in range(_WARM_UP):
                 states()
-        torch.cuda.current_stream(device).wait_stream(side)
+        torch.cuda.current_stream(device).wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         # Of this thread alone: another model of this process may be at work.
-        with torch.cuda.graph(self._graph, pool=pool, stream=side, capture_error_mode="thread_local"):
+        with torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
             self._states = states()
 
     def __call__(self, texts: Sequence[Ids]) -> tuple[torch.Tensor, torch.Tensor]:
