@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -191,6 +192,18 @@ def test_what_does_not_fit_on_the_card_takes_no_buffer_along(monkeypatch: pytest
     monkeypatch.setattr(torch, "empty", empty)
     staging.up(np.arange(10))
     assert staging.made == 1
+
+
+def test_a_buffer_goes_round_while_an_earlier_one_of_another_stream_is_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    staging, done, under_way = Staging(CPU), SimpleNamespace(query=lambda: True), SimpleNamespace(query=lambda: False)
+    monkeypatch.setattr(staging, "_event", lambda: under_way)
+    staging.up(np.arange(10))
+    monkeypatch.setattr(staging, "_event", lambda: done)
+    for _ in range(5):
+        staging.up(np.arange(10))
+    assert staging.made == 2
 
 
 def test_results_under_way_do_not_share_a_buffer_and_keep_their_values() -> None:

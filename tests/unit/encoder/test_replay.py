@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +14,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gristmill_worker.encoder.local import parity
 from gristmill_worker.encoder.local.layout import Layout
+from gristmill_worker.encoder.local.load import load
 from gristmill_worker.encoder.local.replay import SIZES, ReplayedForward, laid_out
 
 TOKENS, TEXTS = 64, 8
@@ -87,3 +91,17 @@ def test_passes_are_recorded_in_the_stream_that_goes_first(monkeypatch: pytest.M
     (queries,) = card.replayed
     assert queries.priority < 0
     assert card.recorded == [queries] * len(SIZES)
+
+
+@pytest.mark.parametrize(("rotation", "recorded"), [("default", True), ("yarn", True), ("dynamic", False)])
+def test_a_model_that_writes_into_itself_while_it_runs_is_not_recorded(
+    monkeypatch: pytest.MonkeyPatch, model_root: Path, rotation: str, recorded: bool
+) -> None:
+    loaded = load(str(model_root / "qwen3"), device="cpu", dtype="float32")
+    loaded.model.rotary_emb.rope_type = rotation
+    replayed = SimpleNamespace()
+    monkeypatch.setattr(parity, "ReplayedForward", lambda forward, device: replayed)
+    monkeypatch.setattr(parity, "check", lambda *_: None)
+    packed: Any = Pass()
+    found = parity._replayed(replace(loaded, device=torch.device("cuda")), packed, [], torch.zeros(1))
+    assert found is (replayed if recorded else packed)

@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 import torch
 
 from gristmill_schemas.errors import InvalidInput, ModelUnavailable
+from gristmill_worker.encoder.local.cpu.cores import may_write
 from gristmill_worker.encoder.local.cpu.fusing import fusable
 from gristmill_worker.encoder.local.cpu.fusing import fuse as fuse_for_cpu
 from gristmill_worker.encoder.local.cuda.decoder import fuse as fuse_for_cuda
@@ -164,8 +165,12 @@ def _padded(loaded: Loaded, attention: str, pinned: list[Ids], reference: torch.
 
 
 def _replayed(loaded: Loaded, forward: PackedForward, pinned: list[Ids], reference: torch.Tensor) -> Forward:
-    """The same pass, with small ones recorded where the device can replay them, unless that changes what it gives."""
-    if loaded.device.type != "cuda":
+    """The same pass, with small ones recorded where the device can replay them, unless that changes what it gives.
+
+    A model that writes into itself while it runs could write where a recorded pass does not read; nor may two threads run
+    it.
+    """
+    if loaded.device.type != "cuda" or may_write((loaded.model, loaded.head)):
         return forward
     replayed = _tried(lambda: ReplayedForward(forward, loaded.device))
     problem = replayed if isinstance(replayed, str) else check(replayed, pinned, reference, loaded.dtype)

@@ -8,7 +8,6 @@ taken out of it. On a CPU nothing is copied and nothing is kept.
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
@@ -34,8 +33,8 @@ class Staging:
         """
         self._device = device
         self._free: list[torch.Tensor] = []
-        #: Uploads under way: the event after the copy, and its buffer. In the order of their launches.
-        self._sent: deque[tuple[Any, torch.Tensor]] = deque()
+        #: Uploads under way: the event after the copy, and its buffer. In no order: they may be of several streams.
+        self._sent: list[tuple[Any, torch.Tensor]] = []
         self._lock = threading.Lock()
         #: Buffers that were ever made: what a test of reuse looks at.
         self.made = 0
@@ -79,8 +78,12 @@ class Staging:
         return result
 
     def _reclaim(self) -> None:
-        while self._sent and (self._sent[0][0] is None or self._sent[0][0].query()):
-            self._free.append(self._sent.popleft()[1])
+        sent, self._sent = self._sent, []
+        for event, buffer in sent:
+            if event is None or event.query():
+                self._free.append(buffer)
+            else:
+                self._sent.append((event, buffer))
 
     def _take(self, size: int) -> torch.Tensor:
         fitting = [index for index, each in enumerate(self._free) if each.nbytes >= size]

@@ -107,7 +107,7 @@ def launches_at_once(parts: Sequence[Any], device: torch.device, *, packed: bool
         device: where it is.
         packed: the pass. Padding is for models that are ours in nothing, so nobody knows whether they write into themselves.
     """
-    if device.type != "cpu" or not packed or any(_may_write(module) for part in parts for module in part.modules()):
+    if device.type != "cpu" or not packed or may_write(parts):
         return 1
     threads = torch_threads()
     most = min(threads, _MOST_LAUNCHES)
@@ -115,8 +115,12 @@ def launches_at_once(parts: Sequence[Any], device: torch.device, *, packed: bool
     return max(range((most + 1) // 2, most + 1), key=lambda launches: (threads // launches * launches, launches))
 
 
+def may_write(parts: Sequence[Any]) -> bool:
+    """Whether a module of these writes into itself while it runs, or is of a kind that nobody has looked through."""
+    return any(_may_write(module) for part in parts for module in part.modules())
+
+
 def _may_write(module: torch.nn.Module) -> bool:
-    """Whether a module writes into itself while it runs, or is of a kind that nobody has looked through."""
     if type(module).__module__.startswith(_BROUGHT_ALONG):
         return True
     kind = getattr(module, "rope_type", None)
