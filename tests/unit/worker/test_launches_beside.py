@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import numpy as np
 import pytest
 
-from gristmill_schemas.errors import EncodingFailed
+from gristmill_schemas.errors import AcceleratorOutOfMemory, EncodingFailed
 from gristmill_worker.batching.batcher import Batcher
 from gristmill_worker.batching.canary import CANARY_TEXTS
 from gristmill_worker.batching.submission import Lane, Row
@@ -32,6 +32,8 @@ class Launched:
                 assert self._card.doors[text].wait(60)
         if self._card.poison.intersection(self._texts):
             raise RuntimeError("a kernel failed")
+        if self._card.large.intersection(self._texts):
+            raise AcceleratorOutOfMemory("the batch did not fit into memory")
 
     def __call__(self) -> Vectors:
         self.wait()
@@ -47,6 +49,8 @@ class Card(HashEncoder):
         self.limits = BatchLimits(1, in_flight=2, beside=True)
         self.doors: dict[str, threading.Event] = {}
         self.poison: set[str] = set()
+        #: What fits alone only.
+        self.large: set[str] = set()
         #: Texts and thread of each launch.
         self.launches: list[tuple[list[str], str]] = []
         self.results: list[Launched] = []
@@ -79,11 +83,11 @@ def card() -> Iterator[Card]:
 
 @pytest.fixture
 def batcher(card: Card) -> Iterator[Batcher]:
-    with ExitStack() as closing:
+    with ExitStack() as last:
         made = Batcher(card)
-        closing.callback(made.close)
+        last.callback(made.close)
         # Before: nobody can close while a launch does not end.
-        closing.callback(card.open_doors)
+        last.callback(card.open_doors)
         yield made
 
 
@@ -156,3 +160,25 @@ def test_the_watchdog_sees_a_launch_that_does_not_end(card: Card, batcher: Batch
     assert batcher.busy_since is not None
     card.doors["hangs"].set()
     eventually(lambda: batcher.busy_since is None)
+
+
+def test_what_has_no_room_beside_others_is_tried_alone(card: Card, batcher: Batcher) -> None:
+    card.close_doors("bulk")
+    query(batcher, "as long").result(60)
+    bulk = submit(batcher, "bulk")
+    eventually(lambda: "bulk" in card.started())
+    card.large = {"long"}
+    asked = query(batcher, "long")
+    eventually(lambda: "long" in card.started())
+    card.doors["bulk"].set()
+    assert isinstance(asked.result(60)[0], np.ndarray)
+    assert isinstance(bulk.result(60)[0], np.ndarray)
+    assert batcher.sick is None
+
+
+def test_queries_that_had_no_room_cost_bulk_work_half_its_budget_and_not_all_but_theirs(card: Card) -> None:
+    card.limits = BatchLimits(100_000, in_flight=2, beside=True)
+    card.large = {"long", "other"}
+    with closing(Batcher(card)) as batcher:
+        assert all(isinstance(row, np.ndarray) for row in query(batcher, "long", "other").result(60))
+        assert batcher.budget_tokens == 50_000

@@ -22,7 +22,7 @@ from concurrent.futures import Future
 import numpy as np
 import numpy.typing as npt
 
-from gristmill_schemas.errors import DeviceFailed, EncodingFailed, ShuttingDown
+from gristmill_schemas.errors import AcceleratorOutOfMemory, DeviceFailed, EncodingFailed, ShuttingDown
 from gristmill_worker.batching.budget import Budget
 from gristmill_worker.batching.canary import nonsense, same_input
 from gristmill_worker.batching.idle_clock import IdleClock
@@ -275,7 +275,7 @@ class Batcher:
         self._judge_failed(batch, failure)
         return False
 
-    def _collect(self, batch: Batch, result: Callable[[], Vectors]) -> None:
+    def _collect(self, batch: Batch, result: Callable[[], Vectors], *, alone: bool = False) -> None:
         self._in_hand = batch
         try:
             with self._busy():
@@ -283,7 +283,7 @@ class Batcher:
             if (problem := nonsense([entry.text for entry in batch], rows, self._encoder.info.dimensions)) is not None:
                 raise EncodingFailed(problem)
         except BaseException as error:  # noqa: BLE001 - see _launch
-            self._judge_failed(batch, _bare(error))
+            self._judge_failed(batch, _bare(error), alone=alone)
             return
         if self._repeats_itself(batch, rows):
             self._judge_failed(batch, EncodingFailed("one vector for different texts, one after the other"), rows)
@@ -319,8 +319,13 @@ class Batcher:
 
     # what failed
 
-    def _judge_failed(self, batch: Batch, error: BaseException, doubted: Vectors | None = None) -> None:
+    def _judge_failed(
+        self, batch: Batch, error: BaseException, doubted: Vectors | None = None, *, alone: bool = False
+    ) -> None:
         """Carry out what is decided about a batch that failed, or whose vectors are in doubt."""
+        if len(batch) == 1 and isinstance(error, AcceleratorOutOfMemory) and not (alone or self._launches.in_order):
+            self._try_alone(batch)
+            return
         with self._busy():
             verdict = self._judge.of([entry.text for entry in batch], error, doubted=doubted is not None)
         match verdict:
@@ -352,9 +357,20 @@ class Batcher:
         for each in (self._urgent, self._planned, self._launches):
             each.clear()
 
+    def _try_alone(self, batch: Batch) -> None:
+        """Once more, when what else held memory has ended: only then it says something of the text, or of the device."""
+        while self._launches:
+            self._collect(*self._launches.take())
+        if self.sick is not None:
+            fail(batch, DeviceFailed(self.sick))
+            return
+        self._collect(batch, lambda: self._encoder.encode([entry.text for entry in batch]), alone=True)
+
     def _shrink(self, batch: Batch) -> None:
         """Halve the batch and the budget, and plan what waits anew, so that it does not fail as well."""
-        self._budget.ran_out(self._cost(batch))
+        # A query's few tokens did not fit beside bulk work: that is what was too large.
+        beside = interactive(batch) and not self._launches.in_order
+        self._budget.ran_out(self._budget.tokens if beside else self._cost(batch))
         log.warning("out of memory with %d texts; budget is now %d tokens", len(batch), self._budget.tokens)
         later = self._plan([entry for each in self._planned for entry in each])
         self._planned = deque(later)
