@@ -62,13 +62,18 @@ class Card:
     @contextmanager
     def entered(self, stream: Any) -> Iterator[None]:
         self.stream, before = stream, self.stream
-        yield
-        self.stream = before
+        try:
+            yield
+        finally:
+            self.stream = before
 
     @contextmanager
     def graph(self, graph: Any, *, stream: Any, **_: Any) -> Iterator[None]:
         self.recorded.append(stream)
+        self.stream, before = stream, self.stream
+        # As torch's: after an error its own end fails first.
         yield
+        self.stream = before
 
 
 class Pass:
@@ -91,6 +96,19 @@ def test_passes_are_recorded_in_the_stream_that_goes_first(monkeypatch: pytest.M
     (queries,) = card.replayed
     assert queries.priority < 0
     assert card.recorded == [queries] * len(SIZES)
+
+
+def test_a_recording_that_fails_leaves_its_thread_in_the_stream_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Asking(Pass):
+        def states(self, ids: torch.Tensor, where: torch.Tensor, layout: Layout) -> torch.Tensor:
+            if card.recorded:
+                raise RuntimeError("operation not permitted when stream is capturing")
+            return super().states(ids, where, layout)
+
+    card = Card(monkeypatch)
+    with pytest.raises(RuntimeError):
+        ReplayedForward(Asking(), torch.device("cpu"))  # type: ignore[arg-type]
+    assert card.stream == "default"
 
 
 @pytest.mark.parametrize(("rotation", "recorded"), [("default", True), ("yarn", True), ("dynamic", False)])

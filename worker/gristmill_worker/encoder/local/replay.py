@@ -96,14 +96,15 @@ class _Graph:
 
         self._fill([np.zeros(1, dtype=np.int32)])
         stream.wait_stream(torch.cuda.current_stream(device))
+        self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.stream(stream):
             for _ in range(_WARM_UP):
                 states()
+            # Of this thread alone: another model of this process may be at work. Inside, since a recording that fails leaves
+            # its thread in its stream.
+            with torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+                self._states = states()
         torch.cuda.current_stream(device).wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        # Of this thread alone: another model of this process may be at work.
-        with torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
-            self._states = states()
 
     def __call__(self, texts: Sequence[Ids]) -> tuple[torch.Tensor, torch.Tensor]:
         """States (sum T, H) and borders (B + 1,): good until the next call, in the order of the stream."""
