@@ -70,3 +70,15 @@ def test_a_row_is_rotated_in_place_and_its_values_are_left_alone() -> None:
     normed = key / (key.square().mean(1, keepdim=True) + 1e-6).sqrt() * norms.key
     turned = normed * cos + torch.cat((-normed[:, 4:], normed[:, :4]), 1) * sin
     torch.testing.assert_close(rows[:, 40:48], turned)
+
+
+def test_a_model_of_which_a_part_has_no_twin_after_all_is_left_as_it_was() -> None:
+    model = decoder("Qwen3")
+    layers = list(model.layers)
+    expected = states(model)
+    model.layers[1].mlp.down_proj.weight = None
+    with pytest.raises(AttributeError):
+        fuse(model)
+    assert list(model.layers) == layers
+    model.layers[1].mlp.down_proj.weight = decoder("Qwen3").layers[1].mlp.down_proj.weight
+    torch.testing.assert_close(states(model), expected, rtol=0, atol=0)

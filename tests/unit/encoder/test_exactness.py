@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from gristmill_worker.batching.batcher import encode_all
+from gristmill_schemas.errors import EncodingFailed
+from gristmill_worker.batching.batcher import Batcher, encode_all, stacked
 from gristmill_worker.encoder import Vectors, open_encoder
+from gristmill_worker.encoder.base import TokenizedText
 from gristmill_worker.encoder.local.encoder import TransformersEncoder
 
 from .conftest import BUILDERS, TEXTS
@@ -119,3 +121,19 @@ def test_a_text_beyond_the_window_is_cut_and_says_so(qwen3: Path) -> None:
     assert (long.n_tokens, len(long.ids)) == (8, 8)
     assert long.ids[-1] == short.ids[-1], "the end-of-text token that Qwen3 pools from survives cutting"
     assert encoder.encode([short, long]).shape == (2, 64)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_text_without_tokens_fails_alone_and_takes_no_neighbours_vector(qwen3: Path, packed: bool) -> None:
+    encoder = open_encoder(str(qwen3), device="cpu", dtype="float32", budget_tokens=256, packed=packed)
+    assert isinstance(encoder, TransformersEncoder)
+    nothing = TokenizedText("", np.empty(0, dtype=np.int32), 1)
+    before, after = encoder.tokenize(["before", "after"])
+    batcher = Batcher(encoder)
+    try:
+        rows = batcher.submit([before, nothing, after]).result(60)
+    finally:
+        batcher.close()
+    assert isinstance(rows[1], EncodingFailed)
+    assert "no tokens" in str(rows[1])
+    np.testing.assert_allclose(stacked([rows[0], rows[2]], 64), encode(encoder, ["before", "after"]), atol=1e-5)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from gristmill_schemas import Pooling
+from gristmill_schemas.errors import EncodingFailed
 from gristmill_worker.encoder.local.layout import Layout, positions
 from gristmill_worker.encoder.local.load import quiet_loading
 from gristmill_worker.encoder.local.packed import PACKED, register
@@ -31,6 +32,20 @@ class Forward(Protocol):
         """Run the model over at least one text; `prompts` says how many tokens of each are not pooled, if any."""
 
 
+def lengths_of(texts: Sequence[Ids]) -> list[int]:
+    """Tokens of each text.
+
+    Raises:
+        EncodingFailed: one has none, and pooling would take a neighbour's.
+    """
+    lengths = [len(ids) for ids in texts]
+    if not all(lengths):
+        raise EncodingFailed(
+            "the text has no tokens, and this model adds none of its own: there is nothing to encode; leave it out"
+        )
+    return lengths
+
+
 class PackedForward:
     """The padding-free pass of `packed.py`."""
 
@@ -47,7 +62,7 @@ class PackedForward:
 
     def __call__(self, texts: Sequence[Ids], prompts: Sequence[int] = ()) -> torch.Tensor:
         """See `Forward`."""
-        lengths = [len(ids) for ids in texts]
+        lengths = lengths_of(texts)
         layout = Layout.of(lengths, self._device)
         ids = to_device(np.concatenate(texts).astype(np.int64), self._device)
         where = to_device(positions(lengths, self.first_position), self._device)
@@ -78,7 +93,7 @@ class PaddedForward:
 
     def __call__(self, texts: Sequence[Ids], prompts: Sequence[int] = ()) -> torch.Tensor:
         """See `Forward`."""
-        longest = max(len(ids) for ids in texts)
+        longest = max(lengths_of(texts))
         ids = np.full((len(texts), longest), self._pad_id, dtype=np.int64)
         mask = np.zeros((len(texts), longest), dtype=np.int64)
         for row, text in enumerate(texts):

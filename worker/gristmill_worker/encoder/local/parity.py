@@ -183,12 +183,14 @@ def _replayed(loaded: Loaded, forward: PackedForward, pinned: list[Ids], referen
 def _fused(loaded: Loaded, forward: F, pinned: list[Ids], reference: torch.Tensor) -> F:
     """The same pass over fused modules, unless that changes what it gives."""
     if loaded.device.type == "cuda":
-        undo = fuse_for_cuda(loaded.model)
+        undo = _tried(lambda: fuse_for_cuda(loaded.model))
     elif fusable(loaded.device, loaded.dtype):
-        undo = fuse_for_cpu(loaded.model)
+        undo = _tried(lambda: fuse_for_cpu(loaded.model))
     else:
         return forward
-    if (problem := check(forward, pinned, reference, loaded.dtype)) is not None:
+    problem = undo if isinstance(undo, str) else check(forward, pinned, reference, loaded.dtype)
+    if problem is not None:
         log.warning("%s runs without fused modules, since with them %s", loaded.info.model, problem)
-        undo()
+        if not isinstance(undo, str):
+            undo()
     return forward

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gristmill_worker.encoder.local.forward import Ids, PackedForward
+from gristmill_worker.encoder.local.forward import Ids, PackedForward, lengths_of
 from gristmill_worker.encoder.local.layout import Layout, positions
 from gristmill_worker.encoder.local.staging import staging
 
@@ -74,7 +74,7 @@ class ReplayedForward:
         return self._forward.pooled(states, offsets, prompts)
 
     def _fitting(self, texts: Sequence[Ids]) -> _Graph | None:
-        tokens = sum(map(len, texts))
+        tokens = sum(lengths_of(texts))
         return next((each for each in self._graphs if tokens <= each.tokens and len(texts) <= each.texts), None)
 
 

@@ -16,14 +16,21 @@ def swap(model: nn.Module, twins: Twins) -> Undo:
 
     Returns:
         A call that puts the original modules back. Dropping it frees their weights.
+
+    Raises:
+        Whatever a twin does; then nothing is swapped.
     """
     swapped: list[tuple[nn.Module, str, nn.Module]] = []
-    _swap_children(model, twins, swapped)
 
     def undo() -> None:
         for parent, name, original in swapped:
             setattr(parent, name, original)
 
+    try:
+        _swap_children(model, twins, swapped)
+    except BaseException:
+        undo()
+        raise
     return undo
 
 
