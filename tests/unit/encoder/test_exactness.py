@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from gristmill_schemas.errors import EncodingFailed
-from gristmill_worker.batching.batcher import Batcher, encode_all, stacked
+from gristmill_worker.batching.batcher import Batcher, encode_all
+from gristmill_worker.batching.submission import stacked
 from gristmill_worker.encoder import Vectors, open_encoder
 from gristmill_worker.encoder.base import TokenizedText
 from gristmill_worker.encoder.local.encoder import TransformersEncoder
