@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gristmill_worker.batching.planner import cost, padding_fraction, plan, shares, spread
+from gristmill_worker.batching.planner import cost, padding_fraction, plan, shares, spread, window
 
 lengths_of = st.lists(st.integers(0, 2_000), max_size=200)
 budgets = st.integers(1, 4_096)
@@ -116,3 +116,23 @@ def test_shares_end_about_together(lengths: list[int], budget: int, at_once: int
     assert len(groups) % at_once == 0 or len(groups) == len(lengths)
     tokens = [sum(lengths[index] for index in group) for group in groups]
     assert max(tokens) - min(tokens) <= max(lengths)
+
+
+@given(lengths_of, budgets, st.booleans())
+def test_windows_hold_every_text_once_in_the_order_in_which_they_came(
+    lengths: list[int], budget: int, padded: bool
+) -> None:
+    left, taken = list(lengths), list[int]()
+    while left:
+        count = window(left, budget, padded=padded)
+        assert count >= 1, "it must end"
+        taken += left[:count]
+        del left[:count]
+    assert taken == lengths, "who came earlier is in no later window"
+
+
+@given(st.lists(st.integers(1, 512), min_size=1, max_size=2_000), st.integers(4_096, 70_000))
+def test_no_batch_of_a_window_is_nearly_empty_while_more_wait(lengths: list[int], budget: int) -> None:
+    count = window(lengths, budget)
+    if count < len(lengths):
+        assert all(sum(lengths[:count][each] for each in group) > budget / 2 for group in plan(lengths[:count], budget))

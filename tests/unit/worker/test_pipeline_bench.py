@@ -11,6 +11,7 @@ from gristmill_schemas import Document, Templates
 from gristmill_schemas.errors import InvalidInput
 from gristmill_worker.bench.pipeline.documents import make_documents, model_inputs, share_of
 from gristmill_worker.bench.pipeline.inspection import Inspection
+from gristmill_worker.bench.pipeline.meters import added_up, idle_shares
 from gristmill_worker.bench.pipeline.peers import require
 from gristmill_worker.bench.pipeline.records import Pass, Passes, Plan, Rounds
 from gristmill_worker.bench.pipeline.report import report
@@ -85,6 +86,7 @@ def test_ratios_are_of_rates_of_the_same_round() -> None:
         held=[Inspection(100, 0, 0), Inspection(98, 2, 0), Inspection(100, 0, 1)],
         encoder=[200.0, 50.0, 100.0],
         rss_mb=[10.0, 30.0, 20.0],
+        worker_idle=[{"no_work": 0.1, "tokens": 0.0}, {"no_work": 0.3, "tokens": 0.2}, {"no_work": 0.2, "tokens": 0.1}],
     )
     figures = report(Plan("hash:8", 100, rounds=3), rounds)
     assert figures["documents_per_s"] == 50.0
@@ -92,6 +94,7 @@ def test_ratios_are_of_rates_of_the_same_round() -> None:
     # Per round 0.5, 0.25, 0.75; of the medians 50 / 100 it would be the same only by chance.
     assert figures["ceiling_fraction"] == 0.5
     assert figures["efficiency"] == 0.5
+    assert figures["worker_idle"] == {"no_work": 0.2, "tokens": 0.1}
     assert (figures["stored"], figures["lost"], figures["duplicates"]) == (98, 2, 1)
     assert figures["worker_cpu_ms_per_document"] == 20.0
     assert figures["qdrant_cpu_ms_per_document"] is None
@@ -119,6 +122,15 @@ def test_every_median_has_its_spread_and_what_was_indexed_is_said() -> None:
     assert figures["spread"]["ceiling_fraction"] == [0.5, 1.0]
     assert figures["raw_indexed"] == 99
     assert figures["peers"][0]["spread"]["green_s"] == [1.0, 3.0]
+
+
+def test_what_a_model_waited_is_told_without_the_time_before_and_after_a_pass() -> None:
+    before = {"no_work": 5.0, "tokens": 1.0, "store": 0.0, "busy": 4.0}
+    # Twelve seconds later, ten of which were the pass.
+    after = added_up(
+        [{"no_work": 4.0, "tokens": 2.0, "store": 0.0, "busy": 6.0}, {**before, "no_work": 4.0, "busy": 5.0}]
+    )
+    assert idle_shares(before, after, 10.0) == pytest.approx({"no_work": 0.1, "tokens": 0.2, "store": 0.0})
 
 
 def passes(*seconds: float) -> list[Pass]:

@@ -12,6 +12,7 @@ What becomes of a batch that failed `judge` says.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import threading
 import time
@@ -28,7 +29,7 @@ from gristmill_worker.batching.canary import nonsense, same_input
 from gristmill_worker.batching.idle_clock import IdleClock
 from gristmill_worker.batching.judge import Away, Guilty, Judge, OneOfThem, Sick, TooLarge, Unfounded
 from gristmill_worker.batching.launches import Launches
-from gristmill_worker.batching.planner import cost, plan, shares, spread
+from gristmill_worker.batching.planner import cost, plan, shares, spread, window
 from gristmill_worker.batching.rate_meter import RateMeter
 from gristmill_worker.batching.submission import (
     Batch,
@@ -231,7 +232,7 @@ class Batcher:
 
     def _serve_queries(self) -> None:
         # At every turn: a query waits for what is launched already, never for a window.
-        self._urgent.extend(self._plan(self._take(Lane.INTERACTIVE), QUERY_TOKENS))
+        self._urgent.extend(self._plan(self._take(Lane.INTERACTIVE, _WINDOW_TEXTS), QUERY_TOKENS))
         while self._urgent and self._launches.takes_query:
             if (batch := wanted(self._urgent.popleft())) and self._launch(batch) and self._launches.in_order:
                 self._collect(*self._launches.take(newest=True))
@@ -240,15 +241,21 @@ class Batcher:
         if not self._launches.room:
             return None
         if not self._planned:
-            self._planned.extend(self._plan(self._take(Lane.BULK)))
+            self._planned.extend(self._plan(self._take_window()))
         if not self._planned:
             return None
         return wanted(self._planned.popleft())
 
-    def _take(self, lane: Lane) -> list[Entry]:
+    def _take_window(self) -> list[Entry]:
+        self._budget.measured_anew(self._encoder.limits.tokens)
+        with self._news:
+            oldest = [entry.text.n_tokens for entry in itertools.islice(self._lanes[Lane.BULK], _WINDOW_TEXTS)]
+        return self._take(Lane.BULK, window(oldest, self._budget.tokens, padded=self._limits.padded))
+
+    def _take(self, lane: Lane, most: int) -> list[Entry]:
         with self._news:
             waiting = self._lanes[lane]
-            self._in_hand = [waiting.popleft() for _ in range(min(len(waiting), _WINDOW_TEXTS))]
+            self._in_hand = [waiting.popleft() for _ in range(min(len(waiting), most))]
         return self._in_hand
 
     def _plan(self, entries: Sequence[Entry], most_tokens: int | None = None) -> list[Batch]:

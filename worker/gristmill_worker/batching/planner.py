@@ -8,11 +8,14 @@ than the budget goes alone. Cost: O(n log window).
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, TypeVar
 
 T = TypeVar("T")
 
+#: Tokens among which sorting finds enough neighbours of one length; and batches, where each is padded to its longest text.
+_WINDOW_TOKENS: Final = 65_536
+_PADDED_BATCHES: Final = 4
 #: Rounds of batches of which the last matters, and tokens below which a share is not worth a batch.
 _FEW: Final = 4
 _LEAST_SHARE: Final = 64
@@ -50,6 +53,32 @@ def plan(
         ordered = sorted(inside, key=lambda index: (-lengths[index], index))
         groups.extend(_cut(ordered, lengths, budget, texts or len(ordered), padded=padded))
     return groups
+
+
+def window(lengths: Iterable[int], budget: int, *, padded: bool = False) -> int:
+    """How many of the texts that wait, the oldest first, are sorted and cut together.
+
+    All of a window are launched before any that came later, so callers get their last vector about in the order in which
+    they came: one writes what it has while the next one's texts are launched. Were all sorted that wait, all would end at
+    once, and the model would have nothing while they write.
+
+    Args:
+        lengths: tokens of each text.
+        budget: most tokens per batch.
+        padded: batches are padded to their longest text, so sorting pays off over several.
+
+    Returns:
+        At least 1 where there is a text: as many as fill whole batches, so that none is launched nearly empty.
+    """
+    batches = max(_PADDED_BATCHES if padded else 1, _WINDOW_TOKENS // budget)
+    count = tokens = longest = 0
+    for length in lengths:
+        longest, tokens = max(longest, length), tokens + length
+        # Each batch but the last may leave room for less than one more text. Long ones leave what they leave.
+        if count and tokens > batches * budget - (batches - 1) * min(longest, budget // 4):
+            break
+        count += 1
+    return count
 
 
 def shares(lengths: Sequence[int], budget: int, at_once: int) -> list[list[int]] | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import psutil
@@ -63,3 +64,23 @@ def redis_clock(settings: ClientSettings) -> CpuClock:
         return float(said["used_cpu_user"]) + float(said["used_cpu_sys"])
 
     return read
+
+
+def added_up(clocks: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Seconds by cause of several idle clocks together; see `IdleClock.seconds`."""
+    return {cause: sum(each[cause] for each in clocks) for cause in dict.fromkeys(itertools.chain(*clocks))}
+
+
+def idle_shares(before: Mapping[str, float], after: Mapping[str, float], seconds: float) -> dict[str, float]:
+    """Which part of a pass models waited, by cause.
+
+    Args:
+        before: what idle clocks said some time before the pass, and after whatever else there was to do.
+        after: what they said some time after it.
+        seconds: of the pass, times the number of clocks.
+    """
+    spent = {cause: after[cause] - before[cause] for cause in after}
+    # Before it began and after it ended there was no work either.
+    spent["no_work"] -= max(0.0, sum(spent.values()) - seconds)
+    del spent["busy"]
+    return {cause: max(0.0, each) / seconds for cause, each in spent.items()}

@@ -72,3 +72,5 @@ class Rounds:
     encoder: list[float] = field(default_factory=list)
     #: Of the largest worker process.
     rss_mb: list[float] = field(default_factory=list)
+    #: What part of the time the workers' models waited while new documents came, by cause.
+    worker_idle: list[Mapping[str, float]] = field(default_factory=list)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from statistics import median
 from typing import Any, Final
 
@@ -40,7 +41,12 @@ def report(plan: Plan, rounds: Rounds) -> dict[str, Any]:
     }
     first = {key: figures.pop(key) for key in _FIRST}
     peers = [_peer(name, passes, index=plan.index) for name, passes in rounds.peers.items()]
-    return {**first, "spread": _spreads(series), **figures, "peers": peers}
+    idle = _idle(rounds.worker_idle)
+    return {**first, "worker_idle": idle, "spread": _spreads(series), **figures, "peers": peers}
+
+
+def _idle(shares: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {cause: round(median(each[cause] for each in shares), 4) for cause in dict.fromkeys(chain(*shares))}
 
 
 def _ours(rounds: Rounds, *, index: bool) -> _Series:

@@ -20,6 +20,7 @@ from gristmill.settings import load_settings
 from gristmill.store.connection import store_errors
 from gristmill_worker.bench.pipeline.documents import PointsFile, make_documents, write_documents
 from gristmill_worker.bench.pipeline.inspection import inspect
+from gristmill_worker.bench.pipeline.meters import idle_shares
 from gristmill_worker.bench.pipeline.peers import require
 from gristmill_worker.bench.pipeline.processes import Answer, Side
 from gristmill_worker.bench.pipeline.records import Passes, Plan, Rounds
@@ -152,9 +153,13 @@ class _Bench:
         return self._site.side("raw", points=points)
 
     def _load_ours(self, passes: Passes, name: str, title: str) -> None:
+        before = self._site.model_seconds()
         for kind, into in (("new", passes.new), ("unchanged", passes.unchanged)):
             into.append(self._site.measured(name, self._plan.documents, lambda: self._enqueue(name)))
             self._note(f"{title}: {into[-1].rate:,.0f} documents/s, {kind}")
+            if into is passes.new:
+                took = into[-1].seconds * self._plan.workers
+                self._rounds.worker_idle.append(idle_shares(before, self._site.model_seconds(), took))
         self._rounds.held.append(inspect(self._site.store, name, self._ids))
 
     def _enqueue(self, name: str, count: int | None = None) -> tuple[float, float]:

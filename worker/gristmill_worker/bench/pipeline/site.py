@@ -26,6 +26,7 @@ from gristmill_schemas import IndexState, ModelTask
 from gristmill_schemas.errors import GristmillError, InvalidInput
 from gristmill_worker.bench.pipeline.meters import (
     CpuClock,
+    added_up,
     largest_rss_mb,
     processes_clock,
     qdrant_clock,
@@ -144,6 +145,27 @@ class Site:
 
     def _encoders(self) -> list[Mapping[str, Any]]:
         return [each for each in engines(self._ledger) if each.get("task", ModelTask.EMBEDDING) == ModelTask.EMBEDDING]
+
+    def model_seconds(self) -> dict[str, float]:
+        """Seconds that the workers' models have waited so far, by cause, and `busy`: of heartbeats after this call."""
+        before, now = self._idle_clocks(), self._idle_clocks()
+        until = time.monotonic() + _READY_S
+        # Together they are the time since a model's start, which stands still until a worker says something new.
+        while any(sum(now.get(worker, clock).values()) <= sum(clock.values()) for worker, clock in before.items()):
+            _require_alive(self._workers)
+            if time.monotonic() > until:
+                raise GristmillError(f"a worker has said nothing of itself for {_READY_S:.0f} s")
+            time.sleep(_LOOK_S)
+            now = self._idle_clocks()
+        return added_up(list(now.values()))
+
+    def _idle_clocks(self) -> dict[str, Mapping[str, float]]:
+        return {
+            worker: engine["idle"]
+            for worker, status in self._ledger.workers().items()
+            for engine in status["engines"]
+            if engine["model_digest"] == self.encoder.digest
+        }
 
     @property
     def _environment(self) -> dict[str, str]:

@@ -23,6 +23,8 @@ def show(figures: Mapping[str, Any]) -> None:
         {
             "ceiling fraction": f"{figures['ceiling_fraction']} of the raw upload",
             "efficiency": f"{figures['efficiency']} of the encoder alone",
+            "model waited": ", ".join(f"{each:.3f} {cause}" for cause, each in figures["worker_idle"].items() if each)
+            or 0,
             **_until_green(figures),
             **{f"points by {each['name']}": f"{each['points']:,}" for each in figures["peers"]},
         }
