@@ -160,9 +160,10 @@ class Site:
         return added_up(list(now.values()))
 
     def _idle_clocks(self) -> dict[str, Mapping[str, float]]:
+        said: Mapping[str, Any] = self._ledger.workers()
         return {
             worker: engine["idle"]
-            for worker, status in self._ledger.workers().items()
+            for worker, status in said.items()
             for engine in status["engines"]
             if engine["model_digest"] == self.encoder.digest
         }
