@@ -101,9 +101,11 @@ def run_gpu_bench(
         for name, texts in cases.items():
             note(f"{name}: {len(texts):,} texts, {rounds} rounds")
             table[name] = {**_bulk(encoder, texts, other, flop_per_token, rounds), "memory_gb": memory_gb[name]}
+            note(f"{name}: " + _in_words(table[name], "tokens_per_s", "ceiling_fraction", "ratio_to_peer", "memory_gb"))
         note(f"queries: {QUERIES}, {rounds} rounds")
         queries = even_texts(QUERIES, QUERY_TOKENS, encoder.count)
         table["queries"] = _queries(encoder, queries, cases["mixed"], other, rounds)
+        note("queries: " + _in_words(table["queries"], "alone_ms_p50", "under_bulk_ms_p50", "waiting_queries_per_s"))
     return {
         "model": encoder.info.model,
         **_machine(encoder),
@@ -117,6 +119,10 @@ def run_gpu_bench(
         "rounds": rounds,
         "cases": table,
     }
+
+
+def _in_words(case: dict[str, Any], *keys: str) -> str:
+    return ", ".join(f"{key} {case[key]:,}" for key in keys if case[key] is not None)
 
 
 def best_attention(device: str) -> str:
