@@ -1,82 +1,16 @@
-"""A decoder's layer on a CPU: fewer passes over its rows, and what transformers' own layer gives."""
+"""A decoder's layer on a CPU: fewer passes over its rows, and which layers are left alone."""
 
 from typing import Any
 
 import pytest
 import torch
-import transformers
 from torch import nn
 
 from gristmill_worker.encoder.local.cpu import products as cpu_products
 from gristmill_worker.encoder.local.cpu.decoder import DecoderLayer, RmsNorm, is_decoder_layer, rotated
 from gristmill_worker.encoder.local.cpu.fusing import fuse
 
-FAMILIES = ("Qwen3", "Qwen2", "Llama", "Mistral")
-SMALL: dict[str, Any] = {
-    "vocab_size": 32, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 64,
-}  # fmt: skip
-
-
-def decoder(family: str, **more: Any) -> Any:
-    torch.manual_seed(0)
-    config = getattr(transformers, f"{family}Config")(**SMALL, **more)
-    model = getattr(transformers, f"{family}Model")(config).eval()
-    for name, weight in model.named_parameters():
-        if "norm" in name:
-            nn.init.uniform_(weight, 0.5, 1.5)
-    return model
-
-
-def states(model: Any) -> torch.Tensor:
-    ids = torch.arange(26).view(2, 13)
-    mask = torch.ones_like(ids)
-    mask[0, 9:] = 0
-    with torch.inference_mode():
-        out: torch.Tensor = model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-    return out * mask.unsqueeze(-1)
-
-
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_decoder_gives_the_same_states_with_its_layers_swapped_and_after_they_are_put_back(
-    family: str, attention: str
-) -> None:
-    model = decoder(family)
-    model.set_attn_implementation(attention)
-    expected = states(model)
-    undo = fuse(model)
-    assert {type(layer) for layer in model.layers} == {DecoderLayer}
-    torch.testing.assert_close(states(model), expected, rtol=1e-5, atol=1e-5)
-    undo()
-    torch.testing.assert_close(states(model), expected, rtol=0, atol=0)
-
-
-@pytest.mark.parametrize(
-    ("family", "window"),
-    [
-        ("Mistral", {"sliding_window": 4}),
-        ("Qwen3", {"sliding_window": 4, "use_sliding_window": True, "max_window_layers": 1}),
-    ],
-)
-def test_a_layers_window_is_kept(family: str, window: dict[str, Any]) -> None:
-    """Whoever attends is told the window: the packed pass has no mask that would say it."""
-    seen: list[int | None] = []
-    kind: Any = transformers.AttentionInterface
-
-    def attend(module: Any, query: Any, key: Any, value: Any, mask: Any, **how: Any) -> Any:
-        seen.append(how["sliding_window"])
-        return query.transpose(1, 2), None
-
-    kind.register("noted", attend)
-    model = decoder(family, **window)
-    model.set_attn_implementation("noted")
-    plain = states(model)
-    told, seen[:] = list(seen), []
-    fuse(model)
-    torch.testing.assert_close(states(model), plain, rtol=1e-5, atol=1e-5)
-    assert seen == told
-    assert 4 in seen
+from .decoders import decoder
 
 
 @pytest.mark.parametrize("normed", [True, False])

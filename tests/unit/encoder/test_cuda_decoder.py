@@ -1,30 +1,12 @@
-"""A decoder's layer as a card runs it, on a processor: what transformers' own layer gives, and nothing twice."""
-
-from typing import Any
+"""A decoder's layer as a card runs it, on a processor: nothing in memory twice, and nothing half swapped."""
 
 import pytest
 import torch
 
-from gristmill_worker.encoder.local.cuda.decoder import DecoderLayer, RmsNorm, fuse
+from gristmill_worker.encoder.local.cuda.decoder import fuse
 from gristmill_worker.encoder.local.cuda.kernels import Heads, Norms, TorchKernels
 
-from .test_cpu_decoder import FAMILIES, decoder, states
-
-
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_decoder_gives_the_same_states_with_its_layers_swapped_and_after_they_are_put_back(
-    family: str, attention: str
-) -> None:
-    model = decoder(family)
-    model.set_attn_implementation(attention)
-    expected = states(model)
-    undo = fuse(model)
-    assert {type(layer) for layer in model.layers} == {DecoderLayer}
-    assert type(model.norm) is RmsNorm
-    torch.testing.assert_close(states(model), expected, rtol=1e-5, atol=1e-5)
-    undo()
-    torch.testing.assert_close(states(model), expected, rtol=0, atol=0)
+from .decoders import decoder, states
 
 
 @pytest.mark.parametrize("biased", ["Llama", "Qwen3"])
@@ -33,20 +15,6 @@ def test_products_with_a_bias_are_joined_with_it(biased: str) -> None:
     for name, weight in model.named_parameters():
         if name.endswith("bias"):
             torch.nn.init.normal_(weight)
-    expected = states(model)
-    fuse(model)
-    torch.testing.assert_close(states(model), expected, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("family", "window"),
-    [
-        ("Mistral", {"sliding_window": 4}),
-        ("Qwen3", {"sliding_window": 4, "use_sliding_window": True, "max_window_layers": 1}),
-    ],
-)
-def test_each_layer_keeps_its_window(family: str, window: dict[str, Any]) -> None:
-    model = decoder(family, **window)
     expected = states(model)
     fuse(model)
     torch.testing.assert_close(states(model), expected, rtol=1e-5, atol=1e-5)

@@ -134,13 +134,10 @@ def test_the_kernel_of_a_card_is_looked_for_once_and_gets_the_longest_text_as_a_
 ) -> None:
     longest: list[Any] = []
 
-    def attend(
-        q: Any, k: Any, v: Any, bq: Any, bk: Any, lq: Any, lk: Any, scaling: Any, causal: bool, sides: Any
-    ) -> Any:
-        assert bq is bk
+    def attend(q: Any, k: Any, v: Any, offsets: Any, length: Any, scaling: Any, causal: bool, sides: Any) -> Any:
         assert sides == (-1, 0 if causal else -1)
-        longest.extend((lq, lk))
-        return each_alone(q, k, v, bq, scaling, causal)
+        longest.append(length)
+        return each_alone(q, k, v, offsets, scaling, causal)
 
     monkeypatch.setattr(attention, "_torch_flash", attend)
     monkeypatch.setitem(sys.modules, "flash_attn", None)

@@ -2,11 +2,10 @@
 
 In: lists of tokenized texts, each in one of two lanes. Out: per list a future with one vector or one error per text.
 
-Each turn, queries (interactive) go first; then a window of everything that waits is planned into batches under the
-encoder's limits, sorted by length so that little is padded or ragged. A window is launched before the next is planned, so
-nothing starves. As many launches are outstanding as the encoder says (see `launches`): the next is prepared while one runs.
-On a processor's cores a query's launch is one more: it waits for none of them.
-What becomes of a batch that failed `judge` says.
+Each turn, queries (interactive) go first; then a window of the oldest that wait is planned into batches under the encoder's
+limits, sorted by length so that little is padded or ragged. A window is launched before the next is planned, so nothing
+starves. As many launches are outstanding as the encoder says, and a query's is one more, which waits for none of them where
+the device lets it by (see `launches`). What becomes of a batch that failed `judge` says.
 """
 
 from __future__ import annotations

@@ -238,7 +238,7 @@ def _bulk_work(batcher: Batcher, documents: Sequence[TokenizedText]) -> Iterator
     feeder = threading.Thread(target=feed, name="feeder")
     feeder.start()
     try:
-        while batcher.batches_done == done:
+        while batcher.batches_done == done and feeder.is_alive():
             time.sleep(0.001)
         yield
     finally:

@@ -1,10 +1,17 @@
-"""Which modules of transformers' decoders are made alike, so that a twin can stand for them."""
+"""What a twin of a decoder's layer has to know of transformers' own, whatever device it is for.
+
+Which modules are made alike, and how a layer calls the attention function that its model has chosen.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+import sys
+from copy import copy
+from typing import Any, Final
 
+import torch
 from torch import nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 #: Families whose layers are made alike.
 _FAMILIES: Final = ("Qwen3", "Qwen2", "Llama", "Mistral")
@@ -26,3 +33,43 @@ def is_gated_mlp(module: nn.Module) -> bool:
 def is_layer(module: nn.Module) -> bool:
     """Whether a module is one of their layers: transformers' own code, not what a model brings along."""
     return type(module).__name__ in _LAYERS and type(module).__module__.startswith("transformers.")
+
+
+class Attention:
+    """Calls an attention function as one of their attention layers does."""
+
+    def __init__(self, layer: Any) -> None:
+        """Keep what an attention function may ask of its layer, without the weights."""
+        self._described = copy(layer)
+        self._described._modules = {}
+        self._eager = sys.modules[type(layer).__module__].eager_attention_forward
+        # Mistral has one window for all its layers; in the others each layer has its own, or none.
+        for_all = layer.config.sliding_window if type(layer).__name__ == "MistralAttention" else None
+        self._window = getattr(layer, "sliding_window", for_all)
+
+    def __call__(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, **more: Any
+    ) -> torch.Tensor:
+        """Mix values.
+
+        Args:
+            q: (B, T, heads, size).
+            k: (B, T, key heads, size), as `v`.
+            v: see there.
+            mask: for the attention function, as is what else the layer is called with.
+            more: see there.
+
+        Returns:
+            (B, T, heads, size).
+        """
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self._described.config._attn_implementation, self._eager)
+        mixed: torch.Tensor = attend(
+            self._described,
+            *(each.transpose(1, 2) for each in (q, k, v)),
+            mask,
+            dropout=0.0,
+            scaling=self._described.scaling,
+            sliding_window=self._window,
+            **more,
+        )[0]
+        return mixed

@@ -17,7 +17,6 @@ from typing import Final, TypeVar
 import torch
 
 from gristmill_schemas.errors import InvalidInput, ModelUnavailable
-from gristmill_worker.encoder.local.cpu.cores import may_write
 from gristmill_worker.encoder.local.cpu.fusing import fusable
 from gristmill_worker.encoder.local.cpu.fusing import fuse as fuse_for_cpu
 from gristmill_worker.encoder.local.cuda.decoder import fuse as fuse_for_cuda
@@ -31,6 +30,7 @@ from gristmill_worker.encoder.local.forward import (
 )
 from gristmill_worker.encoder.local.load import Loaded
 from gristmill_worker.encoder.local.replay import ReplayedForward
+from gristmill_worker.encoder.local.sharing import may_write
 from gristmill_worker.encoder.model.modules import WAY_OUT
 
 log = logging.getLogger(__name__)

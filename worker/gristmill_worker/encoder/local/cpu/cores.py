@@ -22,12 +22,10 @@ from typing import Any, Final
 
 import torch
 
+from gristmill_worker.encoder.local.sharing import may_write
+
 #: Each needs Python's lock for some hundredths of its time; beyond this they would wait for it.
 _MOST_LAUNCHES: Final = 8
-#: Rotations that adapt to a batch: they write into the model while it runs.
-_ADAPTING: Final = frozenset({"dynamic", "longrope"})
-#: The package in which transformers keeps code that models bring along.
-_BROUGHT_ALONG: Final = "transformers_modules."
 
 #: Torch's threads without launches, once for each launch of any encoder in this process that is under way.
 _under_way: Final[list[int]] = []
@@ -113,15 +111,3 @@ def launches_at_once(parts: Sequence[Any], device: torch.device, *, packed: bool
     most = min(threads, _MOST_LAUNCHES)
     # Of 12 cores, six launches of two use all, and eight of one do not.
     return max(range((most + 1) // 2, most + 1), key=lambda launches: (threads // launches * launches, launches))
-
-
-def may_write(parts: Sequence[Any]) -> bool:
-    """Whether a module of these writes into itself while it runs, or is of a kind that nobody has looked through."""
-    return any(_may_write(module) for part in parts for module in part.modules())
-
-
-def _may_write(module: torch.nn.Module) -> bool:
-    if type(module).__module__.startswith(_BROUGHT_ALONG):
-        return True
-    kind = getattr(module, "rope_type", None)
-    return not _ADAPTING.isdisjoint(kind.values() if isinstance(kind, dict) else (kind,))

@@ -10,16 +10,13 @@ row in each layer.
 
 from __future__ import annotations
 
-import sys
-from copy import copy
 from typing import Any
 
 import torch
 from torch import nn
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from gristmill_worker.encoder.local.cpu.products import Joint, product, weighted
-from gristmill_worker.encoder.local.decoders import is_gated_mlp, is_layer
+from gristmill_worker.encoder.local.decoders import Attention, is_gated_mlp, is_layer
 
 
 def is_decoder_layer(module: nn.Module) -> bool:
@@ -105,18 +102,12 @@ class RotaryAttention(nn.Module):
             norm: (H,), the weight of the norm before it, which is left to the products.
         """
         super().__init__()
-        self._size, self._config = int(attention.head_dim), attention.config
+        self._size = int(attention.head_dim)
         parts = (attention.q_proj, attention.k_proj, attention.v_proj)
         self._projections = Joint([weighted(each, norm) for each in parts])
         self.q_norm, self.k_norm = (_twin(getattr(attention, name, None)) for name in ("q_norm", "k_norm"))
         self.o_proj = product(attention.o_proj, "add")
-        # What an attention function may ask of its layer, without the weights.
-        self._described = copy(attention)
-        self._described._modules = {}
-        self._eager = sys.modules[type(attention).__module__].eager_attention_forward
-        # Mistral has one window for all its layers; in the others each layer has its own, or none.
-        for_all = attention.config.sliding_window if type(attention).__name__ == "MistralAttention" else None
-        self._window = getattr(attention, "sliding_window", for_all)
+        self._attend = Attention(attention)
 
     def onto(
         self,
@@ -141,16 +132,7 @@ class RotaryAttention(nn.Module):
         """
         q, k, v = (part.view(*part.shape[:-1], -1, self._size) for part in self._projections(x))
         q, k = rotated(q, *position_embeddings, self.q_norm), rotated(k, *position_embeddings, self.k_norm)
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self._config._attn_implementation, self._eager)
-        mixed, _ = attend(
-            self._described,
-            *(each.transpose(1, 2) for each in (q, k, v)),
-            attention_mask,
-            dropout=0.0,
-            scaling=self._described.scaling,
-            sliding_window=self._window,
-            **more,
-        )
+        mixed = self._attend(q, k, v, attention_mask, **more)
         return self.o_proj.combined(mixed.flatten(2), other, "add")
 
 

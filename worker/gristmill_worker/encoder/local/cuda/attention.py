@@ -18,7 +18,7 @@ class Kernel:
     """Attention over many texts in one call."""
 
     name: str
-    #: (q, k, v, offsets of q, of k, longest of q, of k, scaling, causal, window to both sides) to (sum T, heads, size).
+    #: (q, k, v, offsets, longest, scaling, causal, window to both sides) to (sum T, heads, size).
     run: Callable[..., torch.Tensor]
 
 
@@ -34,34 +34,26 @@ def varlen_kernel() -> Kernel:
         log.warning("flash-attn is installed and cannot be loaded, so torch's own attention runs: %s", error)
         return Kernel("torch flash attention", _torch_flash)
 
-    def run(q: Any, k: Any, v: Any, bq: Any, bk: Any, lq: int, lk: int, scaling: Any, causal: bool, sides: Any) -> Any:
-        return flash(q, k, v, bq, bk, lq, lk, softmax_scale=scaling, causal=causal, window_size=sides)
+    def run(
+        q: Any, k: Any, v: Any, offsets: Any, longest: int, scaling: Any, causal: bool, sides: tuple[int, int]
+    ) -> Any:
+        return flash(
+            q, k, v, offsets, offsets, longest, longest, softmax_scale=scaling, causal=causal, window_size=sides
+        )
 
     return Kernel("flash-attn", run)
 
 
 def _torch_flash(
-    q: Any, k: Any, v: Any, bq: Any, bk: Any, lq: int, lk: int, scaling: Any, causal: bool, sides: tuple[int, int]
+    q: Any, k: Any, v: Any, offsets: Any, longest: int, scaling: Any, causal: bool, sides: tuple[int, int]
 ) -> Any:
-    """The operator beneath `torch.nn.attention.varlen.varlen_attn`, which has come and changed from one torch to the next
-    (none in 2.9, no window and no scale in 2.10, fewer key heads only from 2.12 on); the operator has done all of it since
-    2.4. Called directly it also spares every layer a wrapper and a tensor of zeros."""
+    """The operator beneath `torch.nn.attention.varlen.varlen_attn`, which has changed from one torch to the next: none in
+    2.9, no window and no scale in 2.10, fewer key heads than query heads only from 2.12 on. The operator has done all of
+    it in each of them. Called directly it also spares every layer a wrapper and a tensor of zeros."""
     back, ahead = sides
-    return torch.ops.aten._flash_attention_forward(
-        q,
-        k,
-        v,
-        bq,
-        bk,
-        lq,
-        lk,
-        0.0,
-        causal and back < 0,
-        False,
-        scale=scaling,
-        window_size_left=back,
-        window_size_right=ahead,
-    )[0]
+    how = {"scale": scaling, "window_size_left": back, "window_size_right": ahead}
+    texts = (offsets, offsets, longest, longest)
+    return torch.ops.aten._flash_attention_forward(q, k, v, *texts, 0.0, causal and back < 0, False, **how)[0]
 
 
 def varlen(
@@ -92,6 +84,6 @@ def varlen(
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     back = -1 if window is None else window - 1
     sides = (back, 0 if causal else back)
-    out = varlen_kernel().run(q, k, v, offsets, offsets, longest, longest, scaling, causal, sides)
+    out = varlen_kernel().run(q, k, v, offsets, longest, scaling, causal, sides)
     row: torch.Tensor = out.unsqueeze(0)
     return row

@@ -7,19 +7,16 @@ in some microseconds: what a lone query waits for. Joint weights take the place 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from copy import copy
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # the name that the whole field uses
 from torch import nn
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from gristmill_worker.encoder.local.cuda.chosen import kernels
 from gristmill_worker.encoder.local.cuda.kernels import Heads, Norms
-from gristmill_worker.encoder.local.decoders import is_gated_mlp, is_layer, is_rms_norm
+from gristmill_worker.encoder.local.decoders import Attention, is_gated_mlp, is_layer, is_rms_norm
 from gristmill_worker.encoder.local.swapping import Undo, swap
 
 
@@ -112,13 +109,7 @@ class DecoderLayer(nn.Module):
         self._mixed = Product((attention.o_proj,))
         self._gate_and_up, self._down = Product((mlp.gate_proj, mlp.up_proj)), Product((mlp.down_proj,))
         self._kernels = kernels(attention.q_proj.weight.device, attention.q_proj.weight.dtype)
-        # What an attention function may ask of its layer, without the weights.
-        self._described = copy(attention)
-        self._described._modules = {}
-        self._eager = sys.modules[type(attention).__module__].eager_attention_forward
-        # Mistral has one window for all its layers; in the others each layer has its own, or none.
-        for_all = attention.config.sliding_window if type(attention).__name__ == "MistralAttention" else None
-        self._window = getattr(attention, "sliding_window", for_all)
+        self._attend = Attention(attention)
 
     def forward(
         self,
@@ -159,14 +150,5 @@ class DecoderLayer(nn.Module):
         self._kernels.rotate_(joint, cos, sin, heads, self._norms)
         parts = joint.view(*texts, -1, heads.size)
         q, k, v = torch.split(parts, [heads.queries, heads.keys, heads.keys], 2)
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self._described.config._attn_implementation, self._eager)
-        mixed, _ = attend(
-            self._described,
-            *(each.transpose(1, 2) for each in (q, k, v)),
-            attention_mask,
-            dropout=0.0,
-            scaling=self._described.scaling,
-            sliding_window=self._window,
-            **more,
-        )
+        mixed = self._attend(q, k, v, attention_mask, **more)
         self._mixed.add_to(sums, mixed.reshape(len(sums), -1))
