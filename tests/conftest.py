@@ -53,9 +53,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Under nohup a child would inherit that SIGHUP is ignored, and tests close terminals."""
+    """A child would inherit what is ignored: SIGHUP under nohup, SIGINT of a shell's background jobs. Tests send both."""
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _parameters(item: pytest.Item) -> list[object]:
