@@ -6,8 +6,10 @@ GRISTMILL_TEST_CURE takes the poison away; one named by GRISTMILL_TEST_ENCODED g
 What its device suffers from is in `device.py`.
 """
 
+import faulthandler
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +25,9 @@ from gristmill_worker.pipeline import sink
 from gristmill_worker.pipeline.engine import load_encoder
 from gristmill_worker.process.app import run_worker
 from gristmill_worker.settings import WorkerSettings
+
+#: Has a worker write to its log what each of its threads is doing.
+STACKS = signal.SIGUSR2
 
 
 class PoisonEncoder:
@@ -85,6 +90,8 @@ def work(model: str, environment: Mapping[str, str], folder: str, log: str) -> N
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for standard in (1, 2):
         os.dup2(descriptor, standard)
+    # Whoever does not end in time is asked where it stands.
+    faulthandler.register(STACKS, all_threads=True)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

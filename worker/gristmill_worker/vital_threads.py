@@ -6,7 +6,9 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from enum import IntEnum
+from typing import NoReturn
 
 log = logging.getLogger(__name__)
 
@@ -20,23 +22,44 @@ class Exit(IntEnum):
     AGAIN = 73  #: all is well, and a new process will serve more than this one
 
 
+#: Longest wait for the log, seconds. Who writes to a pipe that nobody reads waits for ever, with a lock of the log.
+_LAST_WORDS_S = 2.0
+
 #: Told which thread died, and of what.
 Died = Callable[[str, BaseException], None]
 
 
-def give_up(status: Exit, why: str) -> None:
+def end_now(status: int, last_words: Callable[[], None]) -> NoReturn:
+    """End this process, whatever hangs: threads that cannot be stopped, and whoever reads its log.
+
+    Args:
+        status: to end with.
+        last_words: logs something.
+    """
+
+    def speak() -> None:
+        last_words()
+        logging.shutdown()
+
+    speaking = threading.Thread(target=speak, name="gristmill-last-words", daemon=True)
+    with suppress(RuntimeError):  # no new threads while Python shuts down
+        speaking.start()
+        speaking.join(_LAST_WORDS_S)
+    os._exit(status)
+
+
+def give_up(status: Exit, why: str) -> NoReturn:
     """End this process now. Nothing gentler helps: a thread inside a hung kernel or a lost connection cannot be stopped.
 
     What it held lapses and goes to other workers.
     """
-    log.critical("%s: giving this process up (exit status %d)", why, status)
-    logging.shutdown()
-    os._exit(status)
+    end_now(status, lambda: log.critical("%s: giving this process up (exit status %d)", why, status))
 
 
 def end_process(name: str, error: BaseException) -> None:
     """`Died` of a worker process."""
-    give_up(Exit.BROKEN, f"thread {name} died of {type(error).__name__}: {error}")
+    why = "thread %s died: giving this process up (exit status %d)"
+    end_now(Exit.BROKEN, lambda: log.critical(why, name, Exit.BROKEN, exc_info=error))
 
 
 def vital_thread(name: str, run: Callable[[], None], died: Died) -> threading.Thread:
@@ -45,8 +68,7 @@ def vital_thread(name: str, run: Callable[[], None], died: Died) -> threading.Th
     def guarded() -> None:
         try:
             run()
-        except BaseException as error:
-            log.critical("thread %s died", name, exc_info=True)
+        except BaseException as error:  # noqa: BLE001  # whoever is told logs it
             died(name, error)
 
     return threading.Thread(target=guarded, name=name, daemon=True)

@@ -97,8 +97,10 @@ def run_worker(
         BrokerUnavailable, StoreUnavailable: not there in time; found out before a model is loaded.
         ServerTooOld: so is this.
     """
+    again = threading.Event()
+    drain = Drain(settings.drain_timeout_s, lambda: Exit.AGAIN if again.is_set() else 0)
     with ExitStack() as closing:
-        closing.enter_context(_ends_at_once_when_asked())
+        closing.enter_context(drain.heard())
         # From here on: loading a model, or waiting for its server, takes minutes.
         heart = Heart(supervisor)
         closing.callback(heart.close)
@@ -165,7 +167,6 @@ def run_worker(
         parking = Parking(evidence, host.clock)
         guard = Guard(host.engines, host.accepts, parking)
         stalled = StallWatch(lambda: _takable(guard, queues), lambda: host.leases.held, lambda: guard.taken)
-        again = threading.Event()
         if absent:
             absent_models = AbsentModels(absent, load_encoder, host.notices, lambda: _start_again(again))
             chores["absent models"] = (LOOK_S, absent_models)
@@ -190,7 +191,7 @@ def run_worker(
         clerk = Duties("parking", {"refused messages": (_PARKING_S, parking.flush)})
         closing.callback(clerk.close)
         clerk.start()
-        drain = Drain(host, settings.drain_timeout_s, lambda: Exit.AGAIN if again.is_set() else 0)
+        drain.takes(host)
         _consume(settings, host, drain, guarded_transport(guard, redis_transport(settings)))
         if again.is_set():
             raise SystemExit(Exit.AGAIN)
@@ -220,23 +221,6 @@ def _lanes(settings: WorkerSettings, connection: Redis, host: Host) -> list[Quer
 def _looks(settings: WorkerSettings, ledger: RedisLedger, store: QdrantClient) -> dict[str, Callable[[], object]]:
     redis, qdrant = redact(settings.redis_url), redact(settings.qdrant_url)
     return {f"Redis at {redis}": ledger.now, f"Qdrant at {qdrant}": lambda: require_server(store)}
-
-
-@contextmanager
-def _ends_at_once_when_asked() -> Iterator[None]:
-    """SIGTERM before Celery listens to it: nothing was taken that could be drained."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(*_: object) -> None:
-        raise SystemExit(0)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -295,6 +279,11 @@ def _consume(settings: WorkerSettings, host: Host, drain: Drain, transport: type
     def on_shutdown(**_: Any) -> None:
         drain.begin()
 
+    def on_ready(**_: Any) -> None:
+        if drain.asked:  # before Celery listened, and what our handler raised was lost
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    signals.worker_ready.connect(on_ready, weak=False)
     signals.worker_shutting_down.connect(on_shutdown, weak=False)
     signals.setup_logging.connect(_keep_our_logging, weak=False)
     # JSON only, so nothing in the queue can run code: that Celery dislikes root (containers!) is not worth a warning.
@@ -317,6 +306,7 @@ def _consume(settings: WorkerSettings, host: Host, drain: Drain, transport: type
     try:
         worker.start()
     finally:
+        signals.worker_ready.disconnect(on_ready)
         signals.worker_shutting_down.disconnect(on_shutdown)
     if worker.exitcode:
         raise SystemExit(worker.exitcode)

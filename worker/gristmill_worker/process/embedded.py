@@ -98,7 +98,7 @@ def _open(settings: ClientSettings, overrides: Mapping[str, Any]) -> Parts:
 
 
 def _log_only(name: str, error: BaseException) -> None:
-    """`vital_thread` has logged it."""
+    log.critical("thread %s died", name, exc_info=error)
 
 
 def _open_store(settings: WorkerSettings) -> tuple[QdrantClient, bool]:

@@ -53,21 +53,32 @@ def scale(
 
 def _serve(ledger: Ledger, key_prefix: str, host: str, port: int) -> None:
     try:
-        server = ThreadingHTTPServer((host, port), partial(_Scale, ledger, key_prefix))
+        server = _Server((host, port), partial(_Scale, ledger, key_prefix))
     except OSError as error:
         raise InvalidInput(
             f"port: expected an address that is free on this machine, got {host}:{port} ({error.strerror})",
             field="port",
         ) from None
     # As the first process of a container it would not hear of it otherwise.
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, server.leave)
     with server:
         aside(f"ready: http://{host}:{server.server_port}/scale")
         server.serve_forever()
 
 
-def _leave(*_: object) -> None:
-    raise SystemExit(0)
+class _Server(ThreadingHTTPServer):
+    """Ends soon after it is told to."""
+
+    _told = False
+
+    def leave(self, *_: object) -> None:
+        """Have `serve_forever` end. What a signal's handler raises may be lost, so that is done at the next turn."""
+        self._told = True
+
+    def service_actions(self) -> None:
+        """Called at every turn."""
+        if self._told:
+            raise SystemExit(0)
 
 
 class _Scale(BaseHTTPRequestHandler):
