@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from typing import NoReturn
 
@@ -46,6 +46,22 @@ def end_now(status: int, last_words: Callable[[], None]) -> NoReturn:
         speaking.start()
         speaking.join(_LAST_WORDS_S)
     os._exit(status)
+
+
+@contextmanager
+def ends_within(limit_s: float, what: str) -> Iterator[None]:
+    """End this process, as if all were well, if the block takes longer: the last one, which closes what may hang."""
+    over = threading.Event()
+
+    def watch() -> None:
+        if not over.wait(limit_s):
+            end_now(0, lambda: log.error("%s has not ended within %.0f s: ending without it", what, limit_s))
+
+    vital_thread("gristmill-end", watch, end_process).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def give_up(status: Exit, why: str) -> NoReturn:

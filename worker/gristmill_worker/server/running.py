@@ -36,6 +36,7 @@ from gristmill_worker.server.metrics import Metrics
 from gristmill_worker.server.protocol import HEAD_S, BoundedProtocol
 from gristmill_worker.server.service import Phase, ServedEncoder, ServedReranker, Service, names_of
 from gristmill_worker.settings import ServerSettings, of_each_model
+from gristmill_worker.vital_threads import ends_within
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ _LOOK_S = 0.05
 #: How often is looked whether models are well, and how long a process lives on after one is sick, for the answers that
 #: say so, seconds.
 _WATCH_S, _LAST_ANSWERS_S = 1.0, 0.5
+#: How long the last batch may take when nobody waits for it any more, seconds: a device or a model's server may hang.
+_LAST_BATCH_S = 2.0
 #: Connections that wait to be taken.
 _BACKLOG = 2048
 
@@ -175,8 +178,9 @@ def run_server(
         watches.start()
         server.run()
     watches.close()
-    for served in service.all:
-        (served.batcher if isinstance(served, ServedEncoder) else served.reranker).close()
+    with ends_within(_LAST_BATCH_S, "a batch on the model"):
+        for served in service.all:
+            (served.batcher if isinstance(served, ServedEncoder) else served.reranker).close()
     loading.raise_failure()
 
 
