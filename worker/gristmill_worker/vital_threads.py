@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import IntEnum
-from typing import NoReturn
+from typing import Final, NoReturn
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,9 @@ class Exit(IntEnum):
 
 #: Longest wait for the log, seconds. Who writes to a pipe that nobody reads waits for ever, with a lock of the log.
 _LAST_WORDS_S = 2.0
+
+#: What ends a thread, or its whole process: it says nothing about what the thread was at, however much of that may raise.
+ENDINGS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
 
 #: Told which thread died, and of what.
 Died = Callable[[str, BaseException], None]

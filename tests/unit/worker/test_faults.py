@@ -136,6 +136,21 @@ def test_a_sick_device_says_what_failed_and_that_the_canary_failed_too(open_batc
     assert "canary" in message
 
 
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit])
+def test_whoever_has_the_process_end_at_its_start_is_not_told_that_the_device_is_sick(
+    ending: type[BaseException],
+) -> None:
+    """The canary is met by the main thread, and that is where a signal's handler raises."""
+    device = Device()
+
+    def interrupted(_: Vectors) -> Vectors:
+        raise ending
+
+    device.sickness = interrupted
+    with pytest.raises(ending):
+        Batcher(device)
+
+
 def test_a_canary_whose_vectors_are_not_those_of_the_start_is_not_well(open_batcher: MakeBatcher) -> None:
     device, batcher = open_batcher()
     device.sickness = lambda vectors: vectors[:, ::-1]

@@ -17,6 +17,7 @@ import numpy as np
 
 from gristmill_schemas.errors import DeviceFailed, Unavailable
 from gristmill_worker.encoder.base import Encoder, TokenizedText, Vectors
+from gristmill_worker.vital_threads import ENDINGS
 
 #: Short, and of two scripts: they have to fit wherever anything fits.
 CANARY_TEXTS: Final = ("warm up", "预热")
@@ -49,10 +50,11 @@ class Canary:
 
         Raises:
             Unavailable: its server is away, which says nothing about texts.
+            KeyboardInterrupt, SystemExit: whoever started this process has it end. The first look is its main thread's.
         """
         try:
             vectors = self._encoder.launch(self._batch)()
-        except Unavailable:
+        except (*ENDINGS, Unavailable):
             raise
         except BaseException as error:  # noqa: BLE001 - a panic of native code is no Exception
             return f"{type(error).__name__}: {error}"

@@ -19,6 +19,7 @@ from gristmill_schemas.point import under_context
 from gristmill_worker.encoder.base import TextReader, TokenizedText
 from gristmill_worker.pipeline.cutting.contexts import Contexts
 from gristmill_worker.pipeline.fence import Task
+from gristmill_worker.vital_threads import ENDINGS
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -27,9 +28,6 @@ T = TypeVar("T")
 _SEAM = 4
 #: Least tokens of a chunk, as in `Chunking.size`.
 _LEAST_ROOM = 16
-
-#: What ends the process or the wait, and says nothing about a text.
-_NOT_OURS = (KeyboardInterrupt, SystemExit, GeneratorExit, Unavailable)
 
 
 @dataclass(slots=True)
@@ -182,7 +180,7 @@ def _native(call: Callable[[], T]) -> T:
     """Call native code of a tokenizer, which panics at some texts; a panic is no `Exception`, and would end the thread."""
     try:
         return call()
-    except _NOT_OURS:
+    except (*ENDINGS, Unavailable):
         raise
     except BaseException as error:
         raise EncodingFailed(f"the tokenizer failed: {type(error).__name__}: {error}") from error
