@@ -16,6 +16,8 @@ from gristmill_worker.encoder import Vectors, cards, open_encoder
 from gristmill_worker.encoder.local.cuda.decoder import DecoderLayer
 from gristmill_worker.encoder.local.cuda.kernels import Heads, Norms, TorchKernels
 from gristmill_worker.encoder.local.encoder import TransformersEncoder
+from gristmill_worker.encoder.local.forward import PackedForward
+from gristmill_worker.encoder.local.layout import Layout
 from gristmill_worker.encoder.local.load import load
 from gristmill_worker.encoder.local.replay import ReplayedForward
 from gristmill_worker.encoder.local.staging import staging
@@ -172,6 +174,26 @@ def test_a_small_pass_is_replayed_and_gives_what_it_gives_when_its_kernels_are_s
             one, other = replayed(texts), replayed._forward(texts)
             assert one.shape == other.shape
             assert float(torch.nn.functional.cosine_similarity(one, other).min()) > 0.999
+
+
+def test_a_pass_that_cannot_be_recorded_leaves_the_card_as_it_was(model_root: Path) -> None:
+    class Asking(PackedForward):
+        def states(self, ids: torch.Tensor, where: torch.Tensor, layout: Layout) -> torch.Tensor:
+            assert ids.max().item() >= 0  # the host waits for the card, which no recording can
+            return super().states(ids, where, layout)
+
+    loaded = load(str(model_root / "qwen3"), device="cuda", dtype="bfloat16")
+    how = loaded.model, loaded.info.pooling, loaded.device
+    texts = [np.arange(1, 9, dtype=np.int32)]
+    with torch.inference_mode():
+        with pytest.raises(RuntimeError):
+            ReplayedForward(Asking(*how), loaded.device)
+        # As after each time that memory runs out.
+        torch.cuda.empty_cache()
+        one, other = (
+            forward(texts) for forward in (ReplayedForward(PackedForward(*how), loaded.device), PackedForward(*how))
+        )
+    assert float(torch.nn.functional.cosine_similarity(one, other).min()) > 0.999
 
 
 def test_queries_beside_bulk_work_have_their_own_vectors(model_root: Path) -> None:

@@ -51,13 +51,16 @@ class Card:
         fakes = {
             "Stream": lambda device, priority=0: SimpleNamespace(priority=priority, wait_stream=lambda _: None),
             "current_stream": lambda device: SimpleNamespace(wait_stream=lambda _: None),
-            "graph_pool_handle": lambda: None,
+            "graph_pool_handle": lambda: "pool",
             "CUDAGraph": lambda: SimpleNamespace(replay=lambda: self.replayed.append(self.stream)),
             "stream": self.entered,
             "graph": self.graph,
         }
         for name, fake in fakes.items():
             monkeypatch.setattr(torch.cuda, name, fake)
+        #: Pools that the allocator takes for those of recordings that go on.
+        self.recording: set[str] = set()
+        monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", self.end, raising=False)
 
     @contextmanager
     def entered(self, stream: Any) -> Iterator[None]:
@@ -68,12 +71,19 @@ class Card:
             self.stream = before
 
     @contextmanager
-    def graph(self, graph: Any, *, stream: Any, **_: Any) -> Iterator[None]:
+    def graph(self, graph: Any, *, stream: Any, pool: str, **_: Any) -> Iterator[None]:
         self.recorded.append(stream)
         self.stream, before = stream, self.stream
-        # As torch's: after an error its own end fails first.
+        self.recording.add(pool)
+        # As torch's up to 2.12: after an error its own end fails first.
         yield
+        self.recording.remove(pool)
         self.stream = before
+
+    def end(self, device: int | None, pool: str) -> None:
+        if pool not in self.recording:
+            raise RuntimeError("endAllocatePool: not currently recording to mempool_id")
+        self.recording.remove(pool)
 
 
 class Pass:
@@ -98,17 +108,23 @@ def test_passes_are_recorded_in_the_stream_that_goes_first(monkeypatch: pytest.M
     assert card.recorded == [queries] * len(SIZES)
 
 
-def test_a_recording_that_fails_leaves_its_thread_in_the_stream_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mended", [False, True], ids=["torch to 2.12", "later"])
+def test_a_recording_that_fails_leaves_its_thread_and_the_allocator_as_they_were(
+    monkeypatch: pytest.MonkeyPatch, mended: bool
+) -> None:
     class Asking(Pass):
         def states(self, ids: torch.Tensor, where: torch.Tensor, layout: Layout) -> torch.Tensor:
             if card.recorded:
+                if mended:
+                    card.recording.clear()
                 raise RuntimeError("operation not permitted when stream is capturing")
             return super().states(ids, where, layout)
 
     card = Card(monkeypatch)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="not permitted"):
         ReplayedForward(Asking(), torch.device("cpu"))  # type: ignore[arg-type]
     assert card.stream == "default"
+    assert not card.recording, "the allocator keeps all memory for a recording that has failed"
 
 
 @pytest.mark.parametrize(("rotation", "recorded"), [("default", True), ("yarn", True), ("dynamic", False)])

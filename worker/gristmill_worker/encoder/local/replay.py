@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import numpy as np
@@ -100,9 +100,8 @@ class _Graph:
         with torch.cuda.stream(stream):
             for _ in range(_WARM_UP):
                 states()
-            # Of this thread alone: another model of this process may be at work. Inside, since a recording that fails leaves
-            # its thread in its stream.
-            with torch.cuda.graph(self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+            # Inside, since a recording that fails leaves its thread in its stream.
+            with _recording(self._graph, device, stream, pool):
                 self._states = states()
         torch.cuda.current_stream(device).wait_stream(stream)
 
@@ -115,6 +114,23 @@ class _Graph:
     def _fill(self, texts: Sequence[Ids]) -> None:
         row = laid_out(texts, self.tokens, self.texts, self._first_position)
         self._staging.up(row, self._input)
+
+
+@contextmanager
+def _recording(
+    graph: torch.cuda.CUDAGraph, device: torch.device, stream: torch.cuda.Stream, pool: Any
+) -> Iterator[None]:
+    """What the block has the card do is recorded. Where that fails, torch goes on as if nothing had been."""
+    try:
+        # Of this thread alone: another model of this process may be at work.
+        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+            yield
+    except BaseException:
+        # What a card refuses to record ends with a second error, and up to 2.12 torch's allocator then takes the recording
+        # for one that goes on: it keeps all memory from then on, and `empty_cache` raises. Later ones have ended it.
+        with suppress(RuntimeError):
+            torch._C._cuda_endAllocateToPool(device.index, pool)
+        raise
 
 
 def laid_out(texts: Sequence[Ids], tokens: int, most_texts: int, first_position: int = 0) -> npt.NDArray[np.int64]:
