@@ -31,6 +31,8 @@ class Shared(HashEncoder):
         #: Launches with one of these raise, and those of several texts of which one is in `large`.
         self.poison: set[str] = set()
         self.large: set[str] = set()
+        #: Texts that fit only where nothing else is under way.
+        self.crowded: set[str] = set()
         self.under_way: set[int] = set()
         #: Most launches at once whenever bulk work began.
         self.most = 0
@@ -57,6 +59,8 @@ class Shared(HashEncoder):
             self.under_way.discard(id(batch))
         if self.poison.intersection(texts):
             raise RuntimeError("a kernel failed")
+        if not alone and self.crowded.intersection(texts):
+            raise AcceleratorOutOfMemory("it did not fit beside the others")
         if len(texts) > 1 and self.large.intersection(texts):
             raise AcceleratorOutOfMemory("it did not fit")
         return super().encode(batch)
@@ -272,6 +276,25 @@ def test_closing_waits_for_threads(open_batcher: Make) -> None:
     closer.join(60)
     assert not closer.is_alive()
     eventually(lambda: not set(threading.enumerate()) - before)
+
+
+def test_who_waits_for_a_text_that_waits_to_be_tried_alone_hears_that_the_model_thread_died(open_batcher: Make) -> None:
+    encoder, batcher = open_batcher(budget_tokens=1)
+    encoder.crowded.add("large")
+    encoder.close_doors("before", "large", "other")
+    first = submit(encoder, batcher, "before")
+    eventually(lambda: "before" in encoder.started())
+    large = submit(encoder, batcher, "large")
+    other = batcher.submit(encoder.tokenize(["other"]), encoded=lambda _: 1 / 0)  # type: ignore[arg-type]
+    encoder.doors["before"].set()
+    first.result(60)
+    eventually(lambda: {"large", "other"} <= encoder.started())
+    encoder.doors["large"].set()
+    eventually(lambda: not batcher._launches)
+    encoder.doors["other"].set()
+    for future in (other, large):
+        with pytest.raises(DeviceFailed, match="the model thread died"):
+            future.result(60)
 
 
 def test_threads_go_when_the_model_thread_dies(monkeypatch: pytest.MonkeyPatch, open_batcher: Make) -> None:

@@ -365,8 +365,11 @@ class Batcher:
 
     def _try_alone(self, batch: Batch) -> None:
         """Once more, when what else held memory has ended: only then it says something of the text, or of the device."""
-        while self._launches:
-            self._collect(*self._launches.take())
+        try:
+            while self._launches:
+                self._collect(*self._launches.take())
+        finally:
+            self._in_hand = [*self._in_hand, *batch]
         if self.sick is not None:
             fail(batch, DeviceFailed(self.sick))
             return
