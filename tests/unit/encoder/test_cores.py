@@ -72,7 +72,14 @@ def test_torch_has_a_share_of_the_threads_or_all_and_gets_them_back() -> None:
         assert torch.get_num_threads() == 4
 
 
-def test_who_wants_all_waits_for_those_who_share_and_they_for_it() -> None:
+def test_a_query_has_a_share_beside_one_that_has_all() -> None:
+    cores = Cores(2)
+    with cores.alone(), cores.share() as crowded:
+        assert torch.get_num_threads() == 2
+        assert crowded()
+
+
+def test_who_wants_all_waits_for_those_who_share_and_all_but_a_query_for_it() -> None:
     cores, order, has_all, may_end = Cores(2), list[str](), threading.Event(), threading.Event()
 
     def alone() -> None:
@@ -80,6 +87,7 @@ def test_who_wants_all_waits_for_those_who_share_and_they_for_it() -> None:
             order.append("alone")
             has_all.set()
             assert may_end.wait(60)
+            order.append("ended")
 
     def late() -> None:
         with cores.share():
@@ -90,11 +98,12 @@ def test_who_wants_all_waits_for_those_who_share_and_they_for_it() -> None:
             waiting = threads.submit(alone)
             order.append("first")
         assert has_all.wait(60)
-        behind = threads.submit(late)
-        may_end.set()
-        waiting.result(60)
-        behind.result(60)
-    assert order == ["first", "alone", "late"]
+        with cores.share():
+            behind = threads.submit(late)
+            may_end.set()
+            waiting.result(60)
+            behind.result(60)
+    assert order == ["first", "alone", "ended", "late"]
 
 
 def test_a_query_has_a_share_beside_as_many_launches_as_there_are_cores() -> None:

@@ -218,6 +218,33 @@ def test_a_batch_that_nothing_waits_beside_has_all_cores(open_batcher: Make) -> 
     assert encoder.launches == [({"lonely"}, True), ({"question"}, True)]
 
 
+def test_a_query_does_not_wait_for_bulk_work_that_has_all_cores_and_more_of_that_does(open_batcher: Make) -> None:
+    encoder, batcher = open_batcher(budget_tokens=1)
+    encoder.close_doors("bulk")
+    lonely = submit(encoder, batcher, "bulk")
+    eventually(lambda: encoder.launches == [({"bulk"}, True)])
+    for number in range(20):
+        submit(encoder, batcher, f"query {number}", lane=Lane.INTERACTIVE).result(60)
+    later = [submit(encoder, batcher, f"bulk {number}") for number in range(5)]
+    submit(encoder, batcher, "query", lane=Lane.INTERACTIVE).result(60)
+    assert not lonely.done()
+    assert not any("bulk" in text for texts, _ in encoder.launches[1:] for text in texts)
+    encoder.doors["bulk"].set()
+    for future in (lonely, *later):
+        future.result(60)
+
+
+def test_bulk_work_that_hangs_on_all_cores_is_seen(open_batcher: Make) -> None:
+    encoder, batcher = open_batcher()
+    encoder.close_doors("hangs")
+    submit(encoder, batcher, "hangs")
+    eventually(lambda: batcher.busy_since is not None)
+    since = batcher.busy_since
+    for number in range(10):
+        submit(encoder, batcher, f"query {number}", lane=Lane.INTERACTIVE).result(60)
+        assert batcher.busy_since == since
+
+
 def test_batches_that_wait_share_the_cores(open_batcher: Make) -> None:
     encoder, batcher = open_batcher(budget_tokens=100)
     submit(encoder, batcher, *(f"{number} " + "word " * 40 for number in range(4))).result(60)

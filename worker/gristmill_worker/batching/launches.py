@@ -5,8 +5,9 @@ unless that lets queries by: then a thread waits for the results of bulk work an
 thread waits for neither.
 
 On a processor's cores the thread that calls computes. There as many threads call as launches pay off at once, and whatever
-ends first is collected first; one launch that nothing else waits beside is `Encoder.encode`'s, which has all cores. One more
-thread is for a query that finds all of them at bulk work: it shares a core with one of them.
+ends first is collected first. One launch that nothing else waits beside is `Encoder.encode`'s, which has all cores: the
+model thread calls it for a query, and a thread of its own for bulk work, which may take seconds. One more thread is for a
+query that finds the cores at bulk work: it shares one of them.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ class _Order:
     """What a thread is to do for a launch: all of it, or to wait for its result."""
 
     call: Callable[[], _Result]
-    query: bool
+    query: bool = False
+    #: It has all cores.
+    alone: bool = False
     future: Future[_Result] = field(default_factory=Future)
     #: Since when a thread is at it, monotonic seconds.
     since: float | None = None
@@ -54,11 +57,12 @@ class Launches(Generic[B]):
         self._encoder, self._ended = encoder, ended
         self._on_threads, self._beside = encoder.limits.on_threads, encoder.limits.beside
         self._running: deque[tuple[B, _Result | _Order]] = deque()
-        #: Whose thread takes a query, and whose takes bulk work.
+        #: Whose thread takes a query, and whose takes bulk work; and bulk work that has all cores.
         self._queries = self._bulk = _Orders()
+        self._alone = _Orders()
         self._threads: list[_Orders] = []
         if self._on_threads:
-            self._threads = [self._bulk] * (encoder.limits.in_flight + 1)
+            self._threads = [self._bulk] * (encoder.limits.in_flight + 1) + [self._alone]
         elif self._beside:
             self._bulk = _Orders()
             self._threads = [self._queries, self._bulk]
@@ -72,6 +76,8 @@ class Launches(Generic[B]):
     @property
     def room(self) -> bool:
         """Whether another one of bulk work pays off."""
+        if any(isinstance(each, _Order) and each.alone for _, each in self._running):
+            return False
         running = len(self._running) - (self._queries_under_way() if self._beside else 0)
         return running < self._encoder.limits.in_flight
 
@@ -95,7 +101,7 @@ class Launches(Generic[B]):
     @property
     def at_once(self) -> int:
         """Batches that are computed side by side, so that a few should be cut alike."""
-        return max(1, len(self._threads) - 1)
+        return self._encoder.limits.in_flight if self._on_threads else 1
 
     def batches(self) -> list[B]:
         """What is under way, the oldest first."""
@@ -116,20 +122,25 @@ class Launches(Generic[B]):
         if self.in_order:
             self._running.append((batch, self._encoder.launch(texts)))
         elif self._on_threads and alone and not self._running:
-            vectors = self._encoder.encode(texts)
-            self._running.append((batch, lambda: vectors))
+            if query:
+                self._running.append((batch, self._encoded(texts)))
+            else:
+                self._order(batch, _Order(partial(self._encoded, texts), alone=True))
         elif self._on_threads:
-            self._order(batch, partial(self._encoder.launch, texts), query=query)
+            self._order(batch, _Order(partial(self._encoder.launch, texts), query))
         elif query:
-            self._order(batch, lambda: _awaited(self._encoder.launch(texts)), query=True)
+            self._order(batch, _Order(lambda: _awaited(self._encoder.launch(texts)), query=True))
         else:
             # By this thread alone, so that there is one order of launches; only the result is waited for elsewhere.
-            self._order(batch, partial(_awaited, self._encoder.launch(texts)), query=False)
+            self._order(batch, _Order(partial(_awaited, self._encoder.launch(texts))))
 
-    def _order(self, batch: B, call: Callable[[], _Result], *, query: bool) -> None:
-        order = _Order(call, query)
+    def _encoded(self, texts: Sequence[TokenizedText]) -> _Result:
+        vectors = self._encoder.encode(texts)
+        return lambda: vectors
+
+    def _order(self, batch: B, order: _Order) -> None:
         self._running.append((batch, order))
-        (self._queries if query else self._bulk).put(order)
+        (self._alone if order.alone else self._queries if order.query else self._bulk).put(order)
 
     def due(self, *, more: bool) -> bool:
         """Whether `take` is to be called now.

@@ -56,7 +56,8 @@ class BatchLimits:
     #: accelerator, more where a server takes several at once, or where as many threads launch.
     in_flight: int = 1
     #: Whether `launch` computes on a share of the processor, and so many threads may call it at once, and one more with a
-    #: query. `encode` then has the whole processor for one batch.
+    #: query. `encode` then has the whole processor for one batch, and may be called by another thread, with a query's
+    #: `launch` beside it.
     on_threads: bool = False
     #: Whether a query need not wait for launches that an accelerator has before it. `launch` may be called for it by another
     #: thread than theirs, and what it returns is `Pending`.
