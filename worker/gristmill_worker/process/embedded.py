@@ -66,35 +66,37 @@ def _open(settings: ClientSettings, overrides: Mapping[str, Any]) -> Parts:
     encoder = load_encoder(worker_settings)
     rerankers = [load_reranker(each) for each in of_reranker(worker_settings)]
     ledger = MemoryLedger(roster=worker_settings.roster, keeping=Keeping.of(worker_settings))
-    closing = ExitStack()
-    store, local = _open_store(worker_settings)
-    closing.callback(store.close)
-    dispatcher = ThreadDispatcher(worker_settings.threads)
-    # This process belongs to the application: a thread of ours that dies is logged, and ends nothing else.
-    host = Host(worker_settings, ledger, store, Collections(store, local=local), dispatcher.publish, died=_log_only)
-    closing.callback(host.close)
-    engine = host.add(encoder)
-    for each in rerankers:
-        host.add_reranker(each)
-    dispatcher.start(host)
-    closing.callback(dispatcher.close)
-    # Only what was given back for a while needs it: nothing gets lost on the way to a thread.
-    reconciler = Reconciler(ledger, dispatcher, dispatcher, engine.digest, host.worker_id, _RECONCILE_S)
-    late = LateWrites(ledger, store, host.collections, host.worker_id)
-    chores: dict[str, tuple[float, Callable[[], None]]] = {
-        "reconciler": (_RECONCILE_S, reconciler),
-        "late writes": (PERIOD_S, late),
-    }
-    # The model is at hand: nothing is remembered.
-    queries, evidence = RememberedVectors(_EngineQueries(engine), max_bytes=0), MemoryEvidence(ledger)
-    if not local:
-        loads = BulkLoads(store, ledger, evidence)
-        over = BulkLoadsOver(ledger, host.collections, loads, host.notices, host.worker_id)
-        chores["bulk loads"] = (BULK_PERIOD_S, over)
-    host.start(chores=chores)
-    clean_loggers()
-    scorer = _Scores(rerankers)
-    return Parts(worker_settings, ledger, dispatcher, store, queries, evidence, scorer, local=local, closing=closing)
+    # Whatever fails from here on leaves the folder to whoever tries again.
+    with ExitStack() as closing:
+        store, local = _open_store(worker_settings)
+        closing.callback(store.close)
+        dispatcher = ThreadDispatcher(worker_settings.threads)
+        # This process belongs to the application: a thread of ours that dies is logged, and ends nothing else.
+        host = Host(worker_settings, ledger, store, Collections(store, local=local), dispatcher.publish, died=_log_only)
+        closing.callback(host.close)
+        engine = host.add(encoder)
+        for each in rerankers:
+            host.add_reranker(each)
+        dispatcher.start(host)
+        closing.callback(dispatcher.close)
+        # Only what was given back for a while needs it: nothing gets lost on the way to a thread.
+        reconciler = Reconciler(ledger, dispatcher, dispatcher, engine.digest, host.worker_id, _RECONCILE_S)
+        late = LateWrites(ledger, store, host.collections, host.worker_id)
+        chores: dict[str, tuple[float, Callable[[], None]]] = {
+            "reconciler": (_RECONCILE_S, reconciler),
+            "late writes": (PERIOD_S, late),
+        }
+        # The model is at hand: nothing is remembered.
+        queries, evidence = RememberedVectors(_EngineQueries(engine), max_bytes=0), MemoryEvidence(ledger)
+        if not local:
+            loads = BulkLoads(store, ledger, evidence)
+            over = BulkLoadsOver(ledger, host.collections, loads, host.notices, host.worker_id)
+            chores["bulk loads"] = (BULK_PERIOD_S, over)
+        host.start(chores=chores)
+        clean_loggers()
+        scorer = _Scores(rerankers)
+        kept = closing.pop_all()
+        return Parts(worker_settings, ledger, dispatcher, store, queries, evidence, scorer, local=local, closing=kept)
 
 
 def _log_only(name: str, error: BaseException) -> None:
