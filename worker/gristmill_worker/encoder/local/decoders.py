@@ -40,12 +40,14 @@ class Attention:
 
     def __init__(self, layer: Any) -> None:
         """Keep what an attention function may ask of its layer, without the weights."""
-        self._described = copy(layer)
-        self._described._modules = {}
+        #: What an attention function is told of the layer.
+        self.described = copy(layer)
+        self.described._modules = {}
         self._eager = sys.modules[type(layer).__module__].eager_attention_forward
         # Mistral has one window for all its layers; in the others each layer has its own, or none.
         for_all = layer.config.sliding_window if type(layer).__name__ == "MistralAttention" else None
-        self._window = getattr(layer, "sliding_window", for_all)
+        #: Tokens that one sees, itself included; None sees all.
+        self.window: int | None = getattr(layer, "sliding_window", for_all)
 
     def __call__(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None, **more: Any
@@ -62,14 +64,14 @@ class Attention:
         Returns:
             (B, T, heads, size).
         """
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self._described.config._attn_implementation, self._eager)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.described.config._attn_implementation, self._eager)
         mixed: torch.Tensor = attend(
-            self._described,
+            self.described,
             *(each.transpose(1, 2) for each in (q, k, v)),
             mask,
             dropout=0.0,
-            scaling=self._described.scaling,
-            sliding_window=self._window,
+            scaling=self.described.scaling,
+            sliding_window=self.window,
             **more,
         )[0]
         return mixed

@@ -12,9 +12,9 @@ import torch
 
 from gristmill_schemas import Pooling
 from gristmill_schemas.errors import EncodingFailed
-from gristmill_worker.encoder.local.layout import Layout, positions
+from gristmill_worker.encoder.local.layout import PACKED, Layout, positions
 from gristmill_worker.encoder.local.load import quiet_loading
-from gristmill_worker.encoder.local.packed import PACKED, register
+from gristmill_worker.encoder.local.packed import register
 from gristmill_worker.encoder.local.staging import to_device
 from gristmill_worker.encoder.model.recipe import OFFSET_POSITIONS
 from gristmill_worker.encoder.pooling import pool_packed, pool_padded

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from gristmill_worker.encoder.local.staging import to_device
+
+#: Name under which models select the attention of texts in one row.
+PACKED: Final = "gristmill_packed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +45,11 @@ class Layout:
 def positions(lengths: Sequence[int], first: int = 0) -> npt.NDArray[np.int64]:
     """Position ids (sum T,) that restart at `first` with each text."""
     return np.concatenate([np.arange(first, first + length, dtype=np.int64) for length in lengths])
+
+
+def seen(
+    module: torch.nn.Module, packed: Layout, sliding_window: int | None, is_causal: bool | None = None
+) -> tuple[bool, int | None]:
+    """Whether a token sees none after it, and how many it sees at most where that is fewer than its text has."""
+    causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
+    return causal, sliding_window if sliding_window is not None and sliding_window < packed.longest else None

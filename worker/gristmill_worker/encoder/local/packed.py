@@ -17,10 +17,8 @@ from transformers import AttentionInterface
 
 from gristmill_worker.encoder.local.cpu.attention import grouped_attention
 from gristmill_worker.encoder.local.cuda.attention import varlen, varlen_kernel
-from gristmill_worker.encoder.local.layout import Layout
+from gristmill_worker.encoder.local.layout import PACKED, Layout, seen
 
-#: Name under which models select this attention.
-PACKED: Final = "gristmill_packed"
 #: What some models want of their attention besides (Gemma 2's capped scores, GPT-OSS's sinks): small differences on small
 #: texts, which the parity gate might let pass.
 _NOT_PERFORMED: Final = ("softcap", "s_aux", "sinks", "position_bias", "attention_bias", "head_mask")
@@ -57,8 +55,7 @@ def packed_attention(
         raise TypeError(f"{type(module).__name__} does not pass keywords to its attention: it cannot be packed")
     if unknown := [name for name in _NOT_PERFORMED if more.get(name) is not None]:
         raise TypeError(f"{type(module).__name__} wants {', '.join(unknown)} of its attention")
-    causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
-    window = sliding_window if sliding_window is not None and sliding_window < packed.longest else None
+    causal, window = seen(module, packed, sliding_window, is_causal)
     if query.is_cuda:
         return varlen(query, key, value, packed.offsets, packed.longest, scaling, causal, window), None
     return grouped_attention(query, key, value, packed, scaling, causal, window), None

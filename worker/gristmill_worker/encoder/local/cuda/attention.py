@@ -82,8 +82,20 @@ def varlen(
         (1, sum T, heads, size).
     """
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    return varlen_rows(varlen_kernel(), q, k, v, offsets, longest, scaling, causal, window).unsqueeze(0)
+
+
+def varlen_rows(
+    kernel: Kernel,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    offsets: torch.Tensor,
+    longest: int,
+    scaling: float | None,
+    causal: bool,
+    window: int | None,
+) -> torch.Tensor:
+    """As `varlen`, of rows as a kernel wants them: (sum T, heads, size) and (sum T, key heads, size), to the former."""
     back = -1 if window is None else window - 1
-    sides = (back, 0 if causal else back)
-    out = varlen_kernel().run(q, k, v, offsets, longest, scaling, causal, sides)
-    row: torch.Tensor = out.unsqueeze(0)
-    return row
+    return kernel.run(q, k, v, offsets, longest, scaling, causal, (back, 0 if causal else back))

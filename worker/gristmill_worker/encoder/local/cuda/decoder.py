@@ -7,31 +7,51 @@ in some microseconds: what a lone query waits for. Joint weights take the place 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812  # the name that the whole field uses
 from torch import nn
 
+from gristmill_worker.encoder.local.cuda.attention import Kernel, varlen_kernel, varlen_rows
 from gristmill_worker.encoder.local.cuda.chosen import kernels
-from gristmill_worker.encoder.local.cuda.kernels import Heads, Norms
+from gristmill_worker.encoder.local.cuda.kernels import Heads, Kernels, Norms
 from gristmill_worker.encoder.local.decoders import Attention, is_gated_mlp, is_layer, is_rms_norm
+from gristmill_worker.encoder.local.layout import PACKED, Layout, seen
 from gristmill_worker.encoder.local.swapping import Undo, swap
 
 
-def fuse(model: nn.Module) -> Undo:
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What layers have a device do between their products."""
+
+    kernels: Kernels
+    #: For texts in one row; None leaves it to the attention function that the model has chosen.
+    varlen: Kernel | None
+
+
+def fuse(model: nn.Module, started: Started | None = None) -> Undo:
     """Swap decoder layers and norms, in place; a model without any is left as it is.
+
+    Args:
+        model: on its device.
+        started: instead of what the device has for them.
 
     Returns:
         A call that puts the original modules back.
     """
-    return swap(model, lambda parent: {name: twin for name, child in parent.named_children() if (twin := _twin(child))})
+
+    def twins(parent: nn.Module) -> dict[str, nn.Module]:
+        return {name: twin for name, child in parent.named_children() if (twin := _twin(child, started))}
+
+    return swap(model, twins)
 
 
-def _twin(module: nn.Module) -> nn.Module | None:
+def _twin(module: nn.Module, started: Started | None) -> nn.Module | None:
     if is_decoder_layer(module):
-        return DecoderLayer(module)
+        return DecoderLayer(module, started)
     return RmsNorm(module) if is_rms_norm(module) else None
 
 
@@ -61,6 +81,7 @@ class Product:
     def __init__(self, linears: Sequence[Any]) -> None:
         """Join the weights; those of the originals become views, so that memory is taken once."""
         self._weight = _joined(linears, "weight")
+        self._turned = self._weight.t()
         self._bias = _joined(linears, "bias") if any(each.bias is not None for each in linears) else None
 
     def __call__(self, rows: torch.Tensor) -> torch.Tensor:
@@ -71,7 +92,7 @@ class Product:
         """Add the product of (T, inputs) to (T, outputs), in place."""
         if self._bias is not None:
             sums.add_(self._bias)
-        sums.addmm_(rows, self._weight.t())
+        sums.addmm_(rows, self._turned)
 
 
 def _joined(linears: Sequence[Any], name: str) -> torch.Tensor:
@@ -92,9 +113,13 @@ def _joined(linears: Sequence[Any], name: str) -> torch.Tensor:
 
 
 class DecoderLayer(nn.Module):
-    """h + attention(norm(h)), and what comes of it plus its own mlp(norm(h))."""
+    """h + attention(norm(h)), and what comes of it plus its own mlp(norm(h)).
 
-    def __init__(self, layer: Any) -> None:
+    Each of torch's operations, views included, gives Python's lock away and takes it back, which costs a launch most where
+    other threads want it. So there are no more of them than it takes.
+    """
+
+    def __init__(self, layer: Any, started: Started | None = None) -> None:
         super().__init__()
         attention, mlp = layer.self_attn, layer.mlp
         size = int(attention.head_dim)
@@ -108,7 +133,10 @@ class DecoderLayer(nn.Module):
         )
         self._mixed = Product((attention.o_proj,))
         self._gate_and_up, self._down = Product((mlp.gate_proj, mlp.up_proj)), Product((mlp.down_proj,))
-        self._kernels = kernels(attention.q_proj.weight.device, attention.q_proj.weight.dtype)
+        weight = attention.q_proj.weight
+        if started is None:
+            started = Started(kernels(weight.device, weight.dtype), varlen_kernel() if weight.is_cuda else None)
+        self._kernels, self._varlen = started.kernels, started.varlen
         self._attend = Attention(attention)
 
     def forward(
@@ -145,10 +173,29 @@ class DecoderLayer(nn.Module):
     ) -> None:
         # A method of its own, so that queries, keys and values are gone before the gate needs room.
         heads = self._heads
-        cos, sin = (each.expand(*texts, -1).reshape(-1, heads.size) for each in turns)
+        # Turns of one text for several are those of each.
+        cos, sin = (
+            (each if each.shape[0] == texts[0] else each.expand(*texts, -1)).reshape(-1, heads.size) for each in turns
+        )
         joint = self._projections(self._before(sums))
         self._kernels.rotate_(joint, cos, sin, heads, self._norms)
-        parts = joint.view(*texts, -1, heads.size)
-        q, k, v = torch.split(parts, [heads.queries, heads.keys, heads.keys], 2)
-        mixed = self._attend(q, k, v, attention_mask, **more)
+        parts = joint.view(*self._shape(texts, more), -1, heads.size)
+        q, k, v = torch.split(parts, [heads.queries, heads.keys, heads.keys], -2)
+        if parts.ndim == 3:
+            mixed = self._attend_in_row(q, k, v, more["packed"])
+        else:
+            mixed = self._attend(q, k, v, attention_mask, **more)
         self._mixed.add_to(sums, mixed.reshape(len(sums), -1))
+
+    def _shape(self, texts: torch.Size, more: Mapping[str, Any]) -> Sequence[int]:
+        """Of the tokens that attend: one row of all where a kernel takes them so."""
+        in_row = self._varlen is not None and isinstance(more.get("packed"), Layout)
+        if in_row and self._attend.described.config._attn_implementation == PACKED:
+            return (texts.numel(),)
+        return texts
+
+    def _attend_in_row(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout) -> torch.Tensor:
+        assert self._varlen is not None
+        layer = self._attend.described
+        causal, window = seen(layer, layout, self._attend.window)
+        return varlen_rows(self._varlen, q, k, v, layout.offsets, layout.longest, layer.scaling, causal, window)
