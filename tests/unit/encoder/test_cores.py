@@ -79,6 +79,17 @@ def test_a_query_has_a_share_beside_one_that_has_all() -> None:
         assert crowded()
 
 
+def test_queries_that_never_pause_do_not_keep_out_who_wants_all() -> None:
+    cores = Cores(2)
+    with cores.share(), ThreadPoolExecutor(1) as threads:
+
+        def alone() -> None:
+            with cores.alone():
+                pass
+
+        threads.submit(alone).result(60)
+
+
 def test_who_wants_all_waits_for_those_who_share_and_all_but_a_query_for_it() -> None:
     cores, order, has_all, may_end = Cores(2), list[str](), threading.Event(), threading.Event()
 
@@ -94,7 +105,7 @@ def test_who_wants_all_waits_for_those_who_share_and_all_but_a_query_for_it() ->
             order.append("late")
 
     with ThreadPoolExecutor(2) as threads:
-        with cores.share():
+        with cores.share(), cores.share():
             waiting = threads.submit(alone)
             order.append("first")
         assert has_all.wait(60)

@@ -63,23 +63,22 @@ class Cores:
         Gives a call that says whether there has been one more meanwhile, so that some had less than their share.
         """
         before = self._crowds
-        with self._taken(1, 1, self._all // self.launches):
+        with self._taken(1, self._all // self.launches):
             yield lambda: self._crowds > before
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Compute on all of them, when all are free. A query may begin beside."""
-        with self._taken(self._places, self.launches, self._all):
+        """Compute on all of them, when all are free but for a query's share: one query after the other may go on beside."""
+        with self._taken(self.launches, self._all):
             yield
 
     @contextmanager
-    def _taken(self, free: int, shares: int, threads: int) -> Iterator[None]:
-        """Wait until so many shares are free, and take some of them."""
+    def _taken(self, shares: int, threads: int) -> Iterator[None]:
         if self.launches == 1:
             yield
             return
         with self._changed:
-            self._changed.wait_for(lambda: self._running + free <= self._places)
+            self._changed.wait_for(lambda: self._running + shares <= self._places)
             self._running += shares
             self._crowds += self._running > self.launches
         with _lock:
