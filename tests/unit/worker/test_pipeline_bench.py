@@ -16,6 +16,7 @@ from gristmill_worker.bench.pipeline.peers import require
 from gristmill_worker.bench.pipeline.records import Pass, Passes, Plan, Rounds
 from gristmill_worker.bench.pipeline.report import report
 from gristmill_worker.encoder.hash_encoder import HashEncoder
+from gristmill_worker.encoder.open import open_reader
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,8 @@ from gristmill_worker.encoder.hash_encoder import HashEncoder
         (["--peers", "langchain", "--encoder", "demo"], "hash:DIM"),
         (["--encoder", "hash:many"], "hash:DIM"),
         (["--encoder", "hash:0"], "hash:DIM"),
+        (["--encoder", "card:fast"], "card:TOKENS_PER_S"),
+        (["--tokens", "1"], "--tokens"),
     ],
 )
 def test_a_wrong_call_is_told_before_anything_starts(
@@ -76,6 +79,33 @@ def test_documents_are_always_the_same_and_never_alike(encoder: str) -> None:
     documents = make_documents(encoder, 100)
     assert documents == make_documents(encoder, 100)
     assert len({each.id for each in documents}) == len({each.text for each in documents}) == 100
+
+
+def test_documents_are_as_long_as_they_are_asked_for() -> None:
+    documents = make_documents("hash:8", 50, tokens=175)
+    assert documents == make_documents("demo", 50, tokens=175)
+    assert len({each.text for each in documents}) == 50
+    counts = [len(each.ids) for each in open_reader("random:qwen3-0.6b").tokenize([each.text for each in documents])]
+    assert 150 < sum(counts) / 50 < 200
+
+
+def test_what_a_simulated_card_had_nothing_to_do_is_of_its_rate_and_of_the_time_of_new_documents() -> None:
+    rounds = Rounds(
+        dimensions=8,
+        ours=Passes(new=passes(4.0, 5.0), unchanged=passes(1.0, 1.0)),
+        raw=Passes(new=passes(0.5, 0.5)),
+        held=[Inspection(100, 0, 0)],
+        encoder=[25.0, 25.0],
+        rss_mb=[10.0],
+        launch_ms=[{"median": 4.0, "p95": 8.0}, {"median": 6.0, "p95": 9.0}],
+        encoder_launch_ms=[{"median": 2.0, "p95": 3.0}, {"median": 2.0, "p95": 3.0}],
+        tokens=16_000,
+    )
+    figures = report(Plan("card:1000", 100, workers=4, rounds=2), rounds)
+    assert figures["card_idle"] == pytest.approx((0.0 + 0.2) / 2)
+    assert figures["launch_ms"] == {"median": 5.0, "p95": 8.5}
+    assert figures["encoder_launch_ms"] == {"median": 2.0, "p95": 3.0}
+    assert "card_idle" not in report(Plan("hash:8", 100, rounds=2), rounds)
 
 
 def test_ratios_are_of_rates_of_the_same_round() -> None:

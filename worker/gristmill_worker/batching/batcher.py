@@ -141,6 +141,14 @@ class Batcher:
         return self._rate.tokens_per_s
 
     @property
+    def launch_ms(self) -> dict[str, float] | None:
+        """How long the model thread takes to launch bulk work: `median` and `p95` of the latest; None where others do."""
+        took = sorted(1e3 * each for each in self._launches.took_s)
+        if not took:
+            return None
+        return {"median": round(took[len(took) // 2], 2), "p95": round(took[len(took) * 19 // 20], 2)}
+
+    @property
     def busy_since(self) -> float | None:
         """Since when the model has been at its oldest batch (monotonic seconds), or None: what the watchdog looks at."""
         return min((each for each in (self._waits_since, self._launches.since()) if each is not None), default=None)

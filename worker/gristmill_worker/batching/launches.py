@@ -24,6 +24,9 @@ from typing import Generic, TypeVar
 
 from gristmill_worker.encoder.base import Encoder, Pending, TokenizedText, Vectors
 
+#: Launches of which it is known how long they took.
+_REMEMBERED = 512
+
 B = TypeVar("B")
 _Result = Callable[[], Vectors]
 
@@ -57,6 +60,8 @@ class Launches(Generic[B]):
         self._encoder, self._ended = encoder, ended
         self._on_threads, self._beside = encoder.limits.on_threads, encoder.limits.beside
         self._running: deque[tuple[B, _Result | _Order]] = deque()
+        #: Seconds that the model thread took to launch bulk work.
+        self._took: deque[float] = deque(maxlen=_REMEMBERED)
         #: Whose thread takes a query, and whose takes bulk work; and bulk work that has all cores.
         self._queries = self._bulk = _Orders()
         self._alone = _Orders()
@@ -120,7 +125,7 @@ class Launches(Generic[B]):
             Whatever the encoder raises at once: then the batch is not under way.
         """
         if self.in_order:
-            self._running.append((batch, self._encoder.launch(texts)))
+            self._running.append((batch, self._launched(texts, query=query)))
         elif self._on_threads and alone and not self._running:
             if query:
                 self._running.append((batch, self._encoded(texts)))
@@ -132,7 +137,22 @@ class Launches(Generic[B]):
             self._order(batch, _Order(lambda: _awaited(self._encoder.launch(texts)), query=True))
         else:
             # By this thread alone, so that there is one order of launches; only the result is waited for elsewhere.
-            self._order(batch, _Order(partial(_awaited, self._encoder.launch(texts))))
+            self._order(batch, _Order(partial(_awaited, self._launched(texts, query=False))))
+
+    def _launched(self, texts: Sequence[TokenizedText], *, query: bool) -> _Result:
+        began = time.perf_counter()
+        result = self._encoder.launch(texts)
+        if not query:
+            self._took.append(time.perf_counter() - began)
+        return result
+
+    @property
+    def took_s(self) -> list[float]:
+        """Seconds that the latest launches of bulk work took, the oldest first; none where threads launch. For any thread.
+
+        What computes them may have nothing meanwhile: on an accelerator they should take less than it takes for a batch.
+        """
+        return list(self._took)
 
     def _encoded(self, texts: Sequence[TokenizedText]) -> _Result:
         vectors = self._encoder.encode(texts)

@@ -85,9 +85,16 @@ def bench_gpu(
 @app.command("pipeline")
 def bench_pipeline(
     encoder: Annotated[
-        str | None, typer.Option(help="hash:DIM (costs nothing), demo, folder, hub id, or random:….")
+        str | None,
+        typer.Option(
+            help="hash:DIM (costs nothing), card:TOKENS_PER_S (a simulated card), demo, folder, hub id, or random:…."
+        ),
     ] = None,
     documents: Annotated[int, typer.Option(min=64, help="How many documents.")] = 20_000,
+    tokens: Annotated[
+        int | None,
+        typer.Option(min=4, max=1_000, help="Of each document, about; default real paragraphs, of any length."),
+    ] = None,
     dimensions: Annotated[int | None, typer.Option(min=2, help="Of the vectors, as in hash:DIM; default 1024.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
     torch_threads: Annotated[int | None, typer.Option(min=1, help="Of torch in each; default its own choice.")] = None,
@@ -116,6 +123,7 @@ def bench_pipeline(
         rounds=rounds,
         peers=tuple(dict.fromkeys(each.strip() for each in peers.split(",") if each.strip())),
         index=index,
+        tokens=tokens,
     )
     figures = report(plan, measure(plan, aside))
     if as_json:

@@ -97,7 +97,8 @@ def _measure(encoder: TransformersEncoder, texts: list[str], peer: Peer | None, 
         peer(warm)
     for _ in range(rounds):
         rates.gemm_gflops.append(gemm_gflops(torch.device(encoder.device), getattr(torch, encoder.dtype)))
-        seconds, waited_s = timed_encoding(encoder, texts)
+        done = timed_encoding(encoder, texts)
+        seconds, waited_s = done.seconds, done.waited_s
         rates.seconds.append(seconds)
         rates.waited_s.append(waited_s)
         if peer is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Final
 
 from gristmill_worker.batching.batcher import Batcher
@@ -16,12 +17,20 @@ from gristmill_worker.encoder.base import Encoder
 WINDOW_TEXTS: Final = 1_024
 
 
-def timed_encoding(encoder: Encoder, texts: Sequence[str]) -> tuple[float, float]:
-    """Encode all as a worker does, tokenizing ahead on another thread and through the batcher.
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """What it took to encode some texts."""
 
-    Returns:
-        Seconds in all, and seconds that the model waited for tokens.
-    """
+    seconds: float
+    #: That the model waited for tokens.
+    waited_s: float
+    tokens: int
+    #: See `Batcher.launch_ms`.
+    launch_ms: dict[str, float] | None
+
+
+def timed_encoding(encoder: Encoder, texts: Sequence[str]) -> Encoding:
+    """Encode all as a worker does, tokenizing ahead on another thread and through the batcher."""
     idle = IdleClock()
     batcher = Batcher(encoder, idle)
 
@@ -35,6 +44,7 @@ def timed_encoding(encoder: Encoder, texts: Sequence[str]) -> tuple[float, float
             windows = [texts[at : at + WINDOW_TEXTS] for at in range(0, len(texts), WINDOW_TEXTS)]
             for future in [ahead.submit(hand_over, window) for window in windows]:
                 stacked(future.result().result(), encoder.info.dimensions)
-        return time.perf_counter() - started, idle.seconds()["tokens"]
+        seconds = time.perf_counter() - started
+        return Encoding(seconds, idle.seconds()["tokens"], batcher.tokens_done, batcher.launch_ms)
     finally:
         batcher.close()

@@ -163,7 +163,7 @@ def _bulk(
     seconds, gemms, peers = [], [], []
     for _ in range(rounds):
         gemms.append(gemm_gflops(device, dtype))
-        seconds.append(timed_encoding(encoder, texts)[0])
+        seconds.append(timed_encoding(encoder, texts).seconds)
         if peer is not None:
             peers.append(_timed(lambda: peer(texts[::PEER_STRIDE])) * tokens / peer_tokens)
     ratios = [theirs / ours for theirs, ours in zip(peers, seconds, strict=False)]

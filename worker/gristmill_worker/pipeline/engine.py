@@ -232,6 +232,7 @@ class Engine:
             "tokens": self.batcher.tokens_done,
             "batches": self.batcher.batches_done,
             "tokens_per_s": self.batcher.tokens_per_s,
+            "launch_ms": self.batcher.launch_ms,
             "idle": {cause: round(seconds, 3) for cause, seconds in self.idle.seconds().items()},
         }
 

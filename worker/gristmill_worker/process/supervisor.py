@@ -34,7 +34,7 @@ _HEALTHY_S, _CURED_S = 60.0, 600.0
 _LOOK_S = 0.1
 _LAST_PORT = 65_535
 #: Names of models that run on no accelerator of this machine.
-_ELSEWHERE = ("http://", "https://", "hash:", "overlap:")
+_ELSEWHERE = ("http://", "https://", "hash:", "card:", "overlap:")
 
 
 def accelerators() -> list[str | None]:

@@ -18,7 +18,7 @@ from gristmill_worker.verify.rows import Row, at_least, at_most, not_applicable
 MAX_SAME: Final = 0.9999
 _LENSES: Final = ("Given a complaint, find the department that answers it", "Group texts by the language they are in")
 #: Names of models whose weights mean nothing.
-_MEANINGLESS: Final = ("random:", "hash:")
+_MEANINGLESS: Final = ("random:", "hash:", "card:")
 
 
 def published(encoder: Encoder, known: KnownModel | None) -> Row:

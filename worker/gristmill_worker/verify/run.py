@@ -18,7 +18,7 @@ from gristmill_worker.verify.pairs import LANGUAGES, Pair, read_pairs
 from gristmill_worker.verify.rows import Row, Verdict, at_most, not_applicable
 
 #: Models that are no files.
-_NO_FOLDER = ("hash:", "random:", "http://", "https://")
+_NO_FOLDER = ("hash:", "card:", "random:", "http://", "https://")
 
 
 @dataclass(frozen=True, slots=True)

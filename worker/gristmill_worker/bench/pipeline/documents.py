@@ -20,13 +20,31 @@ _LONGEST = 1_200
 _PAGE = 256
 
 
-def make_documents(encoder: str, count: int) -> list[Document]:
-    """Always the same: short made-up texts for a stand-in, real paragraphs for a model. Each is one point."""
-    texts = map(_made_up, itertools.count()) if encoder.startswith("hash:") else _real()
+def make_documents(encoder: str, count: int, tokens: int | None = None) -> list[Document]:
+    """Always the same: short made-up texts for a stand-in, real paragraphs for a model. Each is one point.
+
+    Args:
+        encoder: what they are for.
+        count: how many.
+        tokens: of each, about, as `random:qwen3-0.6b` reads them; None takes texts as they come.
+    """
+    if tokens is not None:
+        texts: Iterator[str] = _of_length(count, tokens)
+    else:
+        texts = map(_made_up, itertools.count()) if encoder.startswith("hash:") else _real()
     return [
         Document(id=str(number), text=text, metadata={"number": number, "lang": "en"})
         for number, text in zip(range(count), texts, strict=False)
     ]
+
+
+def _of_length(count: int, tokens: int) -> Iterator[str]:
+    from gristmill_worker.bench.corpus import even_texts
+    from gristmill_worker.encoder.local.random_model import build_tokenizer
+
+    texts = even_texts(count, tokens, build_tokenizer(2 * tokens).count)
+    # Two of them may begin at one place.
+    yield from (f"{number}: {text}" for number, text in enumerate(texts))
 
 
 def _made_up(number: int) -> str:

@@ -25,6 +25,8 @@ class Plan:
     index: bool = False
     #: That workers serve beside the encoder.
     reranker: str | None = None
+    #: Of each document, about; None takes texts as they come.
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +76,9 @@ class Rounds:
     rss_mb: list[float] = field(default_factory=list)
     #: What part of the time the workers' models waited while new documents came, by cause.
     worker_idle: list[Mapping[str, float]] = field(default_factory=list)
+    #: How long the workers' threads took to launch a batch then, and that of the encoder alone: `median` and `p95`, ms; none
+    #: where a processor computes.
+    launch_ms: list[Mapping[str, float]] = field(default_factory=list)
+    encoder_launch_ms: list[Mapping[str, float]] = field(default_factory=list)
+    #: Of all documents, as the encoder alone reads them.
+    tokens: int = 0

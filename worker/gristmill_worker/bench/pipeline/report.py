@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any, Final
 
 from gristmill_worker.bench.pipeline.records import Pass, Passes, Plan, Rounds
+from gristmill_worker.encoder.open import card_rate
 
 #: What each round gave, or nothing where it cannot be seen.
 _Series = Mapping[str, Sequence[float]]
@@ -41,12 +42,21 @@ def report(plan: Plan, rounds: Rounds) -> dict[str, Any]:
     }
     first = {key: figures.pop(key) for key in _FIRST}
     peers = [_peer(name, passes, index=plan.index) for name, passes in rounds.peers.items()]
-    idle = _idle(rounds.worker_idle)
-    return {**first, "worker_idle": idle, "spread": _spreads(series), **figures, "peers": peers}
+    waited: dict[str, Any] = {"worker_idle": _middle(rounds.worker_idle)}
+    if plan.encoder.startswith("card:"):
+        waited["card_idle"] = _card_idle(plan, rounds)
+    waited["launch_ms"], waited["encoder_launch_ms"] = _middle(rounds.launch_ms), _middle(rounds.encoder_launch_ms)
+    return {**first, **waited, "spread": _spreads(series), **figures, "peers": peers}
 
 
-def _idle(shares: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {cause: round(median(each[cause] for each in shares), 4) for cause in dict.fromkeys(chain(*shares))}
+def _middle(each: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {key: round(median(one[key] for one in each), 4) for key in dict.fromkeys(chain(*each))}
+
+
+def _card_idle(plan: Plan, rounds: Rounds) -> float:
+    """Which part of the time simulated cards had nothing to do while new documents came."""
+    busy_s = rounds.tokens / card_rate(plan.encoder) / plan.workers
+    return round(median(1 - busy_s / each.seconds for each in rounds.ours.new), 4)
 
 
 def _ours(rounds: Rounds, *, index: bool) -> _Series:

@@ -25,7 +25,7 @@ from gristmill_worker.bench.pipeline.peers import require
 from gristmill_worker.bench.pipeline.processes import Answer, Side
 from gristmill_worker.bench.pipeline.records import Passes, Plan, Rounds
 from gristmill_worker.bench.pipeline.site import Note, Site
-from gristmill_worker.encoder.open import open_encoder
+from gristmill_worker.encoder.open import card_rate, open_encoder
 from gristmill_worker.process.supervisor import prepare
 from gristmill_worker.settings import WorkerSettings
 
@@ -51,6 +51,8 @@ def require_encoder(name: str) -> None:
     """Say what is wrong with it here, once, and not in every process."""
     if name.startswith("hash:"):
         open_encoder(name).close()
+    elif name.startswith("card:"):
+        card_rate(name)
     else:
         prepare([name], load_settings(WorkerSettings).revision)
 
@@ -105,7 +107,7 @@ class _Bench:
     def __init__(self, plan: Plan, note: Note, folder: Path, closing: ExitStack) -> None:
         self._plan, self._note = plan, note
         note(f"making {plan.documents:,} documents")
-        documents = make_documents(plan.encoder, plan.documents)
+        documents = make_documents(plan.encoder, plan.documents, plan.tokens)
         self._ids = [each.id for each in documents]
         texts = folder / "documents.jsonl"
         write_documents(texts, documents)
@@ -160,6 +162,7 @@ class _Bench:
             if into is passes.new:
                 took = into[-1].seconds * self._plan.workers
                 self._rounds.worker_idle.append(idle_shares(before, self._site.model_seconds(), took))
+                self._rounds.launch_ms += self._site.launch_ms()
         self._rounds.held.append(inspect(self._site.store, name, self._ids))
 
     def _enqueue(self, name: str, count: int | None = None) -> tuple[float, float]:
@@ -187,7 +190,10 @@ class _Bench:
         """Texts per second, by as many encoders side by side as there are workers: the sum of their rates."""
         for side in self._encoders:
             side.start()
-        return float(sum(said["texts"] / said["seconds"] for said in [side.answer().said for side in self._encoders]))
+        said = [side.answer().said for side in self._encoders]
+        self._rounds.encoder_launch_ms += [each["launch_ms"] for each in said if each["launch_ms"]]
+        self._rounds.tokens = sum(each["tokens"] for each in said)
+        return float(sum(each["texts"] / each["seconds"] for each in said))
 
 
 def _spent(answer: Answer) -> tuple[float, float]:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from gristmill import Client, ClientSettings
 from gristmill.settings import load_settings
@@ -75,9 +76,9 @@ def encoder(documents: str, model: str, share: int, shares: int, budget_tokens: 
     texts = model_inputs(share_of(read_documents(Path(documents)), share, shares), opened.info)
     timed_encoding(opened, texts[:64])
 
-    def encode() -> dict[str, float]:
-        seconds, _ = timed_encoding(opened, texts)
-        return {"seconds": seconds, "texts": len(texts)}
+    def encode() -> dict[str, Any]:
+        done = timed_encoding(opened, texts)
+        return {"seconds": done.seconds, "texts": len(texts), "tokens": done.tokens, "launch_ms": done.launch_ms}
 
     return encode
 

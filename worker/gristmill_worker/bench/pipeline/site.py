@@ -159,10 +159,17 @@ class Site:
             now = self._idle_clocks()
         return added_up(list(now.values()))
 
+    def launch_ms(self) -> list[Mapping[str, float]]:
+        """How long each worker's thread took to launch one of the latest batches; see `Batcher.launch_ms`."""
+        return [each["launch_ms"] for each in self._statuses().values() if each["launch_ms"]]
+
     def _idle_clocks(self) -> dict[str, Mapping[str, float]]:
+        return {worker: each["idle"] for worker, each in self._statuses().items()}
+
+    def _statuses(self) -> dict[str, Mapping[str, Any]]:
         said: Mapping[str, Any] = self._ledger.workers()
         return {
-            worker: engine["idle"]
+            worker: engine
             for worker, status in said.items()
             for engine in status["engines"]
             if engine["model_digest"] == self.encoder.digest

@@ -25,6 +25,7 @@ def show(figures: Mapping[str, Any]) -> None:
             "efficiency": f"{figures['efficiency']} of the encoder alone",
             "model waited": ", ".join(f"{each:.3f} {cause}" for cause, each in figures["worker_idle"].items() if each)
             or 0,
+            **_launches(figures),
             **_until_green(figures),
             **{f"points by {each['name']}": f"{each['points']:,}" for each in figures["peers"]},
         }
@@ -46,6 +47,15 @@ def _rows(figures: Mapping[str, Any]) -> Iterator[list[object]]:
 
 def _rate(figures: Mapping[str, Any], key: str) -> list[float]:
     return [figures[key], *figures["spread"][key]]
+
+
+def _launches(figures: Mapping[str, Any]) -> dict[str, str]:
+    """Where a thread launches what a card computes."""
+    if not figures["launch_ms"]:
+        return {}
+    idle = {"card idle": f"{figures['card_idle']:.3f} of the time"} if "card_idle" in figures else {}
+    each = {"launch": figures["launch_ms"], "launch, encoder alone": figures["encoder_launch_ms"]}
+    return {**idle, **{name: f"{ms['median']} ms, p95 {ms['p95']}" for name, ms in each.items() if ms}}
 
 
 def _until_green(figures: Mapping[str, Any]) -> dict[str, str | None]:
