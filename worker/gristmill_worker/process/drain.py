@@ -69,7 +69,10 @@ class Drain:
             if threading.current_thread() is not threading.main_thread():
                 yield
                 return
-            before = {each: signal.signal(each, self._leave) for each in (signal.SIGTERM, signal.SIGINT)}
+            asked = (signal.SIGTERM, signal.SIGINT)
+            # Whoever is a shell's background job has Ctrl-C ignored.
+            numbers = [each for each in asked if signal.getsignal(each) is not signal.SIG_IGN]
+            before = {each: signal.signal(each, self._leave) for each in numbers}
             try:
                 yield
             finally:
