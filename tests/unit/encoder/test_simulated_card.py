@@ -45,6 +45,16 @@ def test_a_batcher_tells_how_long_it_took_to_launch(card: SimulatedCard) -> None
         batcher.close()
 
 
+def test_where_a_launch_computes_nothing_is_said_of_how_long_it_took() -> None:
+    encoder = open_encoder("hash:8")
+    batcher = Batcher(encoder)
+    try:
+        batcher.submit(encoder.tokenize(["one", "two"])).result()
+        assert batcher.launch_ms is None
+    finally:
+        batcher.close()
+
+
 def test_a_reader_counts_as_the_card_does(card: SimulatedCard) -> None:
     reader = open_reader("card:2000", digest=card.info.digest)
     assert reader.tokenize(["one text"])[0].n_tokens == card.tokenize(["one text"])[0].n_tokens

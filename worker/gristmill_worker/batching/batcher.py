@@ -142,7 +142,7 @@ class Batcher:
 
     @property
     def launch_ms(self) -> dict[str, float] | None:
-        """How long the model thread takes to launch bulk work: `median` and `p95` of the latest; None where others do."""
+        """How long the model thread takes to launch bulk work: `median` and `p95` of the latest; None where they compute."""
         took = sorted(1e3 * each for each in self._launches.took_s)
         if not took:
             return None

@@ -142,13 +142,14 @@ class Launches(Generic[B]):
     def _launched(self, texts: Sequence[TokenizedText], *, query: bool) -> _Result:
         began = time.perf_counter()
         result = self._encoder.launch(texts)
-        if not query:
+        # Where only one is under way at a time, what launches computes.
+        if not query and self._encoder.limits.in_flight > 1:
             self._took.append(time.perf_counter() - began)
         return result
 
     @property
     def took_s(self) -> list[float]:
-        """Seconds that the latest launches of bulk work took, the oldest first; none where threads launch. For any thread.
+        """Seconds that the latest launches of bulk work took, the oldest first; none where they compute. For any thread.
 
         What computes them may have nothing meanwhile: on an accelerator they should take less than it takes for a batch.
         """
