@@ -143,10 +143,10 @@ class Batcher:
     @property
     def launch_ms(self) -> dict[str, float] | None:
         """How long the model thread takes to launch bulk work: `median` and `p95` of the latest; None where they compute."""
-        took = sorted(1e3 * each for each in self._launches.took_s)
-        if not took:
+        if not (took_s := self._launches.took_s):
             return None
-        return {"median": round(took[len(took) // 2], 2), "p95": round(took[len(took) * 19 // 20], 2)}
+        median, p95 = (round(1e3 * float(each), 2) for each in np.percentile(took_s, (50, 95)))
+        return {"median": median, "p95": p95}
 
     @property
     def busy_since(self) -> float | None:

@@ -48,7 +48,7 @@ _Orders = queue.SimpleQueue[_Order | None]
 
 
 class Launches(Generic[B]):
-    """Belongs to the model thread, but for `since`. A batch is whatever that thread makes of it."""
+    """Belongs to the model thread, but for `since` and `took_s`. A batch is whatever that thread makes of it."""
 
     def __init__(self, encoder: Encoder, ended: Callable[[], None]) -> None:
         """Start the threads, where threads launch.
