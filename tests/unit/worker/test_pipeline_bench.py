@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import Any, cast
+from unittest.mock import create_autospec
 
 import pytest
 
 from gristmill.cli.root import main
-from gristmill_schemas import Document, Templates
+from gristmill_schemas import Document, JobReport, JobState, Templates
 from gristmill_schemas.errors import InvalidInput
+from gristmill_worker.bench.pipeline.crew import Crew, rate_of
 from gristmill_worker.bench.pipeline.documents import make_documents, model_inputs, share_of
 from gristmill_worker.bench.pipeline.inspection import Inspection
 from gristmill_worker.bench.pipeline.meters import added_up, idle_shares
 from gristmill_worker.bench.pipeline.peers import require
+from gristmill_worker.bench.pipeline.processes import Answer, Side
 from gristmill_worker.bench.pipeline.records import Pass, Passes, Plan, Rounds
 from gristmill_worker.bench.pipeline.report import report
+from gristmill_worker.bench.pipeline.site import Site
 from gristmill_worker.encoder.hash_encoder import HashEncoder
 from gristmill_worker.encoder.open import open_reader
 
@@ -130,6 +136,52 @@ def test_ratios_are_of_rates_of_the_same_round() -> None:
     assert figures["qdrant_cpu_ms_per_document"] is None
     assert figures["indexed"] is None
     assert figures["rss_mb"] == 30.0
+
+
+def test_encoders_side_by_side_do_the_sum_of_what_each_does_in_all_its_passes() -> None:
+    before, after = ([{"texts": 50, "seconds": each} for each in seconds] for seconds in ((1.0, 2.0), (4.0, 3.0)))
+    assert rate_of([before, after]) == 100 / 5 + 100 / 5
+    assert rate_of([before]) == 50 + 25
+
+
+class Stage:
+    """Notes what a crew has done, in order; a second for each pass of an encoder."""
+
+    def __init__(self, passes: int) -> None:
+        self.done: list[str] = []
+        self.expected_s: list[float] = []
+        self.encoders = [cast("Side", create_autospec(Side, instance=True)) for _ in range(passes)]
+        for each in self.encoders:
+            cast("Any", each).start.side_effect = lambda everything: self.done.append(f"encode, {everything}")
+            cast("Any", each).answer.return_value = Answer(1.0, 1.0, {"texts": 50, "seconds": 1.0})
+        self.site = cast("Any", create_autospec(Site, instance=True))
+        self.site.side.return_value.ask.return_value = Answer(0.1, 0.1, {"job": "j"})
+        self.site.finish.side_effect = self._finish
+        self.site.measured.side_effect = lambda name, count, work: Pass(count, work()[0], 0.0, 0, {})
+
+    def _finish(self, job: str, expected_s: float) -> JobReport:
+        self.done.append("load")
+        self.expected_s.append(expected_s)
+        return JobReport(job_id=job, collection="c", state=JobState.DONE, seconds=2.0)
+
+    def load(self, *, costs_nothing: bool) -> float:
+        crew = Crew(self.site, Path("documents"), 100, self.encoders, costs_nothing=costs_nothing)
+        done, alone = crew.load_beside_encoders("c")
+        assert done.rate == 50
+        return rate_of(alone)
+
+
+def test_the_encoder_alone_is_measured_before_and_after_the_workers() -> None:
+    stage = Stage(2)
+    assert stage.load(costs_nothing=False) == 100
+    assert stage.done == ["encode, False"] * 2 + ["load"] + ["encode, False"] * 2
+    assert 0 < stage.expected_s[0] < 1  # it is not looked at while it cannot be done
+
+
+def test_an_encoder_that_costs_nothing_is_measured_once_and_one_by_itself_encodes_everything() -> None:
+    stage = Stage(1)
+    assert stage.load(costs_nothing=True) == 50
+    assert (stage.done, stage.expected_s) == (["load", "encode, True"], [0.0])
 
 
 def test_every_median_has_its_spread_and_what_was_indexed_is_said() -> None:

@@ -1,8 +1,9 @@
 """The rounds of the benchmark.
 
 In each round the same documents go, one after the other and into collections of their own: through queue and workers (new,
-then unchanged), raw into Qdrant, through the peers, and through the encoder alone. A noisy neighbour hits all of them.
-What is loaded raw are the points that the workers wrote, read back in the first round.
+then unchanged), raw into Qdrant, and through the peers; and through the encoder alone, right before and right after the
+workers. A noisy neighbour hits all of them. What is loaded raw are the points that the workers wrote, read back in the first
+round.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import NoReturn
 
 from gristmill.settings import load_settings
 from gristmill.store.connection import store_errors
+from gristmill_worker.bench.pipeline.crew import Crew, rate_of
 from gristmill_worker.bench.pipeline.documents import PointsFile, make_documents, write_documents
 from gristmill_worker.bench.pipeline.inspection import inspect
 from gristmill_worker.bench.pipeline.meters import idle_shares
@@ -114,36 +116,33 @@ class _Bench:
         self._points = PointsFile(folder)
         self._site = Site(plan, note, closing)
         self._rounds = Rounds(dimensions=self._site.encoder.dimensions)
-        self._producer = self._site.side("producer", documents=str(texts))
         share = {"documents": str(texts), "model": plan.encoder, "shares": plan.workers}
         # What each worker has measured: with batches of another size it would be another encoder.
         alone = [{**share, "share": number, "budget_tokens": each} for number, each in enumerate(self._site.budgets())]
-        self._encoders = self._site.sides("encoder", alone)
+        self._costs_nothing = plan.encoder.startswith("hash:")
+        encoders = self._site.sides("encoder", alone)
+        self._crew = Crew(self._site, texts, plan.documents, encoders, costs_nothing=self._costs_nothing)
         self._raw: Side | None = None
         self._peers: dict[str, Side] = {}
 
     def run(self) -> Rounds:
         """All rounds."""
-        costs_nothing = self._plan.encoder.startswith("hash:")
         self._note("warming up")
         with self._site.collection() as name:
-            self._enqueue(name, _WARM_UP if costs_nothing else _WARM_UP_OF_A_MODEL * self._plan.workers)
+            self._crew.enqueue(name, _WARM_UP if self._costs_nothing else _WARM_UP_OF_A_MODEL * self._plan.workers)
         for number in range(1, self._plan.rounds + 1):
             self._round(f"round {number} of {self._plan.rounds}")
         return self._rounds
 
     def _round(self, title: str) -> None:
-        rounds = self._rounds
         with self._site.collection() as name:
-            self._load_ours(rounds.ours, name, title)
-            rounds.rss_mb.append(self._site.rss_mb())
+            self._load_ours(name, title)
+            self._rounds.rss_mb.append(self._site.rss_mb())
             if self._raw is None:
                 self._raw = self._take_points(name)
         self._load_raw(self._raw, title)
         for peer, side in self._peers.items():
             self._load_peer(peer, side, title)
-        rounds.encoder.append(self._encode())
-        self._note(f"{title}: {rounds.encoder[-1]:,.0f} documents/s by the encoder alone")
 
     def _take_points(self, name: str) -> Side:
         """Prepare the sides that load what the workers have written."""
@@ -154,20 +153,19 @@ class _Bench:
             self._peers[each] = self._site.side("peer", name=each, points=points)
         return self._site.side("raw", points=points)
 
-    def _load_ours(self, passes: Passes, name: str, title: str) -> None:
-        before = self._site.model_seconds()
-        for kind, into in (("new", passes.new), ("unchanged", passes.unchanged)):
-            into.append(self._site.measured(name, self._plan.documents, lambda: self._enqueue(name)))
-            self._note(f"{title}: {into[-1].rate:,.0f} documents/s, {kind}")
-            if into is passes.new:
-                took = into[-1].seconds * self._plan.workers
-                self._rounds.worker_idle.append(idle_shares(before, self._site.model_seconds(), took))
-                self._rounds.launch_ms += self._site.launch_ms()
-        self._rounds.held.append(inspect(self._site.store, name, self._ids))
-
-    def _enqueue(self, name: str, count: int | None = None) -> tuple[float, float]:
-        answer = self._producer.ask(collection=name, count=count)
-        return self._site.finish(answer.said["job"]).seconds, answer.cpu_s
+    def _load_ours(self, name: str, title: str) -> None:
+        rounds, before = self._rounds, self._site.model_seconds()
+        done, alone = self._crew.load_beside_encoders(name)
+        rounds.ours.new.append(done)
+        rounds.encoder.append(rate_of(alone))
+        rounds.encoder_launch_ms += [each["launch_ms"] for said in alone for each in said if each["launch_ms"]]
+        rounds.tokens = sum(each["tokens"] for each in alone[-1])
+        self._note(f"{title}: {done.rate:,.0f} documents/s, new; {rounds.encoder[-1]:,.0f} by the encoder alone")
+        rounds.worker_idle.append(idle_shares(before, self._site.model_seconds(), done.seconds * self._plan.workers))
+        rounds.launch_ms += self._site.launch_ms()
+        rounds.ours.unchanged.append(self._crew.load(name))
+        self._note(f"{title}: {rounds.ours.unchanged[-1].rate:,.0f} documents/s, unchanged")
+        rounds.held.append(inspect(self._site.store, name, self._ids))
 
     def _load_raw(self, side: Side, title: str) -> None:
         with self._site.collection() as name:
@@ -185,15 +183,6 @@ class _Bench:
                 self._note(f"{title}: {into[-1].rate:,.0f} documents/s, {kind}, {peer}")
             with store_errors(name):
                 passes.points.append(self._site.store.count(name, exact=True).count)
-
-    def _encode(self) -> float:
-        """Texts per second, by as many encoders side by side as there are workers: the sum of their rates."""
-        for side in self._encoders:
-            side.start()
-        said = [side.answer().said for side in self._encoders]
-        self._rounds.encoder_launch_ms += [each["launch_ms"] for each in said if each["launch_ms"]]
-        self._rounds.tokens = sum(each["tokens"] for each in said)
-        return float(sum(each["texts"] / each["seconds"] for each in said))
 
 
 def _spent(answer: Answer) -> tuple[float, float]:

@@ -57,7 +57,7 @@ def raw(points: str) -> Handler:
 
 
 def encoder(documents: str, model: str, share: int, shares: int, budget_tokens: int) -> Handler:
-    """The encoder alone, fed as a worker feeds it. Of several side by side each encodes its share."""
+    """The encoder alone, fed as a worker feeds it. Of several side by side each encodes its share, or one of them all."""
     from gristmill_worker.bench.encoding import timed_encoding
     from gristmill_worker.encoder.open import open_encoder
     from gristmill_worker.settings import WorkerSettings
@@ -73,10 +73,12 @@ def encoder(documents: str, model: str, share: int, shares: int, budget_tokens: 
         budget_tokens=budget_tokens,
         trust_remote_code=settings.trust_remote_code,
     )
-    texts = model_inputs(share_of(read_documents(Path(documents)), share, shares), opened.info)
-    timed_encoding(opened, texts[:64])
+    items = read_documents(Path(documents))
+    own, all_of_them = (model_inputs(each, opened.info) for each in (share_of(items, share, shares), items))
+    timed_encoding(opened, own[:64])
 
-    def encode() -> dict[str, Any]:
+    def encode(*, everything: bool) -> dict[str, Any]:
+        texts = all_of_them if everything else own
         done = timed_encoding(opened, texts)
         return {"seconds": done.seconds, "texts": len(texts), "tokens": done.tokens, "launch_ms": done.launch_ms}
 

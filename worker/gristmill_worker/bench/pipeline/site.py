@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import signal
 import subprocess
 import time
@@ -39,6 +38,8 @@ from gristmill_worker.process.supervisor import supervised_worker
 #: Longest wait for workers to load their model, and for Qdrant to build its indexes.
 _READY_S, _GREEN_S = 600.0, 3_600.0
 _LOOK_S = 0.02
+#: How often the workers are seen to live while nothing else is looked at.
+_LIVES_S = 0.5
 #: Green that lasts so long, though fewer vectors are in the index than were written, is the end.
 _SETTLED_S = 10.0
 #: Keys that are forgotten at once.
@@ -117,13 +118,13 @@ class Site:
     @contextmanager
     def halted(self) -> Iterator[None]:
         """The workers do nothing while the block runs."""
-        for pid in self._pids:
-            os.kill(pid, signal.SIGSTOP)
         try:
+            for each in self._workers:
+                each.send_signal(signal.SIGSTOP)
             yield
         finally:
-            for pid in self._pids:
-                os.kill(pid, signal.SIGCONT)
+            for each in self._workers:
+                each.send_signal(signal.SIGCONT)
 
     def _start_workers(self) -> list[subprocess.Popen[str]]:
         count = self._plan.workers
@@ -150,8 +151,11 @@ class Site:
         """Seconds that the workers' models have waited so far, by cause, and `busy`: of heartbeats after this call."""
         before, now = self._idle_clocks(), self._idle_clocks()
         until = time.monotonic() + _READY_S
-        # Together they are the time since a model's start, which stands still until a worker says something new.
-        while any(sum(now.get(worker, clock).values()) <= sum(clock.values()) for worker, clock in before.items()):
+        # Together they are the time since a model's start, which stands still until a worker says something new. One that
+        # was halted for long is not among them before.
+        while len(now) < self._plan.workers or any(
+            sum(clock.values()) <= sum(before.get(worker, {}).values()) for worker, clock in now.items()
+        ):
             _require_alive(self._workers)
             if time.monotonic() > until:
                 raise GristmillError(f"a worker has said nothing of itself for {_READY_S:.0f} s")
@@ -301,8 +305,18 @@ class Site:
                 raise GristmillError(f"Qdrant was not green within {_GREEN_S:.0f} s")
             time.sleep(_LOOK_S)
 
-    def finish(self, job_id: str) -> JobReport:
-        """Wait for a job while the workers live."""
+    def finish(self, job_id: str, expected_s: float = 0.0) -> JobReport:
+        """Wait for a job while the workers live.
+
+        Args:
+            job_id: it.
+            expected_s: what it takes at least. It is hardly looked at before, which the workers would pay for; its seconds
+                are by the ledger's clock, whenever anybody looks.
+        """
+        until = time.monotonic() + expected_s
+        while (left_s := until - time.monotonic()) > 0:
+            _require_alive(self._workers)
+            time.sleep(min(left_s, _LIVES_S))
         report = self._client.jobs.get(job_id).wait(progress=lambda _: _require_alive(self._workers))
         if report.dead or report.rejected:
             self._note(report.describe_failures())
