@@ -25,6 +25,7 @@ class _SharedOptions(TypedDict, total=False):
     qdrant_url: str | None
     qdrant_grpc_port: int | None
     qdrant_prefer_grpc: bool | None
+    qdrant_compression: bool | None
     qdrant_api_key: str | SecretStr | None
     qdrant_timeout_s: int | None
     start_wait_s: float | None

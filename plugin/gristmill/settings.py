@@ -132,6 +132,10 @@ class ClientSettings(BaseSettings, metaclass=_KnownNames):
         True,
         description="Speak gRPC with Qdrant; `false` keeps to its REST address, where only that is let through: slower",
     )
+    qdrant_compression: bool = Field(
+        False,
+        description="Have Qdrant compress its answers: for a line of less than 100 Mbit/s; see docs/howto/servers.md",
+    )
     qdrant_api_key: SecretStr | None = Field(None, description="API key or JWT for Qdrant")
     qdrant_timeout_s: int = Field(30, ge=1, le=600, description="Longest wait for one answer of Qdrant, seconds")
     start_wait_s: float = Field(

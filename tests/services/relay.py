@@ -14,6 +14,8 @@ class Relay:
 
     def __init__(self, target: int) -> None:
         self.target = target
+        #: Bytes that the target has sent.
+        self.received = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = [self._listener]
 
@@ -41,12 +43,17 @@ class Relay:
                 far = socket.create_connection(("127.0.0.1", self.target))
                 self._open += [near, far]
                 for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
+                    threading.Thread(target=self._pump, args=(source, sink, sink is near), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, back: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65_536):
+                # Counted first: who has read an answer finds it counted. One thread for each connection; tests have one.
+                self.received += len(data) if back else 0
+                sink.sendall(data)
+        _hang_up(sink)
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(65_536):
-            sink.sendall(data)
+def _hang_up(sink: socket.socket) -> None:
     with contextlib.suppress(OSError):
         sink.shutdown(socket.SHUT_WR)

@@ -9,7 +9,7 @@ import threading
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import grpc
 import httpx
@@ -34,6 +34,12 @@ from gristmill_schemas.redaction import clean_causes
 
 #: First server with conditional upserts and collection metadata. Older ones silently ignore both: no fence at all.
 MIN_SERVER = (1, 16)
+
+#: How answers are asked for as they are. Both protocols would have Qdrant compress each, which costs it more than a fast
+#: line gains: a page of 256 points with 1,024 numbers and a paragraph each takes 175 ms instead of 24 over gRPC on the same
+#: machine, 57 instead of 30 over REST.
+_PLAIN_GRPC: Final = {"grpc.compression_enabled_algorithms_bitset": 1 << grpc.Compression.NoCompression.value}
+_PLAIN_HTTP: Final = {"Accept-Encoding": "identity"}
 
 #: Answers that may change when asked again. PERMISSION_DENIED is among them: a rotated key or a read-only cluster must
 #: make workers wait and say so, never make them declare documents dead. UNIMPLEMENTED is what anything says that is not
@@ -80,6 +86,7 @@ def open_store(settings: ClientSettings) -> QdrantClient:
     """
     key, address = settings.qdrant_api_key, settings.qdrant_address
     place = "https" if address.tls else "http", address.host
+    compressed = settings.qdrant_compression
     return QdrantClient(
         # Not as a URL, of which the client ignores some parts.
         host=address.host,
@@ -94,7 +101,8 @@ def open_store(settings: ClientSettings) -> QdrantClient:
         check_compatibility=False,
         # Not only in the cloud: a text whose words the server shall weigh is handed on as it is, and not looked for.
         cloud_inference=True,
-        grpc_options=grpc_options(*place, settings.qdrant_grpc_port),
+        grpc_options=grpc_options(*place, settings.qdrant_grpc_port) | ({} if compressed else _PLAIN_GRPC),
+        metadata={} if compressed else _PLAIN_HTTP,
         transport=Way(*place, address.port),
     )
 
