@@ -28,7 +28,7 @@ from gristmill_worker.bench.pipeline.processes import running_side
 from gristmill_worker.bench.pipeline.run import left_by_signals
 from gristmill_worker.bench.pipeline.sides import raw
 from services import QdrantServer, free_port
-from services.processes import family_of, lives
+from services.processes import family_of, is_stopped, lives
 from waiting import eventually
 
 pytestmark = pytest.mark.server
@@ -100,6 +100,22 @@ def test_it_measures_every_side_and_leaves_nothing(environment: dict[str, str], 
     wanted = {"encoder": "hash:8", "documents": 300, "dimensions": 8, "workers": 2, "rounds": 1}
     assert report.items() >= {**wanted, "stored": 300, "lost": 0, "duplicates": 0}.items()
     assert all(report[key] > 0 for key in FIXED if key not in ("encoder", "lost", "duplicates"))
+    assert left(store) == []
+
+
+def test_several_workers_are_compared_with_one_in_every_round(environment: dict[str, str], store: QdrantClient) -> None:
+    """In two rounds one is measured first, and last."""
+    options = ["--encoder", "hash:16", "--documents", "300", "--workers", "2", "--scaling", "--rounds", "2", "--json"]
+    out, err = (running := bench(environment, *options)).communicate()
+    assert running.returncode == 0, err
+    report: dict[str, Any] = json.loads(out)
+    wanted = {"workers": 2, "rounds": 2, "stored": 300, "lost": 0, "duplicates": 0}
+    assert report.items() >= wanted.items()
+    for key in ("scaling", "encoder_scaling", "one_worker_documents_per_s", "one_worker_efficiency"):
+        lowest, highest = report["spread"][key]
+        assert 0 < lowest <= report[key] <= highest
+    new = [line for line in err.splitlines() if ", new" in line]
+    assert ["one worker" in line for line in new] == [True, False, False, True]
     assert left(store) == []
 
 
@@ -215,6 +231,21 @@ def test_whoever_interrupts_it_finds_no_collection_and_no_process(
     assert left(store) == []
     assert [each for each in family if lives(each)] == []
     assert len(family) > 2 * len(running)
+
+
+def test_whoever_interrupts_it_while_workers_are_halted_finds_none_of_them(
+    environment: dict[str, str], store: QdrantClient
+) -> None:
+    options = ("--encoder", "hash:8", "--documents", "5000", "--workers", "2", "--scaling", "--rounds", "100", "--json")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        process = bench(environment | {"PYTHONFAULTHANDLER": "1"}, *options)
+        eventually(lambda: left(store), within_s=120)  # all have been started
+        family = family_of(process.pid)
+        eventually(lambda: any(is_stopped(each) for each in family), within_s=120)  # noqa: B023
+        process.send_signal(number)
+        assert ended(process) in (128 + number, 130)
+        assert left(store) == []
+        assert [each for each in family if lives(each)] == []
 
 
 def ended(process: subprocess.Popen[str]) -> int:

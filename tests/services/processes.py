@@ -17,7 +17,16 @@ def family_of(pid: int) -> list[int]:
 
 def lives(pid: int) -> bool:
     """Whether the process is there; one that has ended and was not waited for is not."""
+    return _state(pid) not in (None, "Z")
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a signal has stopped the process."""
+    return _state(pid) == "T"
+
+
+def _state(pid: int) -> str | None:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return None

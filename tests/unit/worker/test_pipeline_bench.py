@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import create_autospec
 
 import pytest
 
+from gristmill.cli import layout
+from gristmill.cli.output import Screen
 from gristmill.cli.root import main
 from gristmill_schemas import Document, JobReport, JobState, Templates
 from gristmill_schemas.errors import InvalidInput
@@ -21,6 +24,7 @@ from gristmill_worker.bench.pipeline.processes import Answer, Side
 from gristmill_worker.bench.pipeline.records import Pass, Passes, Plan, Rounds
 from gristmill_worker.bench.pipeline.report import report
 from gristmill_worker.bench.pipeline.site import Site
+from gristmill_worker.bench.pipeline.table import show
 from gristmill_worker.encoder.hash_encoder import HashEncoder
 from gristmill_worker.encoder.open import open_reader
 
@@ -39,6 +43,7 @@ from gristmill_worker.encoder.open import open_reader
         (["--encoder", "hash:0"], "hash:DIM"),
         (["--encoder", "card:fast"], "card:TOKENS_PER_S"),
         (["--tokens", "1"], "--tokens"),
+        (["--scaling"], "workers: expected at least 2 with --scaling, got 1"),
     ],
 )
 def test_a_wrong_call_is_told_before_anything_starts(
@@ -136,6 +141,34 @@ def test_ratios_are_of_rates_of_the_same_round() -> None:
     assert figures["qdrant_cpu_ms_per_document"] is None
     assert figures["indexed"] is None
     assert figures["rss_mb"] == 30.0
+
+
+def test_workers_are_compared_with_one_of_the_same_round(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rounds = Rounds(
+        dimensions=8,
+        ours=Passes(new=passes(1.0, 4.0, 2.0), unchanged=passes(1.0, 1.0, 1.0)),
+        raw=Passes(new=passes(1.0, 1.0, 1.0)),
+        held=[Inspection(100, 0, 0)],
+        encoder=[110.0, 30.0, 60.0],
+        one=passes(1.5, 7.6, 3.8),
+        one_encoder=[55.0, 20.0, 30.0],
+        rss_mb=[10.0],
+    )
+    plan = Plan("hash:8", 100, rounds=3, workers=2)
+    assert "scaling" not in report(plan, rounds)
+    figures = report(replace(plan, scaling=True), rounds)
+    assert (figures["scaling"], figures["spread"]["scaling"]) == (1.9, [1.5, 1.9])
+    assert (figures["encoder_scaling"], figures["spread"]["encoder_scaling"]) == (2.0, [1.5, 2.0])
+    assert figures["one_worker_documents_per_s"] == pytest.approx(100 / 3.8, abs=1e-4)
+    assert figures["one_worker_efficiency"] == pytest.approx(100 / 3.8 / 30, abs=1e-4)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(layout, "console", Screen())
+    show(figures)
+    said = capsys.readouterr().out
+    assert "gristmill, one worker" in said
+    assert "1.9 (1.5 to 1.9) times one worker; encoders alone 2.0 (1.5 to 2.0)" in said
 
 
 def test_encoders_side_by_side_do_the_sum_of_what_each_does_in_all_its_passes() -> None:

@@ -98,6 +98,9 @@ def bench_pipeline(
     dimensions: Annotated[int | None, typer.Option(min=2, help="Of the vectors, as in hash:DIM; default 1024.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
     torch_threads: Annotated[int | None, typer.Option(min=1, help="Of torch in each; default its own choice.")] = None,
+    scaling: Annotated[
+        bool, typer.Option("--scaling", help="Measure one worker, too, in every round; takes --workers of at least 2.")
+    ] = False,
     rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 5,
     peers: Annotated[str, typer.Option(help="Measured, too: langchain,llamaindex (all vectors for nothing).")] = "",
     index: Annotated[bool, typer.Option("--index", help="Build vector indexes, and measure until they are.")] = False,
@@ -105,7 +108,7 @@ def bench_pipeline(
 ) -> None:
     """Measure the whole way through Redis, workers and Qdrant.
 
-    Beside it in every round: a raw upload of the same points, and the encoder alone.
+    Beside it in every round: a raw upload of the same points, and the encoder alone right before and right after.
     """
     from gristmill.cli.output import aside, print_json
 
@@ -124,6 +127,7 @@ def bench_pipeline(
         peers=tuple(dict.fromkeys(each.strip() for each in peers.split(",") if each.strip())),
         index=index,
         tokens=tokens,
+        scaling=scaling,
     )
     figures = report(plan, measure(plan, aside))
     if as_json:

@@ -27,6 +27,10 @@ class Plan:
     reranker: str | None = None
     #: Of each document, about; None takes texts as they come.
     tokens: int | None = None
+    #: In each round the same with one worker, too, which is what several are compared with.
+    scaling: bool = False
+    #: Most tokens per batch of each worker; None lets each measure what pays off.
+    budget_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,9 @@ class Rounds:
     peers: dict[str, Passes] = field(default_factory=dict)
     #: Texts per second of the encoder alone.
     encoder: list[float] = field(default_factory=list)
+    #: The same of one worker among `Plan.workers`, if that was asked for.
+    one: list[Pass] = field(default_factory=list)
+    one_encoder: list[float] = field(default_factory=list)
     #: Of the largest worker process.
     rss_mb: list[float] = field(default_factory=list)
     #: What part of the time the workers' models waited while new documents came, by cause.

@@ -24,7 +24,11 @@ _FIRST: Final = (
 
 def report(plan: Plan, rounds: Rounds) -> dict[str, Any]:
     """The keys of `gristmill bench pipeline --json`. Ratios are medians of each round's own."""
-    series = {**_ours(rounds, index=plan.index), **_raw(rounds.raw, index=plan.index)}
+    series = {
+        **_ours(rounds, index=plan.index),
+        **(_scaling(rounds) if plan.scaling else {}),
+        **_raw(rounds.raw, index=plan.index),
+    }
     figures = {
         "encoder": plan.encoder,
         "documents": plan.documents,
@@ -67,6 +71,17 @@ def _ours(rounds: Rounds, *, index: bool) -> _Series:
         "encoder_documents_per_s": rounds.encoder,
         "efficiency": _ratios(new, rounds.encoder),
         "green_s": _green_s(rounds.ours, index=index),
+    }
+
+
+def _scaling(rounds: Rounds) -> _Series:
+    """All workers against one of them, and as many encoders alone against one."""
+    one = _rates(rounds.one)
+    return {
+        "scaling": _ratios(_rates(rounds.ours.new), one),
+        "encoder_scaling": _ratios(rounds.encoder, rounds.one_encoder),
+        "one_worker_documents_per_s": one,
+        "one_worker_efficiency": _ratios(one, rounds.one_encoder),
     }
 
 

@@ -3,7 +3,8 @@
 In each round the same documents go, one after the other and into collections of their own: through queue and workers (new,
 then unchanged), raw into Qdrant, and through the peers; and through the encoder alone, right before and right after the
 workers. A noisy neighbour hits all of them. What is loaded raw are the points that the workers wrote, read back in the first
-round.
+round. Where several workers are compared with one, that has servers' keys of its own, and whichever of both is not measured
+is halted: even an idle worker takes a hundredth of a core.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ import functools
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
 from gristmill.settings import load_settings
 from gristmill.store.connection import store_errors
+from gristmill_schemas.errors import InvalidInput
 from gristmill_worker.bench.pipeline.crew import Crew, rate_of
 from gristmill_worker.bench.pipeline.documents import PointsFile, make_documents, write_documents
 from gristmill_worker.bench.pipeline.inspection import inspect
@@ -43,6 +46,8 @@ def measure(plan: Plan, note: Note) -> Rounds:
         InvalidInput, ModelUnavailable, NotInstalled, GristmillError: what was asked for cannot be had.
     """
     require(plan.peers, plan.encoder)
+    if plan.scaling and plan.workers < 2:
+        raise InvalidInput(f"workers: expected at least 2 with --scaling, got {plan.workers}", field="workers")
     require_encoder(plan.encoder)
     with left_by_signals() as left, ExitStack() as closing:
         folder = Path(closing.enter_context(tempfile.TemporaryDirectory(prefix="gristmill-bench-")))
@@ -114,29 +119,63 @@ class _Bench:
         texts = folder / "documents.jsonl"
         write_documents(texts, documents)
         self._points = PointsFile(folder)
+        of_one = Site(replace(plan, workers=1), note, closing) if plan.scaling else None
+        if of_one is not None:
+            # Batches of one size for all, whatever each would have found best.
+            plan = replace(plan, budget_tokens=of_one.budgets()[0])
         self._site = Site(plan, note, closing)
         self._rounds = Rounds(dimensions=self._site.encoder.dimensions)
         share = {"documents": str(texts), "model": plan.encoder, "shares": plan.workers}
         # What each worker has measured: with batches of another size it would be another encoder.
-        alone = [{**share, "share": number, "budget_tokens": each} for number, each in enumerate(self._site.budgets())]
+        shares = [{**share, "share": number, "budget_tokens": each} for number, each in enumerate(self._site.budgets())]
         self._costs_nothing = plan.encoder.startswith("hash:")
-        encoders = self._site.sides("encoder", alone)
-        self._crew = Crew(self._site, texts, plan.documents, encoders, costs_nothing=self._costs_nothing)
+        encoders = self._site.sides("encoder", shares)
+        crew = functools.partial(Crew, documents=texts, count=plan.documents, costs_nothing=self._costs_nothing)
+        self._crew = crew(self._site, encoders=encoders)
+        self._one = None if of_one is None else crew(of_one, encoders=encoders[:1])
         self._raw: Side | None = None
         self._peers: dict[str, Side] = {}
 
     def run(self) -> Rounds:
         """All rounds."""
         self._note("warming up")
-        with self._site.collection() as name:
-            self._crew.enqueue(name, _WARM_UP if self._costs_nothing else _WARM_UP_OF_A_MODEL * self._plan.workers)
+        for crew, workers in ((self._crew, self._plan.workers), (self._one, 1)):
+            if crew is not None:
+                with crew.site.collection() as name:
+                    crew.enqueue(name, _WARM_UP if self._costs_nothing else _WARM_UP_OF_A_MODEL * workers)
         for number in range(1, self._plan.rounds + 1):
-            self._round(f"round {number} of {self._plan.rounds}")
+            title = f"round {number} of {self._plan.rounds}"
+            if self._one is None:
+                self._round(title, self._site.model_seconds)
+            else:
+                self._round_of_both(title, self._one, one_first=number % 2 == 1)
         return self._rounds
 
-    def _round(self, title: str) -> None:
+    def _round_of_both(self, title: str, one: Crew, *, one_first: bool) -> None:
+        """One comes first in every second round: a host that grows slower or faster all the time does so for both."""
+        if one_first:
+            self._load_one(title, one)
+        with one.site.halted():
+            self._round(title, self._site.settled)
+        if not one_first:
+            self._load_one(title, one)
+
+    def _load_one(self, title: str, one: Crew) -> None:
+        rounds = self._rounds
+        with self._site.halted(), one.site.collection() as name:
+            one.site.settled()
+            done, alone = one.load_beside_encoders(name)
+            rounds.one.append(done)
+            rounds.one_encoder.append(rate_of(alone))
+            rounds.held.append(inspect(one.site.store, name, self._ids))
+        self._note(
+            f"{title}: {done.rate:,.0f} documents/s, new, one worker; {rounds.one_encoder[-1]:,.0f} by one encoder alone"
+        )
+
+    def _round(self, title: str, begin: Callable[[], dict[str, float]]) -> None:
+        """`begin`: gives the seconds that models have waited so far."""
         with self._site.collection() as name:
-            self._load_ours(name, title)
+            self._load_ours(name, title, begin())
             self._rounds.rss_mb.append(self._site.rss_mb())
             if self._raw is None:
                 self._raw = self._take_points(name)
@@ -153,8 +192,8 @@ class _Bench:
             self._peers[each] = self._site.side("peer", name=each, points=points)
         return self._site.side("raw", points=points)
 
-    def _load_ours(self, name: str, title: str) -> None:
-        rounds, before = self._rounds, self._site.model_seconds()
+    def _load_ours(self, name: str, title: str, before: dict[str, float]) -> None:
+        rounds = self._rounds
         done, alone = self._crew.load_beside_encoders(name)
         rounds.ours.new.append(done)
         rounds.encoder.append(rate_of(alone))

@@ -117,7 +117,7 @@ class Site:
 
     @contextmanager
     def halted(self) -> Iterator[None]:
-        """The workers do nothing while the block runs."""
+        """The workers do nothing while the block runs. After ten seconds they count as gone; see `settled`."""
         try:
             for each in self._workers:
                 each.send_signal(signal.SIGSTOP)
@@ -163,6 +163,13 @@ class Site:
             now = self._idle_clocks()
         return added_up(list(now.values()))
 
+    def settled(self) -> dict[str, float]:
+        """The same, once each worker counts all others again, of whom it had heard nothing while they were `halted`."""
+        if self._plan.workers > 1:
+            self.model_seconds()
+        # All have spoken. Whoever does so from here on looks at once who else is there.
+        return self.model_seconds()
+
     def launch_ms(self) -> list[Mapping[str, float]]:
         """How long each worker's thread took to launch one of the latest batches; see `Batcher.launch_ms`."""
         return [each["launch_ms"] for each in self._statuses().values() if each["launch_ms"]]
@@ -181,9 +188,9 @@ class Site:
 
     @property
     def _environment(self) -> dict[str, str]:
-        ours = {variable("key_prefix"): self._settings.key_prefix}
-        threads = self._plan.torch_threads
-        return ours if threads is None else {**ours, "OMP_NUM_THREADS": str(threads)}
+        chosen = {"OMP_NUM_THREADS": self._plan.torch_threads, variable("budget_tokens"): self._plan.budget_tokens}
+        ours = {name: str(value) for name, value in chosen.items() if value is not None}
+        return {variable("key_prefix"): self._settings.key_prefix, **ours}
 
     def side(self, name: str, /, **options: Any) -> Side:
         """A side, prepared; see `sides`."""

@@ -25,6 +25,7 @@ def show(figures: Mapping[str, Any]) -> None:
             "efficiency": f"{figures['efficiency']} of the encoder alone",
             "model waited": ", ".join(f"{each:.3f} {cause}" for cause, each in figures["worker_idle"].items() if each)
             or 0,
+            **_scaling(figures),
             **_launches(figures),
             **_until_green(figures),
             **{f"points by {each['name']}": f"{each['points']:,}" for each in figures["peers"]},
@@ -36,6 +37,8 @@ def _rows(figures: Mapping[str, Any]) -> Iterator[list[object]]:
     for title, kind in (("gristmill, new", ""), ("gristmill, unchanged", "unchanged_")):
         cpu = [figures[f"{who}_cpu_ms_per_{kind}document"] for who in ("producer", "worker", "qdrant", "redis")]
         yield [title, *_rate(figures, f"{kind}documents_per_s"), *cpu]
+    if "scaling" in figures:
+        yield ["gristmill, one worker", *_rate(figures, "one_worker_documents_per_s"), None, None, None, None]
     client, qdrant = (figures[f"raw_{who}_cpu_ms_per_point"] for who in ("client", "qdrant"))
     yield ["raw upload", *_rate(figures, "raw_points_per_s"), client, None, qdrant, None]
     for peer in figures["peers"]:
@@ -47,6 +50,19 @@ def _rows(figures: Mapping[str, Any]) -> Iterator[list[object]]:
 
 def _rate(figures: Mapping[str, Any], key: str) -> list[float]:
     return [figures[key], *figures["spread"][key]]
+
+
+def _scaling(figures: Mapping[str, Any]) -> dict[str, str]:
+    """Where several workers were compared with one."""
+    if "scaling" not in figures:
+        return {}
+    said = {
+        key: "{} ({} to {})".format(figures[key], *figures["spread"][key]) for key in ("scaling", "encoder_scaling")
+    }
+    return {
+        "scaling": f"{said['scaling']} times one worker; encoders alone {said['encoder_scaling']}",
+        "efficiency, one worker": f"{figures['one_worker_efficiency']} of one encoder alone",
+    }
 
 
 def _launches(figures: Mapping[str, Any]) -> dict[str, str]:
