@@ -233,6 +233,19 @@ def test_whoever_interrupts_it_finds_no_collection_and_no_process(
     assert len(family) > 2 * len(running)
 
 
+def test_halted_workers_end_though_it_is_killed(environment: dict[str, str], store: QdrantClient) -> None:
+    options = ("--encoder", "hash:8", "--documents", "5000", "--workers", "2", "--scaling", "--rounds", "100", "--json")
+    process = bench(environment, *options)
+    eventually(lambda: left(store), within_s=120)  # all have been started
+    family = family_of(process.pid)
+    eventually(lambda: any(is_stopped(each) for each in family), within_s=120)
+    process.kill()
+    process.communicate()
+    eventually(lambda: not any(lives(each) for each in family), within_s=120)
+    for each in left(store):
+        store.delete_collection(each)
+
+
 def test_whoever_interrupts_it_while_workers_are_halted_finds_none_of_them(
     environment: dict[str, str], store: QdrantClient
 ) -> None:

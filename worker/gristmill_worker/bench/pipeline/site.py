@@ -118,13 +118,14 @@ class Site:
     @contextmanager
     def halted(self) -> Iterator[None]:
         """The workers do nothing while the block runs. After ten seconds they count as gone; see `settled`."""
-        try:
-            for each in self._workers:
-                each.send_signal(signal.SIGSTOP)
-            yield
-        finally:
-            for each in self._workers:
-                each.send_signal(signal.SIGCONT)
+        with _woken_anyhow(self._workers):
+            try:
+                for each in self._workers:
+                    each.send_signal(signal.SIGSTOP)
+                yield
+            finally:
+                for each in self._workers:
+                    each.send_signal(signal.SIGCONT)
 
     def _start_workers(self) -> list[subprocess.Popen[str]]:
         count = self._plan.workers
@@ -328,6 +329,17 @@ class Site:
         if report.dead or report.rejected:
             self._note(report.describe_failures())
         return report
+
+
+@contextmanager
+def _woken_anyhow(halted: Sequence[subprocess.Popen[str]]) -> Iterator[None]:
+    """Processes go on though this one is killed meanwhile: a shell waits for the end of a pipe that this one has open.
+
+    What is halted cannot see that nobody wants it any more, and a server that is to stop waits for its connections.
+    """
+    waking = ["sh", "-c", 'read _; kill -CONT "$@"', "sh", *(str(each.pid) for each in halted)]
+    with subprocess.Popen(waking, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True):
+        yield
 
 
 def _difference(after: float | None, before: float | None) -> float | None:
